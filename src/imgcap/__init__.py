@@ -1,0 +1,37 @@
+"""Caption pictures offline with Inception V3 and an LSTM, and retrain the captioner on your own.
+
+>>> from imgcap import load_model
+>>> load_model().caption("photo.jpg").text  # doctest: +SKIP
+'a dog runs through the grass'
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from imgcap.errors import ImgcapError
+
+if TYPE_CHECKING:
+    from imgcap.captioner import Caption, Captioner, load_model
+    from imgcap.model_store import available_models
+    from imgcap.search import SearchOptions
+
+__version__ = "0.1.0"
+__all__ = ["Caption", "Captioner", "ImgcapError", "SearchOptions", "__version__", "available_models", "load_model"]
+
+_HOMES = {
+    "Caption": "captioner",
+    "Captioner": "captioner",
+    "SearchOptions": "search",
+    "available_models": "model_store",
+    "load_model": "captioner",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the public names on first use, so that `imgcap --help` does not wait for torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"imgcap.{_HOMES[name]}"), name)

@@ -1,0 +1,69 @@
+"""`imgcap model`: the shipped model and imported ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imgcap import model_store
+from imgcap.cli.console import out, print_error, say
+from imgcap.errors import ExitCode, ImgcapError
+from imgcap.model_store import DEFAULT_MODEL
+
+app = typer.Typer(help="List, check, import and remove models.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="A model's name, or its folder.")]
+
+
+@app.command("list")
+def list_models() -> None:
+    """Print the names that --model takes."""
+    for name in model_store.available_models():
+        out.out(name)
+
+
+@app.command()
+def path(name: Name = DEFAULT_MODEL) -> None:
+    """Print a model's folder, unpacking the default model if need be."""
+    out.out(str(model_store.locate(name)))
+
+
+@app.command()
+def show(name: Name = DEFAULT_MODEL) -> None:
+    """Print a model's card: its data, recipe, scores and limits."""
+    card = model_store.locate(name) / model_store.MODEL_CARD_FILE
+    if not card.is_file():
+        raise ImgcapError(f"The model {name!r} has no {model_store.MODEL_CARD_FILE}.")
+    out.out(card.read_text(encoding="utf-8").rstrip())
+
+
+@app.command()
+def verify(name: Annotated[str | None, typer.Argument(help="One model; by default all of them.")] = None) -> None:
+    """Check every file of a model against its checksum; a damaged copy of the default model is replaced."""
+    failed = False
+    for each in [name] if name else model_store.available_models():
+        try:
+            out.out(f"{each}\tok\t{model_store.locate(each)}")
+        except ImgcapError as error:
+            failed = True
+            print_error(str(error), error.hint)
+    if failed:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+@app.command("import")
+def import_model(
+    folder: Annotated[Path, typer.Argument(help="Model folder, as `imgcap train` writes it.")],
+    name: Annotated[str | None, typer.Option(help="Name to use it by; by default the folder's.")] = None,
+) -> None:
+    """Copy a model folder into the user cache, to be used by name."""
+    target = model_store.import_model(folder, name)
+    say(f"Imported as {target.name}: use it with --model {target.name}.")
+
+
+@app.command()
+def remove(name: Annotated[str, typer.Argument(help="Name of an imported model.")]) -> None:
+    """Remove an imported model from the user cache, or the unpacked copy of the default model."""
+    say(f"Removed {model_store.remove_model(name)}.")

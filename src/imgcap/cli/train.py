@@ -1,0 +1,122 @@
+"""`imgcap train`: a prepared folder to a model folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from imgcap.cli import options
+from imgcap.cli.console import err, say
+from imgcap.errors import ExitCode
+
+if TYPE_CHECKING:
+    from imgcap.training import EpochResult
+
+
+def train(
+    prepared: Annotated[Path, typer.Argument(help="Folder written by `imgcap prepare`.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Model folder to write.")],
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training.")] = False,
+    epochs: Annotated[int, typer.Option(help="Most times that every caption is seen.")] = 80,
+    patience: Annotated[int, typer.Option(help="Stop after this many epochs without a better val score.")] = 8,
+    batch_size: Annotated[int, typer.Option(help="Captions in a batch; pictures with --fine-tune-encoder.")] = 128,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate of the decoder.")] = 1e-3,
+    weight_decay: Annotated[float, typer.Option(help="AdamW's weight decay.")] = 0.01,
+    label_smoothing: Annotated[float, typer.Option(help="Probability spread over all words.")] = 0.1,
+    dropout: Annotated[float, typer.Option(help="Share of values dropped in the decoder.")] = 0.5,
+    embedding_size: Annotated[int, typer.Option(help="Size of picture and word embeddings.")] = 512,
+    hidden_size: Annotated[int, typer.Option(help="Size of the LSTM.")] = 512,
+    min_count: Annotated[int, typer.Option(help="Fewest times a word must stand in the training captions.")] = 3,
+    fine_tune_encoder: Annotated[
+        bool, typer.Option("--fine-tune-encoder", help="Train the CNN too, from the pictures themselves.")
+    ] = False,
+    encoder_learning_rate: Annotated[float, typer.Option(help="Peak learning rate of the CNN.")] = 2e-5,
+    start_from: Annotated[
+        str | None, typer.Option(help="Start from the weights of this model, a name or folder.", show_default=False)
+    ] = None,
+    beam_size: Annotated[int, typer.Option(help="Beam size for the val score, and the model's own choice.")] = 3,
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal models on a CPU.")] = 0,
+    device: options.Device = None,
+) -> None:
+    """Train a captioner on a prepared folder.
+
+    After each epoch the model captions the val split on its own; the epoch with the best CIDEr-D is kept. Ctrl-C or a
+    kill loses at most one epoch: the same command with --resume goes on.
+    """
+    from imgcap.features import PreparedFolder
+    from imgcap.search import SearchOptions
+    from imgcap.training import TrainingOptions
+    from imgcap.training import train as run
+
+    chosen = TrainingOptions(
+        epochs=epochs,
+        patience=patience,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        label_smoothing=label_smoothing,
+        dropout=dropout,
+        embedding_size=embedding_size,
+        hidden_size=hidden_size,
+        min_count=min_count,
+        fine_tune_encoder=fine_tune_encoder,
+        encoder_learning_rate=encoder_learning_rate,
+        start_from=start_from,
+        seed=seed,
+        search=SearchOptions(beam_size=beam_size),
+    )
+    with _Progress(epochs) as progress:
+        result = run(PreparedFolder(prepared), chosen, output, resume=resume, device=device, listener=progress)
+    best = result.best
+    say(
+        f"{output}: epoch {best.epoch} of {result.epochs} is the best on val, CIDEr-D {best.val_cider_d:.4f}, "
+        f"BLEU-4 {best.val_bleu[3]:.4f}."
+    )
+    if result.interrupted:
+        say("Interrupted: the model is the best so far, and the same command with --resume goes on.")
+        raise typer.Exit(ExitCode.INTERRUPTED)
+
+
+class _Progress:
+    """Rich's bar over the steps of all epochs, and a line for each epoch."""
+
+    def __init__(self, epochs: int) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        self.epochs = epochs
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left at most"),
+            TimeRemainingColumn(elapsed_when_finished=False),
+            console=err,
+            speed_estimate_period=120,
+        )
+        self._task = self._bar.add_task("starting", total=None)
+
+    def __enter__(self) -> _Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def on_step(self, epoch: int, step: int, steps: int, loss: float) -> None:
+        self._bar.update(
+            self._task,
+            description=f"epoch {epoch}/{self.epochs}  loss {loss:.3f}",
+            completed=(epoch - 1) * steps + step,
+            total=self.epochs * steps,
+        )
+
+    def on_epoch(self, result: EpochResult, best: bool) -> None:
+        self._bar.console.print(
+            f"epoch {result.epoch:>3}  loss {result.loss:.3f}  val CIDEr-D {result.val_cider_d:.4f}  "
+            f"BLEU-4 {result.val_bleu[3]:.4f}  {result.seconds:.0f} s{'  best so far' if best else ''}"
+        )

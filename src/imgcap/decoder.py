@@ -1,0 +1,91 @@
+"""The decoder: an LSTM language model conditioned on the picture (Vinyals et al. 2015, "Show and Tell")."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from imgcap.inception import FEATURE_SIZE
+
+State = tuple[Tensor, Tensor]
+"""Hidden and cell state of the LSTM, each (1, B, hidden)."""
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """Sizes of an `LSTMDecoder`."""
+
+    vocabulary_size: int
+    embedding_size: int = 512
+    hidden_size: int = 512
+    dropout: float = 0.5
+
+
+class LSTMDecoder(nn.Module):
+    """The picture is the LSTM's first input; from then on it reads a word and predicts the next one.
+
+        step     0          1         2      ...  n + 1
+        input    picture    <start>   w1          wn
+        output   -          w1        w2          <end>
+
+    Shapes: B pictures or captions, T tokens, V words.
+    """
+
+    feature_mean: Tensor
+    feature_std: Tensor
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("feature_mean", torch.zeros(FEATURE_SIZE))
+        self.register_buffer("feature_std", torch.ones(FEATURE_SIZE))
+        self.picture = nn.Linear(FEATURE_SIZE, config.embedding_size)
+        self.embedding = nn.Embedding(config.vocabulary_size, config.embedding_size)
+        self.lstm = nn.LSTM(config.embedding_size, config.hidden_size, batch_first=True)
+        self.output = nn.Linear(config.hidden_size, config.vocabulary_size)
+
+    def standardize_features(self, mean: Tensor, std: Tensor) -> None:
+        """Set the statistics (2048,) of the training features; every feature is then seen at the same scale."""
+        self.feature_mean.copy_(mean)
+        self.feature_std.copy_(std.clamp(min=1e-3))
+
+    def embed_pictures(self, features: Tensor) -> Tensor:
+        """Features (B, 2048) -> LSTM inputs (B, embedding)."""
+        standardized: Tensor = (features - self.feature_mean) / self.feature_std
+        return self.picture(self._drop(standardized.clamp(-5, 5)))  # type: ignore[no-any-return]
+
+    def forward(self, features: Tensor, ids: Tensor, lengths: Tensor) -> Tensor:
+        """Teacher forcing: logits for the word after each of `ids`.
+
+        `features` is float32 (B, 2048) of each caption's picture; `ids` int64 (B, T) begins with `<start>`; `lengths`
+        int64 (B,), on the CPU, counts the ids before the padding. Returns float32 (sum of lengths, V), in the order of
+        `pack(ids, lengths)`.
+        """
+        picture = self.embed_pictures(features)[:, None]  # (B, 1, embedding)
+        inputs = torch.cat([picture, self._drop(self.embedding(ids))], 1)  # (B, 1 + T, embedding)
+        packed = pack_padded_sequence(inputs, lengths + 1, batch_first=True, enforce_sorted=False)
+        hidden, _ = self.lstm(packed)  # data: (sum of lengths + B, hidden), step by step
+        words = hidden.data[len(ids) :]  # the first step has answered the picture
+        return self.output(self._drop(words))  # type: ignore[no-any-return]
+
+    def start(self, features: Tensor) -> State:
+        """Show the pictures (B, 2048) to the LSTM; the state awaits `<start>`."""
+        _, state = self.lstm(self.embed_pictures(features)[:, None])
+        return state  # type: ignore[no-any-return]
+
+    def step(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
+        """Read one word each, int64 (B,): log-probabilities of the next, float32 (B, V), and the state after it."""
+        hidden, state = self.lstm(self._drop(self.embedding(ids))[:, None], state)
+        return self.output(self._drop(hidden[:, 0])).log_softmax(-1), state
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.config.dropout, self.training)
+
+
+def pack(ids: Tensor, lengths: Tensor) -> Tensor:
+    """int64 (B, T) -> (sum of lengths,), in the order of the logits that `LSTMDecoder.forward` returns."""
+    return pack_padded_sequence(ids, lengths, batch_first=True, enforce_sorted=False).data

@@ -1,0 +1,175 @@
+"""The picture encoder: Inception V3 without its classifier, and everything that its features depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from imgcap.errors import ImgcapError, UsageError
+from imgcap.files import make_folder, replacing
+from imgcap.images import RESIZE, Pixels
+from imgcap.inception import InceptionV3, fold_batch_norms
+from imgcap.model_store import ENCODER_FILE, cache_folder, locate
+from imgcap.torchvision_compat import import_torchvision
+
+DEFAULT, IMAGENET = "default", "imagenet"
+
+_MIN_PIXELS, _MAX_PIXELS = 75, 2048
+_NOT_USED = ("fc.", "AuxLogits.")
+"""Parts of torchvision's Inception V3 that an encoder does without."""
+
+
+def pick_device(name: str | None = None) -> torch.device:
+    """The device called `name`; None takes a GPU if torch sees one. Raises `UsageError`."""
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        raise UsageError(f"The device {name!r} is not available.", "Try --device cpu.") from None
+    return device
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """What the features depend on besides the weights; it travels in the header of the weights file."""
+
+    pixels: int = 299
+    """Side of the square input picture."""
+    resize: str = RESIZE
+    """How a picture becomes that square; see `images.squash`."""
+    count_padding: bool = True
+    """Whether average pools count the zero padding; true for torchvision's weights."""
+
+    @classmethod
+    def from_header(cls, header: dict[str, str], file: Path) -> EncoderConfig:
+        """Read the `imgcap` entry of a safetensors header; a file without one follows torchvision."""
+        try:
+            config = cls(**json.loads(header.get("imgcap", "{}")))
+        except (TypeError, ValueError):
+            raise ImgcapError(f"The header of {file} does not describe an encoder that this version knows.") from None
+        if config.resize != RESIZE:
+            raise ImgcapError(f"{file} needs pictures resized by {config.resize!r}, which this version cannot do.")
+        if type(config.pixels) is not int or not _MIN_PIXELS <= config.pixels <= _MAX_PIXELS:
+            raise ImgcapError(f"{file} asks for pictures of {config.pixels!r} pixels.")
+        return config
+
+
+class Encoder:
+    """Pictures to features: `encoder(pixels)` is uint8 (B, S, S, 3) -> float32 (B, 2048), S = `config.pixels`."""
+
+    def __init__(self, network: InceptionV3, config: EncoderConfig, device: torch.device) -> None:
+        self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.config = config
+        self.device = device
+
+    @classmethod
+    def load(cls, file: Path, device: torch.device | None = None, fold: bool = True) -> Encoder:
+        """Load a .safetensors file with torchvision's names; `fold=False` keeps the batch norms, for training.
+
+        Raises `ImgcapError` if the file is not such a file or its weights do not fit.
+        """
+        weights, header = _read_weights(file)
+        config = EncoderConfig.from_header(header, file)
+        with torch.device("meta"):
+            network = InceptionV3(config.count_padding)
+        wanted = network.state_dict()
+        for name, tensor in wanted.items():
+            if name.endswith("num_batches_tracked"):
+                weights.setdefault(name, torch.zeros_like(tensor, device="cpu"))
+            elif name not in weights or weights[name].shape != tensor.shape:
+                raise ImgcapError(
+                    f"{file} does not hold the weights of an Inception V3: {name} is missing or misshapen."
+                )
+        network.load_state_dict({name: weights[name].to(wanted[name].dtype) for name in wanted}, assign=True)
+        if not all(p.isfinite().all() for p in network.parameters()):
+            raise ImgcapError(f"{file} holds weights that are not numbers.")
+        network.eval().requires_grad_(not fold)
+        if fold:
+            fold_batch_norms(network)
+        return cls(network, config, device or pick_device())
+
+    @torch.inference_mode()
+    def __call__(self, pixels: Sequence[Pixels]) -> Tensor:
+        """Features of a batch of decoded pictures, on the CPU."""
+        batch = torch.from_numpy(np.stack(pixels))
+        return self.network(self.to_input(batch)).float().cpu()  # type: ignore[no-any-return]
+
+    def to_input(self, pixels: Tensor) -> Tensor:
+        """uint8 (B, S, S, 3) -> float32 (B, 3, S, S) in [-1, 1], channels last, on the encoder's device."""
+        return pixels.to(self.device).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+
+
+def _read_weights(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return {name: opened.get_tensor(name) for name in opened.keys()}, dict(opened.metadata() or {})  # noqa: SIM118
+    except FileNotFoundError:
+        raise ImgcapError(f"The encoder {file} does not exist.") from None
+    except (SafetensorError, OSError) as error:
+        raise ImgcapError(f"{file} is not a .safetensors file that can be read: {error}.") from None
+
+
+def fingerprint(file: Path) -> str:
+    """SHA-256 over the weights as float32 and the settings: equal fingerprints give equal features."""
+    weights, header = _read_weights(file)
+    digest = hashlib.sha256(json.dumps(asdict(EncoderConfig.from_header(header, file))).encode())
+    for name in sorted(weights):
+        if not name.endswith("num_batches_tracked") and not name.startswith(_NOT_USED):
+            digest.update(name.encode())
+            digest.update(weights[name].float().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save_encoder(file: Path, weights: dict[str, Tensor], config: EncoderConfig, dtype: torch.dtype) -> None:
+    """Write `weights` (torchvision's names) and `config` to a .safetensors file, floating-point values as `dtype`."""
+    kept = {
+        name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous().cpu()
+        for name, tensor in weights.items()
+        if not name.startswith(_NOT_USED)
+    }
+    with replacing(file) as partial:
+        save_file(kept, partial, {"imgcap": json.dumps(asdict(config))})
+
+
+def find_encoder(name_or_path: str) -> Path:
+    """The weights file of `default`, `imagenet`, a model by name or folder, or a .safetensors file.
+
+    Raises `ImgcapError` if there is none, or if `imagenet` is not in the cache and cannot be downloaded.
+    """
+    if name_or_path == IMAGENET:
+        return _imagenet()
+    path = Path(name_or_path)
+    return path if path.is_file() else locate(name_or_path) / ENCODER_FILE
+
+
+def _imagenet() -> Path:
+    """torchvision's IMAGENET1K_V1 weights, downloaded once and kept as .safetensors in the user cache."""
+    folder = cache_folder() / "encoders"
+    kept = folder / "inception_v3_imagenet1k_v1.safetensors"
+    if kept.exists():
+        return kept
+    make_folder(folder)
+    weights: Any = import_torchvision("torchvision.models").Inception_V3_Weights.IMAGENET1K_V1
+    name = weights.url.rsplit("/", 1)[-1]
+    try:
+        state = weights.get_state_dict(progress=True, check_hash=True, model_dir=str(folder), weights_only=True)
+    except (OSError, RuntimeError) as error:
+        raise ImgcapError(
+            f"The ImageNet weights could not be downloaded from {weights.url}: {error}.",
+            f"Without a network, put that file into {folder} under its name, {name}, and run the command again.",
+        ) from None
+    save_encoder(kept, state, EncoderConfig(), torch.float32)
+    (folder / name).unlink(missing_ok=True)
+    return kept

@@ -1,0 +1,37 @@
+"""Errors that are written for the person at the terminal."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What a command tells the shell."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    SOME_FAILED = 3
+    INTERRUPTED = 130
+
+
+class ImgcapError(Exception):
+    """One sentence that says what is wrong with which input, a hint on what to do, and an exit code."""
+
+    exit_code = ExitCode.FAILED
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(ImgcapError):
+    """The call itself is wrong: an option's value, or options that do not go together."""
+
+    exit_code = ExitCode.USAGE
+
+
+def listing(names: list[str], limit: int = 5) -> str:
+    """The first `limit` names for a sentence, and how many more there are."""
+    more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

