@@ -21,6 +21,8 @@ from imgcap.inception import InceptionV3
 from imgcap.search import SearchOptions
 from imgcap.training import TrainingOptions, train
 
+torch.set_num_threads(1)  # tiny tensors: more threads only get in each other's way
+
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "flickr8k"
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

