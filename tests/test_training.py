@@ -42,7 +42,6 @@ def test_learns_what_the_captions_say(prepared: PreparedFolder, tmp_path: Path) 
     result = train(prepared, options, tmp_path / "model", listener=recorder)
     assert recorder.results[-1].loss < 0.5 * recorder.results[0].loss
     assert result.best == max(recorder.results, key=lambda r: (r.val_cider_d, r.val_bleu[3], r.val_bleu[2]))
-    assert result.best.val_bleu[0] > recorder.results[0].val_bleu[0]
 
 
 def test_the_same_seed_gives_the_same_model_and_another_does_not(prepared: PreparedFolder, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
+from imgcap.errors import ImgcapError
 from imgcap.inception import FEATURE_SIZE
 
 State = tuple[Tensor, Tensor]
@@ -17,12 +18,17 @@ State = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """Sizes of an `LSTMDecoder`."""
+    """Sizes of an `LSTMDecoder`. Raises `ImgcapError` for values that make no sense."""
 
     vocabulary_size: int
     embedding_size: int = 512
     hidden_size: int = 512
     dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        sizes = (self.vocabulary_size, self.embedding_size, self.hidden_size)
+        if not all(type(size) is int and size > 0 for size in sizes) or not 0 <= self.dropout < 1:
+            raise ImgcapError(f"There is no decoder with the sizes {sizes} and the dropout {self.dropout!r}.")
 
 
 class LSTMDecoder(nn.Module):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from imgcap.errors import ImgcapError, UsageError
-from imgcap.files import make_folder, replacing
+from imgcap.files import make_folder, replacing, sha256
 from imgcap.images import RESIZE, Pixels
 from imgcap.inception import InceptionV3, fold_batch_norms
 from imgcap.model_store import ENCODER_FILE, cache_folder, locate
@@ -61,6 +63,8 @@ class EncoderConfig:
             raise ImgcapError(f"The header of {file} does not describe an encoder that this version knows.") from None
         if config.resize != RESIZE:
             raise ImgcapError(f"{file} needs pictures resized by {config.resize!r}, which this version cannot do.")
+        if type(config.count_padding) is not bool:
+            raise ImgcapError(f"The header of {file} does not say by true or false whether pools count the padding.")
         if type(config.pixels) is not int or not _MIN_PIXELS <= config.pixels <= _MAX_PIXELS:
             raise ImgcapError(f"{file} asks for pictures of {config.pixels!r} pixels.")
         return config
@@ -88,12 +92,12 @@ class Encoder:
         for name, tensor in wanted.items():
             if name.endswith("num_batches_tracked"):
                 weights.setdefault(name, torch.zeros_like(tensor, device="cpu"))
-            elif name not in weights or weights[name].shape != tensor.shape:
+            if name not in weights or weights[name].shape != tensor.shape:
                 raise ImgcapError(
                     f"{file} does not hold the weights of an Inception V3: {name} is missing or misshapen."
                 )
         network.load_state_dict({name: weights[name].to(wanted[name].dtype) for name in wanted}, assign=True)
-        if not all(p.isfinite().all() for p in network.parameters()):
+        if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
             raise ImgcapError(f"{file} holds weights that are not numbers.")
         network.eval().requires_grad_(not fold)
         if fold:
@@ -150,8 +154,9 @@ def find_encoder(name_or_path: str) -> Path:
     """
     if name_or_path == IMAGENET:
         return _imagenet()
-    path = Path(name_or_path)
-    return path if path.is_file() else locate(name_or_path) / ENCODER_FILE
+    if os.path.isfile(name_or_path):  # noqa: PTH113 (a Path raises for names that are too long)
+        return Path(name_or_path)
+    return locate(name_or_path) / ENCODER_FILE
 
 
 def _imagenet() -> Path:
@@ -162,14 +167,17 @@ def _imagenet() -> Path:
         return kept
     make_folder(folder)
     weights: Any = import_torchvision("torchvision.models").Inception_V3_Weights.IMAGENET1K_V1
-    name = weights.url.rsplit("/", 1)[-1]
+    file = folder / weights.url.rsplit("/", 1)[-1]
+    # Its name ends in the first digits of its SHA-256, which torch checks only for what it has downloaded itself.
+    if file.exists() and not sha256(file).startswith(file.stem.rsplit("-", 1)[-1]):
+        raise ImgcapError(f"{file} is damaged or not the ImageNet weights.", f"Get it again from {weights.url}.")
     try:
         state = weights.get_state_dict(progress=True, check_hash=True, model_dir=str(folder), weights_only=True)
-    except (OSError, RuntimeError) as error:
+    except (OSError, HTTPException, RuntimeError) as error:
         raise ImgcapError(
             f"The ImageNet weights could not be downloaded from {weights.url}: {error}.",
-            f"Without a network, put that file into {folder} under its name, {name}, and run the command again.",
+            f"Without a network, put that file into {folder} under its name, {file.name}, and run the command again.",
         ) from None
     save_encoder(kept, state, EncoderConfig(), torch.float32)
-    (folder / name).unlink(missing_ok=True)
+    file.unlink(missing_ok=True)
     return kept

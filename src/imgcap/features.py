@@ -20,14 +20,14 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from imgcap.datasets import SPLITS, Dataset, LeftOut, Record
 from imgcap.encoder import Encoder, EncoderConfig, fingerprint
-from imgcap.errors import ImgcapError, UsageError
+from imgcap.errors import ImgcapError, UsageError, listing
 from imgcap.files import make_folder, read_json, read_json_lines, reason, replacing, write_json, write_json_lines
 from imgcap.images import BATCH_SIZE, load_batches
 from imgcap.inception import FEATURE_SIZE
@@ -98,7 +98,7 @@ class PreparedFolder:
         self.records = tuple(_read_records(root))
         try:
             self.features = MappedFeatures(sorted((root / FEATURES_FOLDER).glob("*.npy")))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise ImgcapError(f"The features in {root} cannot be read: {error}.", "Prepare again.") from None
         if not len(self.features) == len(self.records) == self.metadata.pictures:
             raise ImgcapError(
@@ -115,7 +115,11 @@ class PreparedFolder:
         return self.root / ENCODER_FILE
 
     def left_out(self) -> list[LeftOut]:
-        return [LeftOut(**row) for _, row in read_json_lines(self.root / LEFT_OUT_FILE)]
+        """What the data set names that is not in here. Raises `ImgcapError`."""
+        try:
+            return [LeftOut(**row) for _, row in read_json_lines(self.root / LEFT_OUT_FILE)]
+        except TypeError:
+            raise ImgcapError(f"{self.root / LEFT_OUT_FILE} is damaged.", "Prepare again with --overwrite.") from None
 
     def rows(self, split: str) -> list[int]:
         """Rows of the records in `split`. Raises `ImgcapError` if there is none."""
@@ -170,17 +174,14 @@ def prepare(
     """
     encoder_id = fingerprint(encoder_file)
     digest = _digest(dataset, encoder_id)
-    metadata = out / METADATA_FILE
-    if metadata.exists() and not overwrite:
-        if _read_metadata(out).digest == digest:
-            return PreparedFolder(out)
-        raise ImgcapError(f"{out} is prepared from other inputs.", "Give another folder, or --overwrite.")
+    if not overwrite and _is_complete(out, digest):
+        return PreparedFolder(out)
     make_folder(out)
     try:
         work = _Work(out / PARTIAL_FOLDER, digest, overwrite)
         on_progress(work.done, len(dataset.records))
         sources = (dataset.root / record.path for record in dataset.records[work.done :])
-        for batch in load_batches(sources, encoder.config.pixels):
+        for batch in load_batches(sources, encoder.config.pixels, BATCH_SIZE):
             decoded = [pixels for pixels in batch if not isinstance(pixels, ImgcapError)]
             failed = [(i, str(error)) for i, error in enumerate(batch, work.done) if isinstance(error, ImgcapError)]
             features = encoder(decoded).numpy() if decoded else np.empty((0, FEATURE_SIZE), np.float32)
@@ -194,6 +195,23 @@ def prepare(
     return PreparedFolder(out)
 
 
+def _is_complete(out: Path, digest: str) -> bool:
+    """Whether `out` is prepared from the inputs that `digest` stands for. Raises `ImgcapError` if it holds others."""
+    partial = out / PARTIAL_FOLDER
+    if (out / METADATA_FILE).exists():
+        if _read_metadata(out).digest != digest:
+            raise ImgcapError(f"{out} is prepared from other inputs.", "Give another folder, or --overwrite.")
+        if not (partial / FEATURES_FOLDER).exists():  # a run that was killed in its last step leaves this
+            shutil.rmtree(partial, ignore_errors=True)
+        return True
+    foreign = [name for name in (FEATURES_FOLDER, RECORDS_FILE, LEFT_OUT_FILE, ENCODER_FILE) if (out / name).exists()]
+    if foreign and not partial.exists():
+        raise ImgcapError(
+            f"{out} is not a prepared folder, but holds {listing(foreign)}.", "Give another folder, or --overwrite."
+        )
+    return False
+
+
 def _digest(dataset: Dataset, encoder_fingerprint: str) -> str:
     digest = hashlib.sha256()
 
@@ -202,11 +220,20 @@ def _digest(dataset: Dataset, encoder_fingerprint: str) -> str:
 
     add(FORMAT_VERSION, BATCH_SIZE, encoder_fingerprint, str(dataset.root.resolve()))
     for record in dataset.records:
-        stat = (dataset.root / record.path).stat()
-        add(record.image_id, record.path, record.captions, record.split, stat.st_size, stat.st_mtime_ns)
+        stamp = _stamp(dataset.root / record.path)
+        add(record.image_id, record.path, record.captions, record.split, stamp)
     for left_out in dataset.left_out:
         add(left_out.name, left_out.reason)
     return digest.hexdigest()
+
+
+def _stamp(picture: Path) -> tuple[int, int] | None:
+    """Size and time of the last change; None for a picture that cannot be read, which will be left out."""
+    try:
+        stat = picture.stat()
+    except OSError:
+        return None
+    return stat.st_size, stat.st_mtime_ns
 
 
 class _Work:
@@ -222,36 +249,45 @@ class _Work:
         """Pictures that have features."""
         self.failed: dict[int, str] = {}
         """Why a picture has none, by its place in the data set."""
-        if self.progress.exists() and not self._resume(digest):
-            if not overwrite:
-                raise ImgcapError(
-                    f"{folder.parent} holds an interrupted preparation of other inputs.",
-                    "Give another folder, or --overwrite.",
-                )
-            shutil.rmtree(folder)
-        if not self.progress.exists():
-            self.features.mkdir(parents=True, exist_ok=True)
+        self.digest = digest
+        rows = self._read_progress()
+        same_inputs = rows[:1] == [{"digest": digest}]
+        if rows and not same_inputs and not overwrite:
+            raise ImgcapError(
+                f"{folder.parent} holds an interrupted preparation of other inputs.",
+                "Give another folder, or --overwrite.",
+            )
+        if not same_inputs or not self._take_up(rows[1:]):
+            shutil.rmtree(folder, ignore_errors=True)
+            self.features.mkdir(parents=True)
             self._append({"digest": digest})
 
-    def _resume(self, digest: str) -> bool:
-        """Take up what `progress.jsonl` vouches for and cut off what came after; false if the inputs were others."""
-        lines = self.progress.read_bytes().split(b"\n")
-        whole = lines[:-1]  # what follows the last newline is torn
-        try:
-            rows = [json.loads(line) for line in whole]
-        except ValueError:
-            return False
-        if not rows or rows[0].get("digest") != digest:
-            return False
+    def _read_progress(self) -> list[dict[str, Any]]:
+        """The whole lines of `progress.jsonl`; what follows them is torn, and is cut off."""
+        if not self.progress.exists():
+            return []
+        rows, size = [], 0
         with self.progress.open("rb+") as file:
-            file.truncate(sum(len(line) + 1 for line in whole))
-        for row in rows[1:]:
-            self.done, self.rows = row["done"], row["rows"]
-            self.failed.update({int(i): why for i, why in row["failed"]})
-        for number, file_rows in _rows_by_file(self.rows):
-            path = self._file(number)
-            if path.exists():
-                os.truncate(path, _header_size() + file_rows * _ROW_BYTES)
+            for line in file:
+                try:
+                    rows.append(json.loads(line if line.endswith(b"\n") else b""))
+                except ValueError:
+                    break
+                size += len(line)
+            file.truncate(size)
+        return rows
+
+    def _take_up(self, rows: list[dict[str, Any]]) -> bool:
+        """Go on after `rows` of progress; features beyond them are cut off. False if features are missing."""
+        encoded = rows[-1]["rows"] if rows else 0
+        if self.features.exists():  # else they are in their place already, and only `_finish` is left to do
+            for number, file_rows in _rows_by_file(encoded):
+                path, size = self._file(number), _header_size() + file_rows * _ROW_BYTES
+                if not path.exists() or path.stat().st_size < size:
+                    return False
+                os.truncate(path, size)
+        self.done, self.rows = (rows[-1]["done"], encoded) if rows else (0, 0)
+        self.failed = {int(i): why for row in rows for i, why in row["failed"]}
         return True
 
     def add(self, features: Features, tried: int, failed: list[tuple[int, str]]) -> None:
@@ -321,6 +357,7 @@ def _finish(
 ) -> None:
     """Move the finished features out of `.partial` and write the rest around them, the metadata last."""
     if not work.rows:
+        shutil.rmtree(work.folder)
         raise ImgcapError(
             f"None of the {len(dataset.records):,} pictures could be decoded.", f"The first: {work.failed[0]}"
         )
@@ -339,7 +376,7 @@ def _finish(
     splits = [record.split or "none" for record in records]
     metadata = PreparedMetadata(
         format_version=FORMAT_VERSION,
-        digest=_digest(dataset, encoder_fingerprint),
+        digest=work.digest,
         image_root=str(dataset.root.resolve()),
         encoder=encoder_name,
         encoder_fingerprint=encoder_fingerprint,

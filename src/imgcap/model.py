@@ -74,16 +74,21 @@ def load_model_folder(folder: Path, device: torch.device) -> Model:
         raise ImgcapError(
             f"The model {folder} has {len(vocabulary):,} words for a decoder of {config.decoder.vocabulary_size:,}."
         )
-    with torch.device("meta"):
-        decoder = LSTMDecoder(config.decoder)
     try:
+        with torch.device("meta"):
+            decoder = LSTMDecoder(config.decoder)
         weights = load_file(folder / DECODER_FILE)
         decoder.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=True)
     except (SafetensorError, OSError, RuntimeError) as error:
-        raise ImgcapError(f"The decoder of {folder} does not fit its settings: {str(error).splitlines()[0]}") from None
+        raise ImgcapError(f"The decoder of {folder} does not fit its settings: {_last_line(error)}") from None
     if not all(tensor.isfinite().all() for tensor in weights.values()):
         raise ImgcapError(f"The decoder of {folder} holds weights that are not numbers.")
     return Model(folder, config, vocabulary, decoder.to(device).eval().requires_grad_(False))
+
+
+def _last_line(error: Exception) -> str:
+    """What is wrong in particular; the lines before it say what was tried."""
+    return str(error).strip().rpartition("\n")[2].strip()
 
 
 def save_decoder(folder: Path, weights: dict[str, Tensor], vocabulary: Vocabulary, config: ModelConfig) -> None:

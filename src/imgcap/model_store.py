@@ -29,6 +29,7 @@ MODEL_FILES = (CONFIG_FILE, VOCABULARY_FILE, ENCODER_FILE, DECODER_FILE)
 """Files without which a folder is not a model."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""What a model, and a file in a model folder, may be called: never a path."""
 
 
 def cache_folder() -> Path:
@@ -50,7 +51,7 @@ def locate(name_or_path: str) -> Path:
     imported = _imported_folder() / name_or_path
     if _NAME.fullmatch(name_or_path) and (imported / MANIFEST_FILE).is_file():
         folder = imported
-    elif Path(name_or_path).is_dir():
+    elif os.path.isdir(name_or_path):  # noqa: PTH112 (a Path raises for names that are too long)
         folder = Path(name_or_path)
     else:
         raise ImgcapError(
@@ -75,13 +76,12 @@ def verify(folder: Path) -> None:
 
 def write_manifest(folder: Path, names: Iterable[str] = MODEL_FILES) -> None:
     """Write the size and SHA-256 of the files `names`; done last, it makes the folder a complete model."""
-    files = {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in names}
-    write_json(folder / MANIFEST_FILE, {"files": files})
+    write_json(folder / MANIFEST_FILE, {"files": {name: _describe(folder / name) for name in names}})
 
 
 def import_model(source: Path, name: str | None = None) -> Path:
     """Copy a model folder into the user cache, to be used by name. Raises `ImgcapError`; a taken name is an error."""
-    name = name or source.resolve().name
+    name = source.resolve().name if name is None else name
     if not _NAME.fullmatch(name) or name == DEFAULT_MODEL:
         raise UsageError(f"{name!r} cannot be a model's name.", "Use letters, digits, '.', '_' and '-'; not 'default'.")
     if not source.is_dir():
@@ -145,7 +145,7 @@ def _unpack_default() -> Path:
             if not _matches(packaged / name, wanted):
                 raise ImgcapError(f"The installed default model is damaged ({name}).", "Install imgcap again.")
             _copy(packaged / name, folder / name)
-    if not (folder / MANIFEST_FILE).is_file():
+    if not _matches(folder / MANIFEST_FILE, _describe(packaged / MANIFEST_FILE)):
         _copy(packaged / MANIFEST_FILE, folder / MANIFEST_FILE)
     return folder
 
@@ -167,10 +167,14 @@ def _read_manifest(folder: Path) -> dict[str, dict[str, object]]:
     if (
         not isinstance(files, dict)
         or not set(MODEL_FILES) <= files.keys()
-        or not all(isinstance(wanted, dict) and Path(name).name == name for name, wanted in files.items())
+        or not all(isinstance(wanted, dict) and _NAME.fullmatch(name) for name, wanted in files.items())
     ):
         raise ImgcapError(f"{folder / MANIFEST_FILE} is not the manifest of a model.")
     return files
+
+
+def _describe(file: Path) -> dict[str, object]:
+    return {"bytes": file.stat().st_size, "sha256": sha256(file)}
 
 
 def _matches(file: Path, wanted: dict[str, object]) -> bool:

@@ -110,6 +110,8 @@ def _is_done(finished: list[Hypothesis], best_alive: float, options: SearchOptio
     """Whether no living hypothesis can still be ranked among the `beam_size` best."""
     if len(finished) < options.beam_size:
         return best_alive == -torch.inf
+    if options.beam_size == 1:
+        return True  # greedy search ends with the first `<end>` it takes
     worst_kept = sorted((h.score for h in finished), reverse=True)[options.beam_size - 1]
     # Log-probabilities only fall; the longest caption divides what is left by the most.
     return worst_kept >= best_alive / float(options.max_length**options.length_penalty)

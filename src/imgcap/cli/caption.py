@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imgcap.cli import options
-from imgcap.cli.console import out, print_error, printable
+from imgcap.cli.console import print_error, printable
 from imgcap.errors import ExitCode
 from imgcap.model_store import DEFAULT_MODEL
 
@@ -51,7 +51,7 @@ def caption(
         if as_json:
             print(json.dumps(_row(found), ensure_ascii=False), flush=True)
         elif not found.error:
-            out.out(found.text if bare else f"{printable(found.path or '')}\t{found.text}", highlight=False)
+            print(found.text if bare else f"{printable(found.path or '')}\t{found.text}", flush=True)
     if failed:
         raise typer.Exit(ExitCode.SOME_FAILED if done else ExitCode.FAILED)
 

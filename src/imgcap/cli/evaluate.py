@@ -96,4 +96,4 @@ def _print_table(scores: Scores, title: str) -> None:
     table.add_row("mean words, nearest references", f"{scores.mean_reference_length:.2f}")
     table.add_row("pictures (N)", f"{scores.pictures:,}")
     out.print(table)
-    out.print(f"BLEU signature: {scores.signature}")
+    print(f"BLEU signature: {scores.signature}")

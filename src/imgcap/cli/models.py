@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from imgcap import model_store
-from imgcap.cli.console import out, print_error, say
+from imgcap.cli.console import print_error, say
 from imgcap.errors import ExitCode, ImgcapError
 from imgcap.model_store import DEFAULT_MODEL
 
@@ -21,13 +21,13 @@ Name = Annotated[str, typer.Argument(help="A model's name, or its folder.")]
 def list_models() -> None:
     """Print the names that --model takes."""
     for name in model_store.available_models():
-        out.out(name)
+        print(name)
 
 
 @app.command()
 def path(name: Name = DEFAULT_MODEL) -> None:
     """Print a model's folder, unpacking the default model if need be."""
-    out.out(str(model_store.locate(name)))
+    print(str(model_store.locate(name)))
 
 
 @app.command()
@@ -36,7 +36,7 @@ def show(name: Name = DEFAULT_MODEL) -> None:
     card = model_store.locate(name) / model_store.MODEL_CARD_FILE
     if not card.is_file():
         raise ImgcapError(f"The model {name!r} has no {model_store.MODEL_CARD_FILE}.")
-    out.out(card.read_text(encoding="utf-8").rstrip())
+    print(card.read_text(encoding="utf-8").rstrip())
 
 
 @app.command()
@@ -45,7 +45,7 @@ def verify(name: Annotated[str | None, typer.Argument(help="One model; by defaul
     failed = False
     for each in [name] if name else model_store.available_models():
         try:
-            out.out(f"{each}\tok\t{model_store.locate(each)}")
+            print(f"{each}\tok\t{model_store.locate(each)}")
         except ImgcapError as error:
             failed = True
             print_error(str(error), error.hint)
