@@ -50,9 +50,6 @@ def main() -> None:
     except ImgcapError as error:
         print_error(str(error), error.hint)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print_error("Interrupted.")
-        sys.exit(ExitCode.INTERRUPTED)
     except BrokenPipeError:
         # The reader of a pipe has left; Python must not complain when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imgcap.cli import options
-from imgcap.cli.console import print_error, printable
+from imgcap.cli.console import interruptible, print_error, printable
 from imgcap.errors import ExitCode
 from imgcap.model_store import DEFAULT_MODEL
 
@@ -42,16 +42,17 @@ def caption(
     search = with_overrides(captioner.model.config.search, beam_size, length_penalty, max_length)
     bare = len(paths) == 1 and not paths[0].is_dir()
     done = failed = 0
-    for found in captioner.stream(expand(paths), search):
-        if found.error:
-            failed += 1
-            print_error(str(found.error), found.error.hint)
-        else:
-            done += 1
-        if as_json:
-            print(json.dumps(_row(found), ensure_ascii=False), flush=True)
-        elif not found.error:
-            print(found.text if bare else f"{printable(found.path or '')}\t{found.text}", flush=True)
+    with interruptible("The captions above are complete."):
+        for found in captioner.stream(expand(paths), search):
+            if found.error:
+                failed += 1
+                print_error(str(found.error), found.error.hint)
+            else:
+                done += 1
+            if as_json:
+                print(json.dumps(_row(found), ensure_ascii=False), flush=True)
+            elif not found.error:
+                print(found.text if bare else f"{printable(found.path or '')}\t{found.text}", flush=True)
     if failed:
         raise typer.Exit(ExitCode.SOME_FAILED if done else ExitCode.FAILED)
 

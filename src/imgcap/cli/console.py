@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
+import typer
 from rich.console import Console
 from rich.markup import escape
+
+from imgcap.errors import ExitCode
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -30,6 +33,16 @@ def print_error(message: str, hint: str = "") -> None:
 def say(message: str) -> None:
     """A line for the person at the terminal."""
     err.print(escape(printable(message)))
+
+
+@contextmanager
+def interruptible(advice: str) -> Iterator[None]:
+    """Ctrl-C ends the block, and the command, with `advice` and exit code 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"Interrupted. {advice}")
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
 
 
 def counting(description: str) -> tuple[AbstractContextManager[Progress], Callable[[int, int], None]]:

@@ -11,7 +11,7 @@ import typer
 
 from imgcap.cli import options
 from imgcap.cli.caption import with_overrides
-from imgcap.cli.console import counting, out
+from imgcap.cli.console import counting, interruptible, out
 from imgcap.errors import UsageError
 from imgcap.model_store import DEFAULT_MODEL
 
@@ -66,7 +66,7 @@ def evaluate(
         from imgcap.evaluation import caption_split, write_captions
 
         progress, on_progress = counting("Captioning")
-        with progress:
+        with interruptible("Nothing was written."), progress:
             rows = caption_split(
                 prepared,
                 model,

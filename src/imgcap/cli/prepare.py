@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from imgcap.cli import options
-from imgcap.cli.console import counting, say
+from imgcap.cli.console import counting, interruptible, say
 from imgcap.errors import ExitCode, UsageError
 
 SHOWN = 10
@@ -53,7 +53,7 @@ def prepare(
     encoder_file = find_encoder(encoder)
     loaded = Encoder.load(encoder_file, pick_device(device))
     progress, on_progress = counting("Encoding")
-    with progress:
+    with interruptible("The same command goes on where it stopped."), progress:
         prepared = features.prepare(
             dataset, encoder_file, loaded, encoder, output, overwrite=overwrite, on_progress=on_progress
         )
