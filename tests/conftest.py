@@ -111,22 +111,37 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory, prepared: PreparedFol
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
+NO_NETWORK = """
+import os, sys
+def refuse(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.bind", "socket.sendto"):
+        os.write(2, b"imgcap used the network: " + event.encode())
+        os._exit(99)
+sys.addaudithook(refuse)
+from imgcap.cli import main
+sys.argv[0] = "imgcap"
+main()
+"""
+"""A program that runs the command and dies at the first use of the network."""
+
 
 @pytest.fixture
 def imgcap() -> Run:
-    """The installed command: `imgcap("caption", "photo.jpg")` -> the finished process, its output as text."""
+    """The installed command: `imgcap("caption", "photo.jpg")` -> the finished process, its output as text.
+
+    With `without_network=True`, any use of a socket ends the process.
+    """
     command = Path(sys.executable).with_name("imgcap")
 
-    def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "COLUMNS": "120", "NO_COLOR": "1"}
+    def run(*arguments: object, without_network: bool = False) -> subprocess.CompletedProcess[str]:
+        start = [sys.executable, "-c", NO_NETWORK] if without_network else [str(command)]
         return subprocess.run(
-            [command, *map(str, arguments)],
+            [*start, *map(str, arguments)],
             capture_output=True,
             text=True,
-            env=environment,
+            env={**os.environ, "COLUMNS": "120", "NO_COLOR": "1"},
             timeout=300,
             check=False,
-            **options,  # type: ignore[call-overload]
         )
 
     return run

@@ -119,9 +119,7 @@ def test_gradients_reach_every_parameter_and_the_picture(weights: dict[str, Tens
         assert parameter.grad.abs().sum() > 0, name
 
 
-@pytest.mark.parametrize(
-    ("layer", "shape"), [(STRIDE_16_LAYER, (1, 768, 17, 17)), (STRIDE_32_LAYER, (1, 2048, 8, 8))]
-)
+@pytest.mark.parametrize(("layer", "shape"), [(STRIDE_16_LAYER, (1, 768, 17, 17)), (STRIDE_32_LAYER, (1, 2048, 8, 8))])
 @torch.inference_mode()
 def test_the_named_layers_have_the_strides_they_are_named_for(
     weights: dict[str, Tensor], layer: str, shape: tuple[int, ...]

@@ -31,7 +31,10 @@ def read_pairs(hypotheses: Path, references: list[Path]) -> tuple[list[str], lis
         raise ImgcapError(f"{hypotheses} holds no captions.")
     merged: Captions = {}
     for file in references:
-        for image_id, captions in read_captions(file).items():
+        captions_by_id = read_captions(file)
+        if _is_plain_text(file):
+            _check_ids(found, captions_by_id, hypotheses, [file])
+        for image_id, captions in captions_by_id.items():
             merged.setdefault(image_id, []).extend(captions)
     _check_ids(found, merged, hypotheses, references)
     return list(found), [captions[0] for captions in found.values()], [merged[image_id] for image_id in found]
@@ -59,17 +62,19 @@ def read_captions(file: Path) -> Captions:
         if isinstance(data, list):
             return _group([(f"item {i}", row) for i, row in enumerate(data)], file)
         return _coco_annotations(file)
-    if suffix != ".txt" or _is_flickr8k(file):
+    if not _is_plain_text(file):
         return _by_name(file)
-    lines = read_text(file).splitlines()
-    return {str(number): [line] for number, line in enumerate(lines, 1)}
+    text = read_text(file).removesuffix("\n")
+    return {str(number): [line] for number, line in enumerate(text.split("\n"), 1)} if text else {}
 
 
-def _is_flickr8k(file: Path) -> bool:
-    try:
-        return detect_format(file) == "flickr8k"
-    except ImgcapError:
+def _is_plain_text(file: Path) -> bool:
+    if file.suffix.lower() != ".txt":
         return False
+    try:
+        return detect_format(file) != "flickr8k"
+    except ImgcapError:
+        return True
 
 
 def _by_name(file: Path) -> Captions:
@@ -100,7 +105,7 @@ def _group(rows: list[tuple[str, Any]], file: Path) -> Captions:
         if not isinstance(image_id, (str, int)) or isinstance(image_id, bool):
             raise ImgcapError(f"{file}: {where} has no image_id.")
         texts = [text] if isinstance(text, str) else text
-        if not isinstance(texts, list) or not all(isinstance(t, str) for t in texts):
+        if not isinstance(texts, list) or not texts or not all(isinstance(t, str) for t in texts):
             raise ImgcapError(f"{file}: {where} has no caption.")
         captions.setdefault(str(image_id), []).extend(texts)
     return captions

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 from imgcap.errors import ImgcapError, UsageError, listing
 from imgcap.files import read_json, read_json_lines, read_text
@@ -152,7 +152,7 @@ def _read_split_files(files: Mapping[str, Path], finder: _Finder, left_out: dict
     """Split of each picture that the lists name; a listed name without picture goes to `left_out`."""
     splits: dict[str, str | None] = {}
     for split, file in files.items():
-        names = [line.strip() for line in read_text(file).splitlines() if line.strip()]
+        names = [line.strip() for line in read_text(file).split("\n") if line.strip()]
         paths = [finder.find(name) for name in names]
         if not any(paths):
             raise ImgcapError(f"The split list {file} names none of the pictures.", "It needs one file name a line.")
@@ -167,14 +167,15 @@ def _read_split_files(files: Mapping[str, Path], finder: _Finder, left_out: dict
 def _automatic_splits(paths: list[str]) -> Iterator[tuple[str, str]]:
     """A split for each picture by a hash of its name, so that new pictures leave the old ones where they are.
 
-    Only in tiny sets, where val or test would come out empty, the pictures nearest to it are moved there.
+    Only in tiny sets, where a split would come out empty, the pictures nearest to it are moved there.
     """
     place = {path: int.from_bytes(hashlib.sha256(path.encode()).digest()[:8], "big") / 2**64 for path in paths}
     ordered = sorted(paths, key=lambda path: (place[path], path))
     test = sum(place[path] < TEST_SHARE for path in paths)
     val = sum(TEST_SHARE <= place[path] < TEST_SHARE + VAL_SHARE for path in paths)
     if len(paths) >= len(SPLITS):
-        test, val = max(test, 1), max(val, 1)
+        test = min(max(test, 1), len(paths) - 2)
+        val = min(max(val, 1), len(paths) - test - 1)
     for rank, path in enumerate(ordered):
         yield path, TEST if rank < test else VAL if rank < test + val else TRAIN
 
@@ -205,17 +206,26 @@ def read_csv(file: Path) -> Iterator[Entry]:
     text = read_text(file)
     header = text.split("\n", 1)[0]
     delimiter = max(",\t;|", key=header.count)
-    table = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
+    # Flickr30k's table, the one with bars, has quotation marks in its captions and none around them.
+    lines = io.StringIO(text, newline="")
+    quoting: Literal[0, 3] = csv.QUOTE_NONE if delimiter == "|" else csv.QUOTE_MINIMAL
+    table = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True, skipinitialspace=True)
     try:
         columns = [name.strip().lower() for name in next(table, [])]
         image = _column(columns, _IMAGE_COLUMNS, file, "picture")
         caption = _column(columns, _CAPTION_COLUMNS, file, "caption")
         split = columns.index("split") if "split" in columns else None
         for row in table:
-            if row:
+            where = f"{file}, line {table.line_num}"
+            if any(row):
                 if len(row) <= max(image, caption, split or 0):
-                    raise ImgcapError(f"{file}, line {table.line_num} has {len(row)} of {len(columns)} columns.")
-                named = split_name(row[split], f"{file}, line {table.line_num}") if split is not None else None
+                    raise ImgcapError(f"{where} has {len(row)} of {len(columns)} columns.")
+                if any(row[len(columns) :]):
+                    raise ImgcapError(
+                        f"{where} has {len(row)} columns, but the header {len(columns)}.",
+                        f"Perhaps its caption holds a {delimiter!r} without quotes around it.",
+                    )
+                named = split_name(row[split], where) if split is not None and row[split].strip() else None
                 yield Entry(row[image].strip(), row[caption], named)
     except csv.Error as error:
         raise ImgcapError(f"{file}, line {table.line_num} is not valid CSV: {error}.") from None
@@ -225,7 +235,7 @@ def _column(columns: list[str], wanted: tuple[str, ...], file: Path, what: str) 
     found = [columns.index(name) for name in wanted if name in columns]
     if not found:
         raise ImgcapError(
-            f"{file} has no {what} column; its header is {','.join(columns) or 'empty'}.",
+            f"{file} has no {what} column; its header is {listing([name[:40] for name in columns]) or 'empty'}.",
             f"Name one of its columns {wanted[0]!r}.",
         )
     return found[0]
@@ -276,7 +286,7 @@ def read_sidecars(folder: Path) -> Iterator[Entry]:
     for picture in find_images(folder):
         sidecar = picture.with_suffix(".txt")
         if sidecar.is_file():
-            for line in read_text(sidecar).splitlines():
+            for line in read_text(sidecar).split("\n"):
                 if line.strip():
                     yield Entry(picture.relative_to(folder).as_posix(), line.strip())
 
@@ -328,10 +338,10 @@ def detect_format(captions: Path) -> str:
         first = next((line for line in read_text(captions).split("\n") if line.strip()), "")
         if re.match(r".+#\d+\t", first):
             return "flickr8k"
-        if any(name in first.lower() for name in _IMAGE_COLUMNS) and any(mark in first for mark in ",\t;|"):
-            return "csv"
         if first.lstrip().startswith("{"):
             return "jsonl"
+        if any(name in first.lower() for name in _IMAGE_COLUMNS) and any(mark in first for mark in ",\t;|"):
+            return "csv"
     raise ImgcapError(
         f"The format of {captions} cannot be told from its content.",
         f"Name it with --format: {', '.join(FORMATS)}.",

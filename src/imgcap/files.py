@@ -13,6 +13,9 @@ from uuid import uuid4
 
 from imgcap.errors import ImgcapError
 
+_SURROGATES = "backslashreplace"
+"""How half characters, as in file names that are not UTF-8, are written: as JSON escapes them."""
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -29,7 +32,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8", newline="\n")
+        partial.write_text(text, encoding="utf-8", errors=_SURROGATES, newline="\n")
 
 
 def write_json(path: Path, value: object) -> None:
@@ -37,7 +40,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 def write_json_lines(path: Path, rows: Iterable[object]) -> None:
-    with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as file:
+    with replacing(path) as partial, partial.open("w", encoding="utf-8", errors=_SURROGATES, newline="\n") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
@@ -55,7 +58,7 @@ def read_json(path: Path) -> Any:
     """The JSON value in `path`. Raises `ImgcapError` naming the line that is broken."""
     try:
         return json.loads(read_text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         line = f" at line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise ImgcapError(f"{path} is not valid JSON{line}.", "Check that the file is complete.") from None
 
@@ -66,7 +69,7 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
         if line.strip():
             try:
                 yield number, json.loads(line)
-            except (json.JSONDecodeError, RecursionError):
+            except (ValueError, RecursionError):
                 raise ImgcapError(f"{path}, line {number} is not valid JSON.") from None
 
 

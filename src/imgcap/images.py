@@ -10,11 +10,12 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
+from threading import Lock
 from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from imgcap.errors import ImgcapError
 from imgcap.files import reason
@@ -33,6 +34,16 @@ BATCH_SIZE = 32
 _DECODING_THREADS = 2
 _BATCHES_AHEAD = 3
 _WHITE = (255, 255, 255)
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes a picture upright, by its EXIF orientation."""
 _T = TypeVar("_T")
 
 
@@ -71,54 +82,99 @@ def open_image(source: Path | Image.Image) -> Image.Image:
 
     Raises `ImgcapError` if the file is missing, unreadable, not a picture or damaged.
     """
-    if isinstance(source, Image.Image):
-        return to_rgb(source)
+    name = source if isinstance(source, Path) else getattr(source, "filename", "") or "The picture"
     try:
-        with warnings.catch_warnings(), Image.open(source) as image:
-            # Pillow warns about odd metadata and large pictures; what cannot be decoded raises.
-            warnings.simplefilter("ignore")
-            return to_rgb(image)
+        with _SILENCE:
+            if isinstance(source, Image.Image):
+                return to_rgb(source)
+            with Image.open(source) as image:
+                return to_rgb(image)
     except FileNotFoundError:
-        raise ImgcapError(f"{source} does not exist.") from None
+        raise ImgcapError(f"{name} does not exist.") from None
     except UnidentifiedImageError:
-        raise ImgcapError(f"{source} is not a picture that can be read.") from None
+        raise ImgcapError(f"{name} is not a picture that can be read.") from None
     except Image.DecompressionBombError:
-        raise ImgcapError(f"{source} has too many pixels to be decoded safely.") from None
+        raise ImgcapError(f"{name} has too many pixels to be decoded safely.") from None
     except OSError as error:
-        raise ImgcapError(f"{source} cannot be decoded: {reason(error)}.") from None
-    except (ValueError, SyntaxError, EOFError, TypeError, OverflowError, MemoryError, ZeroDivisionError) as error:
-        # Pillow's decoders raise these on damaged files.
-        raise ImgcapError(f"{source} cannot be decoded: {error}.") from None
+        raise ImgcapError(f"{name} cannot be decoded: {reason(error)}.") from None
+    except Exception as error:
+        # On damaged files Pillow's decoders raise whatever they stumble over.
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise ImgcapError(f"{name} cannot be decoded: {why}.") from None
+
+
+class _Silence:
+    """Drops Pillow's warnings (odd metadata, large pictures) while any thread is inside.
+
+    What cannot be decoded raises. `warnings.catch_warnings` alone would let one thread undo what another has set.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._filters = Lock(), 0, warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._filters = warnings.catch_warnings()
+                self._filters.__enter__()
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._filters.__exit__(None, None, None)
+
+
+_SILENCE = _Silence()
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """Any Pillow picture as an upright, opaque, 8-bit sRGB picture of its own; `image` itself is not changed."""
-    upright = ImageOps.exif_transpose(image)
-    assert upright is not None  # only in_place=True returns nothing
+    image.load()  # what is damaged raises here; it also turns a TIFF upright
+    upright = _upright(image)
     if upright.mode[0] in "IF":
-        return _stretch(upright).convert("RGB")
+        upright = _stretch(upright)
     profile = upright.info.get("icc_profile")
     if upright.has_transparency_data:
         rgba = upright.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (*_WHITE, 255))
-        upright = Image.alpha_composite(white, rgba)
-    elif profile and upright.mode in ("RGB", "CMYK", "L"):
+        upright = Image.alpha_composite(white, rgba).convert("RGB")
+    elif upright.mode not in ("RGB", "CMYK", "L"):
+        upright = upright.convert("RGB")
+    if profile:
         upright = _to_srgb(upright, profile)
-    return upright.convert("RGB")
+    rgb = upright.convert("RGB")
+    rgb.info = {}  # orientation and colour profile are used up
+    return rgb
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """A copy of `image`, turned as its EXIF or XMP orientation says."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # broken metadata, of any kind, is no reason to refuse the picture
+        orientation = None
+    turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
+    return image.copy() if turn is None else image.transpose(turn)
 
 
 def _stretch(image: Image.Image) -> Image.Image:
     """16- and 32-bit grey (modes I;16, I, F) to 8 bits: by the format's full range if the values fit one."""
-    values = np.nan_to_num(np.asarray(image).astype(np.float64))
+    with np.errstate(all="ignore"):  # odd floats become 0
+        values = np.nan_to_num(np.asarray(image).astype(np.float64), posinf=0.0, neginf=0.0)
     low, high = values.min(), values.max()
-    if low >= 0 and high <= 1 and image.mode == "F":
+    if image.mode.startswith("I;16"):
+        scale = 255 / 65535
+    elif low >= 0 and high <= 1 and image.mode == "F":
         scale = 255.0
     elif low >= 0 and high <= 255:
         scale = 1.0
     elif low >= 0 and high <= 65535:
         scale = 255 / 65535
     else:
-        values, scale = values - low, 255 / (high - low)
+        values, scale = values - low, 255 / ((high - low) or 1.0)
     return Image.fromarray((values * scale).round().clip(0, 255).astype(np.uint8))
 
 

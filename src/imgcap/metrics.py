@@ -96,15 +96,15 @@ def corpus_bleu(hypotheses: Sequence[Tokens], references: Sequence[Sequence[Toke
     streams = [[" ".join(captions[i]) if i < len(captions) else None for captions in references] for i in range(most)]
     metric = BLEU(tokenize="none", smooth_method="none", max_ngram_order=MAX_ORDER, force=True)
     total = metric.corpus_score([" ".join(tokens) for tokens in hypotheses], streams)  # type: ignore[arg-type]
-    scores = [
+    percent = [
         BLEU.compute_bleu(
             total.counts[:n], total.totals[:n], total.sys_len, total.ref_len, smooth_method="none", max_ngram_order=n
         ).score
-        / 100
         for n in range(1, MAX_ORDER + 1)
     ]
+    one, two, three, four = (min(value / 100, 1.0) for value in percent)  # rounding can lift 1 a little
     brevity_penalty = 0.0 if total.sys_len == 0 else total.bp
-    return CorpusBleu((scores[0], scores[1], scores[2], scores[3]), brevity_penalty, total.sys_len, total.ref_len)
+    return CorpusBleu((one, two, three, four), brevity_penalty, total.sys_len, total.ref_len)
 
 
 class CiderD:

@@ -57,7 +57,6 @@ def search(decoder: LSTMDecoder, features: Tensor, options: SearchOptions) -> li
     decoder.eval()
     pictures, beam, device = len(features), options.beam_size, features.device
     words = decoder.config.vocabulary_size
-    candidates = min(2 * beam, beam * words)
     finished: list[list[Hypothesis]] = [[] for _ in range(pictures)]
     active = list(range(pictures))  # pictures that are still searched, row by row of the tensors below
 
@@ -75,7 +74,7 @@ def search(decoder: LSTMDecoder, features: Tensor, options: SearchOptions) -> li
         if length == options.max_length:
             log_probabilities[:, UNKNOWN + 1 :] = -torch.inf
         grown = totals[:, :, None] + log_probabilities.view(len(active), beam, words)  # (B, K, V)
-        best, places = grown.flatten(1).topk(candidates)  # (B, 2K)
+        best, places = grown.flatten(1).topk(2 * beam)  # (B, 2K), at most K of which end: one for each parent
         parents, tokens = places // words, places % words
         ended = tokens == END
 
@@ -86,10 +85,9 @@ def search(decoder: LSTMDecoder, features: Tensor, options: SearchOptions) -> li
         if length == options.max_length:
             break
 
-        # The K best that go on: those that ended sort behind every other.
+        # The K best that go on.
         order = ended.to(torch.uint8).argsort(dim=1, stable=True)[:, :beam]  # (B, K)
         totals, parents, tokens = (t.gather(1, order) for t in (best, parents, tokens))
-        totals = totals.masked_fill(tokens == END, -torch.inf)
         ids = torch.cat([ids.gather(1, parents[:, :, None].expand(-1, -1, ids.shape[2])), tokens[:, :, None]], 2)
         keep = [
             row

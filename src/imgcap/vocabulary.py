@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,25 +17,27 @@ TOKENIZER = "imgcap-1"
 PAD, START, END, UNKNOWN = range(4)
 SPECIAL_WORDS = ("<pad>", "<start>", "<end>", "<unk>")
 
+# Accents and vowel signs that are characters of their own belong to the letter before them; \w leaves them out.
+_MARKS = "".join(chr(code) for code in range(0x300, 0x10000) if unicodedata.category(chr(code))[0] == "M")
+_LETTER = rf"[\w{_MARKS}]"
 # A number keeps its inner points and commas, a word its inner hyphens, points and apostrophes; all else is punctuation.
-_TOKEN = re.compile(r"\d+(?:[.,:/]\d+)+|\w+(?:[-.'&/]\w+)*")
+_TOKEN = re.compile(rf"\d+(?:[.,:/]\d+)+|\w{_LETTER}*(?:[-.'&/]\w{_LETTER}*)*")
 # English contractions are tokens of their own, as in the Penn Treebank.
-_CLITIC = re.compile(r"(n't|'(?:s|m|d|re|ve|ll))$")
+_CLITIC = re.compile(rf"(?<={_LETTER})(?:n't|'(?:s|m|d|re|ve|ll))$")
 
 
 def tokenize(caption: str) -> list[str]:
     """Lower-case words of `caption` without punctuation; "Don't!" -> ["do", "n't"], "T-shirt." -> ["t-shirt"]."""
     tokens: list[str] = []
-    text = caption.lower().replace("\u2019", "'")  # a typographic apostrophe
+    text = unicodedata.normalize("NFC", caption.lower()).replace("\u2019", "'")  # a typographic apostrophe
     for match in _TOKEN.finditer(text):
-        word = match.group()
-        clitic = _CLITIC.search(word)
-        if clitic and clitic.start():
-            tokens += [word[: clitic.start()], word[clitic.start() :]]
-        elif text[match.start() - 1 : match.start()] == "'" and word in _BARE_CLITICS:
-            tokens.append("'" + word)
-        else:
-            tokens.append(word)
+        word, clitics = match.group(), []
+        while clitic := _CLITIC.search(word):
+            clitics.append(clitic.group())
+            word = word[: clitic.start()]
+        if word in _BARE_CLITICS and text[match.start() - 1 : match.start()] == "'":
+            word = "'" + word
+        tokens += [word, *reversed(clitics)]
     return tokens
 
 
@@ -44,7 +47,7 @@ _BARE_CLITICS = frozenset({"s", "m", "d", "re", "ve", "ll"})
 
 def detokenize(tokens: Iterable[str]) -> str:
     """Words back to a readable line: contractions joined to the word before them, the rest by spaces."""
-    return re.sub(r" (?=n't\b|'(?:s|m|d|re|ve|ll)\b)", "", " ".join(tokens))
+    return re.sub(r" (?=(?:n't|'(?:s|m|d|re|ve|ll))(?!\S))", "", " ".join(tokens))
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,6 @@ class Vocabulary:
         return [self._ids.get(token, UNKNOWN) for token in tokens]
 
     def decode(self, ids: Sequence[int]) -> list[str]:
-        """Words of `ids` up to the first `END`, other special ids left out."""
+        """Words of `ids` up to the first `END`, without `PAD` and `START`."""
         ids = ids[: ids.index(END)] if END in ids else ids
         return [self.words[i] for i in ids if i not in (PAD, START)]

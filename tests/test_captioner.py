@@ -1,0 +1,201 @@
+"""Captioning pictures from Python."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count, islice
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import draw
+from PIL import Image
+
+import imgcap
+from imgcap.captioner import BATCH_SIZE, Captioner, load_model
+from imgcap.decoder import LSTMDecoder
+from imgcap.errors import ImgcapError, UsageError
+from imgcap.features import PreparedFolder
+from imgcap.model import load_model_folder, save_decoder
+from imgcap.model_store import ENCODER_FILE, import_model, write_manifest
+from imgcap.search import SearchOptions
+from imgcap.vocabulary import detokenize
+
+COLOURS = ("red", "green", "blue", "white")
+
+
+def write_telling_model(model_folder: Path, prepared: PreparedFolder, folder: Path) -> Path:
+    """A model in `folder` whose captions mean nothing, but differ from picture to picture."""
+    model = load_model_folder(model_folder, torch.device("cpu"))
+    torch.manual_seed(0)
+    decoder = LSTMDecoder(model.config.decoder).requires_grad_(False)
+    features = torch.from_numpy(prepared.features[list(range(len(prepared.records)))])
+    decoder.feature_mean.copy_(features.mean(0))
+    decoder.feature_std.copy_(features.std(0) + 1e-30)
+    for parameter in decoder.parameters():
+        parameter.mul_(4)
+    decoder.embedding.weight.mul_(0.1)  # the picture says more than the words before
+    size = model.config.decoder.hidden_size
+    dict(decoder.lstm.named_parameters())["bias_hh_l0"][size : 2 * size] += 2  # and is not forgotten
+    folder.mkdir()
+    save_decoder(folder, decoder.state_dict(), model.vocabulary, replace(model.config, name="telling"))
+    shutil.copyfile(model.encoder_file, folder / ENCODER_FILE)
+    write_manifest(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def telling_model(tmp_path_factory: pytest.TempPathFactory, model_folder: Path, prepared: PreparedFolder) -> Path:
+    return write_telling_model(model_folder, prepared, tmp_path_factory.mktemp("telling") / "telling")
+
+
+@pytest.fixture(scope="module")
+def captioner(telling_model: Path) -> Captioner:
+    return load_model(telling_model, device="cpu")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    """More pictures than two batches hold."""
+    files = [tmp_path / f"{i:02}.png" for i in range(2 * BATCH_SIZE + 3)]
+    for i, file in enumerate(files):
+        draw(COLOURS[i % 4], i).save(file)
+    return files
+
+
+def test_a_path_a_string_and_a_picture_get_the_same_caption(captioner: Captioner, pictures: list[Path]) -> None:
+    by_path = captioner.caption(pictures[0])
+    by_name = captioner.caption(str(pictures[0]))
+    with Image.open(pictures[0]) as image:
+        by_pixels = captioner.caption(image)
+    assert by_path == by_name
+    assert by_path.path == str(pictures[0])
+    assert by_pixels == replace(by_path, path=None)
+    assert by_path.text
+    assert by_path.log_probability < 0
+    assert by_path.error is None
+
+
+def test_captions_are_those_of_the_prepared_features(captioner: Captioner, prepared: PreparedFolder) -> None:
+    rows = [0, 5, 10, 23]
+    captions = captioner.caption([prepared.image_root / prepared.records[row].path for row in rows])
+    features = torch.from_numpy(prepared.features[rows])
+    assert len({caption.text for caption in captions}) > 1
+    for caption, found in zip(captions, captioner.model.search(features, captioner.model.config.search), strict=True):
+        assert caption.text == detokenize(captioner.model.vocabulary.decode(found[0].ids))
+        assert caption.log_probability == pytest.approx(found[0].log_probability, abs=1e-2)
+
+
+def test_a_list_is_captioned_in_its_order(captioner: Captioner, pictures: list[Path]) -> None:
+    captions = captioner.caption(list(pictures))
+    assert len({caption.text for caption in captions}) > 3  # else a wrong order could not be seen
+    assert [caption.path for caption in captions] == [str(path) for path in pictures]
+    assert [caption.text for caption in captions] == [captioner.caption(path).text for path in pictures]
+    backwards = captioner.caption(list(pictures[::-1]))
+    assert [caption.path for caption in backwards] == [str(path) for path in pictures[::-1]]
+    assert [caption.text for caption in backwards] == [caption.text for caption in captions[::-1]]
+
+
+def test_an_empty_list_has_no_captions(captioner: Captioner) -> None:
+    assert captioner.caption([]) == []
+
+
+def test_paths_and_pictures_may_be_mixed(captioner: Captioner, pictures: list[Path]) -> None:
+    captions = captioner.caption([pictures[0], draw("blue", 3), str(pictures[1])])
+    assert [caption.path for caption in captions] == [str(pictures[0]), None, str(pictures[1])]
+    assert all(caption.text for caption in captions)
+
+
+@pytest.mark.parametrize("bad", [(0,), (3, 4), (8,), (18,), tuple(range(8, 16)), tuple(range(19))], ids=str)
+def test_a_bad_file_in_a_list_stops_nothing(captioner: Captioner, pictures: list[Path], bad: tuple[int, ...]) -> None:
+    good = captioner.caption(list(pictures))
+    for i in bad:
+        pictures[i].write_bytes(b"no picture")
+    captions = captioner.caption(list(pictures))
+    assert [caption.path for caption in captions] == [str(path) for path in pictures]
+    for i, caption in enumerate(captions):
+        if i in bad:
+            assert isinstance(caption.error, ImgcapError)
+            assert str(pictures[i]) in str(caption.error)
+            assert (caption.text, caption.log_probability) == ("", -torch.inf)
+        else:
+            assert caption.error is None
+            assert caption.text == good[i].text
+
+
+def test_a_list_of_bad_files_alone_is_captioned_with_errors(captioner: Captioner, tmp_path: Path) -> None:
+    [caption] = captioner.caption([tmp_path / "none.png"])
+    assert "does not exist" in str(caption.error)
+
+
+def test_a_single_bad_file_raises(captioner: Captioner, tmp_path: Path) -> None:
+    with pytest.raises(ImgcapError, match=r"none\.png does not exist"):
+        captioner.caption(tmp_path / "none.png")
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(ImgcapError, match=r"text\.png is not a picture"):
+        captioner.caption(str(tmp_path / "text.png"))
+    with pytest.raises(ImgcapError, match="cannot be decoded"):
+        captioner.caption(tmp_path)
+
+
+def test_a_damaged_picture_object_is_no_worse_than_a_damaged_file(captioner: Captioner, pictures: list[Path]) -> None:
+    stored = io.BytesIO()
+    draw("red", 1, size=300).save(stored, "JPEG")
+    torn = Image.open(io.BytesIO(stored.getvalue()[: len(stored.getvalue()) // 2]))
+    damaged, good = captioner.caption([torn, pictures[0]])
+    assert isinstance(damaged.error, ImgcapError)
+    assert (damaged.path, good.path) == (None, str(pictures[0]))
+    assert good.text
+    with pytest.raises(ImgcapError, match="cannot be decoded"):
+        captioner.caption(torn)
+
+
+def test_a_stream_is_lazy(captioner: Captioner) -> None:
+    taken = []
+
+    def forever() -> Iterator[Image.Image]:
+        for number in count():
+            taken.append(number)
+            yield draw(COLOURS[number % 4], number)
+
+    stream = captioner.stream(forever())
+    assert taken == []
+    captions = list(islice(stream, 20))
+    assert len(captions) == 20
+    assert all(caption.text for caption in captions)
+    assert len(taken) <= 20 + 5 * BATCH_SIZE
+    next(stream)
+    stream.close()  # type: ignore[attr-defined]
+
+
+def test_options_are_followed_and_the_models_own_are_the_default(captioner: Captioner, pictures: list[Path]) -> None:
+    own = captioner.model.config.search
+    assert captioner.caption(pictures[0]) == captioner.caption(pictures[0], own)
+    long = captioner.caption(list(pictures[:3]), SearchOptions(beam_size=1, min_length=9, max_length=9))
+    assert all(len(caption.text.split()) == 9 for caption in long)
+    assert captioner.caption(pictures[0], SearchOptions(max_length=1)).text.count(" ") == 0
+
+
+def test_a_model_is_loaded_by_name_folder_and_by_default(
+    telling_model: Path, captioner: Captioner, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = captioner.caption(pictures[0])
+    import_model(telling_model, "walls")
+    monkeypatch.setattr("imgcap.model_store._packaged_default", lambda: telling_model)
+    for name in ("walls", str(telling_model), telling_model, "default"):
+        assert load_model(name, device="cpu").caption(pictures[0]) == expected
+    assert imgcap.load_model(device="cpu").caption(pictures[0]) == expected
+    assert imgcap.available_models() == ["default", "walls"]
+
+
+def test_an_unknown_model_or_device_is_one_sentence(model_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ImgcapError, match="There is no model 'barns'") as caught:
+        load_model("barns")
+    assert "default" in caught.value.hint
+    with pytest.raises(ImgcapError, match="is not a model folder"):
+        load_model(tmp_path)
+    with pytest.raises(UsageError, match="abacus"):
+        load_model(model_folder, device="abacus")

@@ -1,0 +1,70 @@
+"""The model that ships in the package, as a stranger meets it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import EXAMPLES, SHARED_DATA, Run
+
+from imgcap import load_model
+from imgcap.captioner import Captioner
+from imgcap.metrics import score
+from imgcap.model_store import DEFAULT_MODEL, MODEL_CARD_FILE, locate
+
+CONSTANT_CAPTION = "a man in a blue shirt is standing on a rock"
+PICTURES = 100
+
+
+@pytest.fixture(scope="module")
+def captioner(tmp_path_factory: pytest.TempPathFactory) -> Captioner:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IMGCAP_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        return load_model()
+
+
+def test_captions_the_examples_offline_with_a_caption_of_its_own_for_each(imgcap: Run) -> None:
+    done = imgcap("caption", EXAMPLES, "--json", without_network=True)
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [Path(row["path"]).name for row in rows] == ["astronaut.jpg", "cat.jpg", "coffee.jpg", "rocket.jpg"]
+    assert len({row["caption"] for row in rows}) == len(rows)
+
+
+def test_the_captions_of_the_documentation_are_the_models(captioner: Captioner) -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    for caption in captioner.caption(sorted(EXAMPLES.glob("*.jpg"))):
+        assert caption.path
+        assert f"{Path(caption.path).name}\t{caption.text}\n" in readme
+
+
+def test_every_weight_is_in_half_precision(captioner: Captioner) -> None:
+    from safetensors import safe_open
+
+    for name in ("encoder.safetensors", "decoder.safetensors"):
+        with safe_open(captioner.model.folder / name, framework="pt") as file:
+            kinds = {file.get_tensor(key).dtype for key in file.keys()}  # noqa: SIM118
+        assert kinds <= {torch.float16, torch.int64}
+
+
+def test_the_card_names_data_terms_and_scores() -> None:
+    card = (locate(DEFAULT_MODEL) / MODEL_CARD_FILE).read_text()
+    for word in ("Flickr8k", "non-commercial", "BLEU-4", "CIDEr-D", "EfficientNet-Lite2"):
+        assert word in card
+
+
+@pytest.mark.shared_data
+def test_beats_the_constant_caption_clearly_on_unseen_pictures(captioner: Captioner) -> None:
+    names = (SHARED_DATA / "Flickr_8k.testImages.txt").read_text().split()[:PICTURES]
+    captions: dict[str, list[str]] = {}
+    for line in (SHARED_DATA / "Flickr8k.token.txt").read_text().splitlines():
+        key, caption = line.split("\t")
+        captions.setdefault(key.rsplit("#", 1)[0], []).append(caption)
+    references = [captions[name] for name in names]
+    found = captioner.caption([SHARED_DATA / "images" / name for name in names])
+    ours = score([caption.text for caption in found], references)
+    floor = score([CONSTANT_CAPTION] * PICTURES, references)
+    assert ours.bleu[3] > 1.5 * floor.bleu[3]
+    assert ours.cider_d > 2 * floor.cider_d

@@ -1,0 +1,671 @@
+"""Pictures: found in folders, and decoded from whatever a user has to the colours that a viewer would show."""
+
+from __future__ import annotations
+
+import os
+import struct
+import warnings
+import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import draw
+from PIL import Image, ImageCms, features
+
+from imgcap.errors import ImgcapError
+from imgcap.images import (
+    SUFFIXES,
+    batched,
+    expand,
+    find_images,
+    is_image_name,
+    load_batches,
+    load_pixels,
+    open_image,
+    squash,
+    to_rgb,
+)
+
+Colour = tuple[int, int, int]
+RED, WHITE, BLACK, PINK = (255, 0, 0), (255, 255, 255), (0, 0, 0), (255, 127, 127)
+SIZE = (6, 4)
+
+
+@pytest.fixture(autouse=True)
+def needs_avif(request: pytest.FixtureRequest) -> None:
+    """Skips what needs AVIF where Pillow was built without it."""
+    if ".avif" in request.node.name and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+
+
+def plain(mode: str, colour: float | tuple[int, ...]) -> Image.Image:
+    return Image.new(mode, SIZE, colour)
+
+
+def grey(value: float, kind: str) -> Image.Image:
+    return Image.fromarray(np.full(SIZE[::-1], value, kind))
+
+
+def big_endian(value: int) -> Image.Image:
+    return Image.frombytes("I;16B", SIZE, struct.pack(">H", value) * (SIZE[0] * SIZE[1]))
+
+
+def palette(alpha: int | None = None) -> Image.Image:
+    """A red picture with a palette; with `alpha`, its palette has transparency (mode PA in memory and in TIFF)."""
+    image = Image.new("P" if alpha is None else "PA", SIZE, 1 if alpha is None else (1, alpha))
+    image.putpalette([0, 0, 255, 255, 0, 0])
+    return image
+
+
+def lab() -> Image.Image:
+    srgb, cie = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+    converted = ImageCms.profileToProfile(plain("RGB", RED), srgb, cie, outputMode="LAB")
+    assert converted is not None
+    return converted
+
+
+def png(bits: int, colour_type: int, pixel: bytes, transparency: bytes = b"") -> bytes:
+    """A PNG of 8 x 1 pixels in a shape that Pillow does not write itself; `pixel` is one pixel, or a packed row."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 1, bits, colour_type, 0, 0, 0))
+    pixels = chunk(b"IDAT", zlib.compress(b"\0" + pixel * (8 if bits >= 8 else 1)))
+    extra = chunk(b"tRNS", transparency) if transparency else b""
+    return b"\x89PNG\r\n\x1a\n" + header + extra + pixels + chunk(b"IEND", b"")
+
+
+def close(image: Image.Image, colour: Colour, tolerance: int = 2) -> bool:
+    """Whether all pixels have a colour, and the picture is plain RGB."""
+    assert image.mode == "RGB"
+    return bool((np.abs(np.asarray(image).astype(int) - colour) <= tolerance).all())
+
+
+@pytest.mark.parametrize(
+    ("name", "image", "options", "mode", "colour"),
+    [
+        ("1.png", plain("1", 1), {}, "1", WHITE),
+        ("1.tif", plain("1", 0), {}, "1", BLACK),
+        ("1.bmp", plain("1", 1), {}, "1", WHITE),
+        ("l.png", plain("L", 100), {}, "L", (100, 100, 100)),
+        ("l.jpg", plain("L", 100), {}, "L", (100, 100, 100)),
+        ("l-transparent.png", plain("L", 100), {"transparency": 100}, "L", WHITE),
+        ("l-other-transparent.png", plain("L", 100), {"transparency": 99}, "L", (100, 100, 100)),
+        ("la.png", plain("LA", (100, 255)), {}, "LA", (100, 100, 100)),
+        ("la-half.png", plain("LA", (0, 128)), {}, "LA", (127, 127, 127)),
+        ("la-none.tif", plain("LA", (0, 0)), {}, "LA", WHITE),
+        ("p.png", palette(), {}, "P", RED),
+        ("p.gif", palette(), {}, "P", RED),
+        ("p.bmp", palette(), {}, "P", RED),
+        ("p-transparent.png", palette(), {"transparency": 1}, "P", WHITE),
+        ("p-transparent.gif", palette(), {"transparency": 1}, "P", WHITE),
+        ("p-other-transparent.gif", palette(), {"transparency": 0}, "P", RED),
+        ("p-alphas.png", palette(), {"transparency": bytes([255, 128])}, "P", PINK),
+        ("pa.tif", palette(128), {}, "PA", PINK),
+        ("pa-none.tif", palette(0), {}, "PA", WHITE),
+        ("rgb.png", plain("RGB", RED), {}, "RGB", RED),
+        ("rgb.jpg", plain("RGB", RED), {}, "RGB", RED),
+        ("rgb-progressive.jpg", plain("RGB", RED), {"progressive": True}, "RGB", RED),
+        ("rgb.webp", plain("RGB", RED), {}, "RGB", RED),
+        ("rgb.bmp", plain("RGB", RED), {}, "RGB", RED),
+        ("rgb.tif", plain("RGB", RED), {"compression": "tiff_lzw"}, "RGB", RED),
+        ("rgb.avif", plain("RGB", RED), {}, "RGB", RED),
+        ("rgb-transparent.png", plain("RGB", RED), {"transparency": RED}, "RGB", WHITE),
+        ("rgba.png", plain("RGBA", (*RED, 255)), {}, "RGBA", RED),
+        ("rgba-half.png", plain("RGBA", (*RED, 128)), {}, "RGBA", PINK),
+        ("rgba-half.webp", plain("RGBA", (*RED, 128)), {"lossless": True}, "RGBA", PINK),
+        ("rgba-none.png", plain("RGBA", (*RED, 0)), {}, "RGBA", WHITE),
+        ("rgba-none.tif", plain("RGBA", (*RED, 0)), {}, "RGBA", WHITE),
+        ("rgba-none.avif", plain("RGBA", (*RED, 0)), {}, "RGBA", WHITE),
+        ("cmyk.jpg", plain("CMYK", (0, 255, 255, 0)), {}, "CMYK", RED),
+        ("cmyk.tif", plain("CMYK", (0, 255, 255, 0)), {}, "CMYK", RED),
+        ("cmyk-black.jpg", plain("CMYK", (0, 0, 0, 255)), {}, "CMYK", BLACK),
+        ("ycbcr.jpg", plain("RGB", RED).convert("YCbCr"), {}, "RGB", RED),
+        ("ycbcr.tif", plain("RGB", RED).convert("YCbCr"), {}, "YCbCr", RED),
+        ("lab.tif", lab(), {}, "LAB", (251, 5, 4)),
+        ("i16-middle.png", grey(32768, "uint16"), {}, "I;16", (128, 128, 128)),
+        ("i16-white.png", grey(65535, "uint16"), {}, "I;16", WHITE),
+        ("i16-middle.tif", grey(32768, "uint16"), {}, "I;16", (128, 128, 128)),
+        ("i16b-middle.tif", big_endian(32768), {}, "I;16B", (128, 128, 128)),
+        ("i16b-white.tif", big_endian(65535), {}, "I;16B", WHITE),
+        ("i-middle.tif", grey(32768, "int32"), {}, "I", (128, 128, 128)),
+        ("i-as-8-bit.tif", grey(200, "int32"), {}, "I", (200, 200, 200)),
+        ("f-of-1.tif", grey(0.5, "float32"), {}, "F", (128, 128, 128)),
+        ("f-of-255.tif", grey(200.0, "float32"), {}, "F", (200, 200, 200)),
+        ("f-of-65535.tif", grey(32768.0, "float32"), {}, "F", (128, 128, 128)),
+    ],
+)
+def test_every_mode_of_a_file_keeps_its_colour(
+    tmp_path: Path, name: str, image: Image.Image, options: dict[str, Any], mode: str, colour: Colour
+) -> None:
+    file = tmp_path / name
+    image.save(file, **options)
+    with Image.open(file) as opened:
+        assert opened.mode == mode
+    opened = open_image(file)
+    assert opened.size == SIZE
+    assert close(opened, colour)
+
+
+@pytest.mark.parametrize(
+    ("content", "colour"),
+    [
+        (png(16, 2, struct.pack(">3H", 65535, 32768, 0)), (255, 128, 0)),
+        (png(16, 6, struct.pack(">4H", 65535, 32768, 0, 65535)), (255, 128, 0)),
+        (png(16, 6, struct.pack(">4H", 65535, 32768, 0, 0)), WHITE),
+        (png(16, 4, struct.pack(">2H", 32768, 65535)), (128, 128, 128)),
+        (png(16, 4, struct.pack(">2H", 32768, 0)), WHITE),
+        (png(4, 0, b"\x88" * 4), (136, 136, 136)),
+        (png(1, 0, b"\0"), BLACK),
+        (png(1, 0, b"\0", transparency=b"\0\0"), WHITE),
+    ],
+    ids=["rgb16", "rgba16", "rgba16-clear", "la16", "la16-clear", "grey4", "bilevel", "bilevel-clear"],
+)
+def test_pngs_of_other_depths_keep_their_colour(tmp_path: Path, content: bytes, colour: Colour) -> None:
+    (tmp_path / "picture.png").write_bytes(content)
+    assert close(open_image(tmp_path / "picture.png"), colour)
+
+
+@pytest.mark.parametrize(
+    ("image", "colour"),
+    [
+        (plain("RGB", RED).convert("HSV"), RED),
+        (plain("RGBX", (*RED, 0)), RED),
+        (plain("RGBA", (*RED, 128)).convert("RGBa"), PINK),
+        (palette(128), PINK),
+        (lab(), (251, 5, 4)),
+    ],
+    ids=lambda value: value.mode if isinstance(value, Image.Image) else "",
+)
+def test_modes_that_only_a_program_has_keep_their_colour(image: Image.Image, colour: Colour) -> None:
+    assert close(open_image(image), colour)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([-1.0, 0.0, 1.0], [0, 128, 255]),
+        ([0.0, 1e6, 2e6], [0, 128, 255]),
+        ([-5.0, -5.0, -5.0], [0, 0, 0]),
+        ([1e9, 1e9, 1e9], [0, 0, 0]),
+        ([float("nan"), 0.5, 1.0], [0, 128, 255]),
+        ([float("inf"), 0.5, 1.0], [0, 128, 255]),
+        ([float("-inf"), float("inf"), float("nan")], [0, 0, 0]),
+    ],
+)
+def test_floats_of_any_range_become_visible(tmp_path: Path, values: list[float], expected: list[int]) -> None:
+    file = tmp_path / "floats.tif"
+    Image.fromarray(np.array([values], np.float32)).save(file)
+    assert np.asarray(open_image(file))[0, :, 0].tolist() == expected
+
+
+# --- orientation
+
+
+def corners() -> Image.Image:
+    """A picture that no rotation or flip maps to itself."""
+    pixels = np.zeros((32, 48, 3), np.uint8)
+    pixels[:16, :24], pixels[:16, 24:], pixels[16:, :24] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    return Image.fromarray(pixels)
+
+
+STORED = {
+    1: lambda image: image,
+    2: lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+    3: lambda image: image.rotate(180),
+    4: lambda image: image.transpose(Image.Transpose.FLIP_TOP_BOTTOM),
+    5: lambda image: image.transpose(Image.Transpose.TRANSPOSE),
+    6: lambda image: image.rotate(90, expand=True),
+    7: lambda image: image.transpose(Image.Transpose.TRANSVERSE),
+    8: lambda image: image.rotate(-90, expand=True),
+}
+"""How a camera that writes an EXIF orientation stores an upright picture."""
+
+
+def with_orientation(orientation: object) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+@pytest.mark.parametrize("name", ["photo.jpg", "photo.png", "photo.webp", "photo.tif", "photo.avif"])
+@pytest.mark.parametrize("orientation", STORED)
+def test_pictures_come_upright(tmp_path: Path, orientation: int, name: str) -> None:
+    stored: Image.Image = STORED[orientation](corners())
+    stored.save(tmp_path / name, exif=with_orientation(orientation), quality=95)
+    found = open_image(tmp_path / name)
+    assert found.size == corners().size
+    assert np.abs(np.asarray(found).astype(int) - np.asarray(corners())).mean() < 8
+
+
+def test_grey_and_transparent_pictures_come_upright_too(tmp_path: Path) -> None:
+    for mode in ("L", "P", "RGBA", "I;16"):
+        source = corners().convert("I").convert("I;16") if mode == "I;16" else corners().convert(mode)
+        upright, turned = tmp_path / "upright.png", tmp_path / "turned.png"
+        source.save(upright)
+        STORED[5](source).save(turned, exif=with_orientation(5))
+        assert (np.asarray(open_image(turned)) == np.asarray(open_image(upright))).all(), mode
+
+
+@pytest.mark.parametrize(
+    "exif",
+    [
+        b"Exif\0\0garbage",
+        b"garbage",
+        b"Exif\0\0II*\0\xff\xff\xff\xff",
+        with_orientation(0).tobytes(),
+        with_orientation(9).tobytes(),
+        b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x02\0\x03\0\0\0up\0\0\0\0\0\0",  # the text "up"
+        b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x02\0\6\0\6\0\0\0\0",  # two numbers
+    ],
+)
+@pytest.mark.parametrize("name", ["photo.jpg", "photo.png", "photo.webp"])
+def test_odd_exif_data_is_no_reason_to_refuse_a_picture(tmp_path: Path, name: str, exif: bytes) -> None:
+    plain("RGB", RED).save(tmp_path / name, exif=exif)
+    assert close(open_image(tmp_path / name), RED)
+
+
+# --- several frames
+
+
+@pytest.mark.parametrize("name", ["frames.gif", "frames.webp", "frames.tif", "frames.png", "frames.avif"])
+def test_the_first_frame_counts(tmp_path: Path, name: str) -> None:
+    later = [plain("RGB", (0, 0, 255)), plain("RGB", (0, 255, 0))]
+    plain("RGB", RED).save(tmp_path / name, save_all=True, append_images=later)
+    with Image.open(tmp_path / name) as opened:
+        assert opened.n_frames == 3  # type: ignore[attr-defined]
+    assert close(open_image(tmp_path / name), RED, tolerance=6)
+
+
+# --- colour profiles
+
+
+def srgb_profile() -> bytes:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def swapped_profile() -> bytes:
+    """A profile whose red is sRGB's blue and the other way round."""
+    return srgb_profile().replace(b"rXYZ", b"????").replace(b"bXYZ", b"rXYZ").replace(b"????", b"bXYZ")
+
+
+@pytest.mark.parametrize("name", ["rgb.jpg", "rgb.png", "rgb.webp", "rgb.tif"])
+def test_an_srgb_profile_changes_nothing(tmp_path: Path, name: str) -> None:
+    plain("RGB", (200, 100, 50)).save(tmp_path / name, icc_profile=srgb_profile())
+    assert close(open_image(tmp_path / name), (200, 100, 50), tolerance=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "image", "colour"),
+    [
+        ("rgb.jpg", plain("RGB", RED), (0, 0, 255)),
+        ("p.png", palette(), (0, 0, 255)),
+        ("rgba.png", plain("RGBA", (*RED, 255)), (0, 0, 255)),
+        ("rgba-half.png", plain("RGBA", (*RED, 128)), (127, 127, 255)),
+        ("rgba-none.png", plain("RGBA", (*RED, 0)), WHITE),
+    ],
+)
+def test_a_profile_is_applied_to_pictures_with_and_without_transparency(
+    tmp_path: Path, name: str, image: Image.Image, colour: Colour
+) -> None:
+    image.save(tmp_path / name, icc_profile=swapped_profile())
+    assert close(open_image(tmp_path / name), colour, tolerance=3)
+
+
+@pytest.mark.parametrize("profile", [b"no profile", srgb_profile()[:200], swapped_profile()])
+@pytest.mark.parametrize(
+    ("name", "image", "colour"),
+    [("l.png", plain("L", 100), (100, 100, 100)), ("cmyk.jpg", plain("CMYK", (0, 255, 255, 0)), RED)],
+)
+def test_a_profile_that_does_not_fit_is_ignored(
+    tmp_path: Path, name: str, image: Image.Image, colour: Colour, profile: bytes
+) -> None:
+    image.save(tmp_path / name, icc_profile=profile)
+    assert close(open_image(tmp_path / name), colour)
+
+
+def test_a_broken_profile_is_ignored(tmp_path: Path) -> None:
+    plain("RGB", RED).save(tmp_path / "rgb.jpg", icc_profile=b"no profile")
+    assert close(open_image(tmp_path / "rgb.jpg"), RED)
+
+
+# --- what cannot be decoded
+
+
+def noise(name: str, folder: Path, **options: Any) -> bytes:
+    """The bytes of a file full of detail, so that half of it is half of the picture."""
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(pixels).save(folder / name, **options)
+    return (folder / name).read_bytes()
+
+
+def write_bad(folder: Path, kind: str) -> Path:
+    """A file that looks like a picture by its name and is none, or not a whole one."""
+    stem, suffix = kind.rsplit(".", 1)
+    file = folder / f"bad.{suffix}"
+    if stem == "truncated":
+        whole = noise(f"whole.{suffix}", folder)
+        file.write_bytes(whole[: len(whole) // 2])
+    elif stem == "headless":
+        file.write_bytes(noise(f"whole.{suffix}", folder)[20:])
+    elif stem == "checksum":
+        changed = bytearray(noise(f"whole.{suffix}", folder))
+        changed[changed.index(b"IDAT") + 10] ^= 255
+        file.write_bytes(changed)
+    elif stem == "empty":
+        file.write_bytes(b"")
+    elif stem == "zeros":
+        file.write_bytes(bytes(1000))
+    elif stem == "text":
+        file.write_text("This is not a picture.\n")
+    elif stem == "html":
+        file.write_text("<!DOCTYPE html><html><body>404</body></html>")
+    elif stem == "svg":
+        file.write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+    elif stem == "folder":
+        file.mkdir()
+    else:
+        assert stem == "missing"
+    return file
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        ("truncated.jpg", "FILE cannot be decoded: "),
+        ("truncated.png", "FILE cannot be decoded: "),
+        ("truncated.gif", "FILE cannot be decoded: "),
+        ("truncated.webp", "FILE "),
+        ("truncated.tif", "FILE "),
+        ("truncated.bmp", "FILE cannot be decoded: "),
+        ("truncated.avif", "FILE "),
+        ("checksum.png", "FILE cannot be decoded: "),
+        ("headless.jpg", "FILE is not a picture that can be read."),
+        ("empty.jpg", "FILE is not a picture that can be read."),
+        ("empty.png", "FILE is not a picture that can be read."),
+        ("zeros.jpg", "FILE is not a picture that can be read."),
+        ("text.jpg", "FILE is not a picture that can be read."),
+        ("html.jpg", "FILE is not a picture that can be read."),
+        ("svg.png", "FILE is not a picture that can be read."),
+        ("folder.jpg", "FILE cannot be decoded: "),
+        ("missing.jpg", "FILE does not exist."),
+    ],
+)
+def test_a_file_that_is_no_whole_picture_is_one_sentence(tmp_path: Path, kind: str, sentence: str) -> None:
+    file = write_bad(tmp_path, kind)
+    with pytest.raises(ImgcapError) as caught:
+        open_image(file)
+    message = str(caught.value)
+    assert message.startswith(sentence.replace("FILE", str(file)))
+    assert message.endswith(".")
+    assert "\n" not in message
+    found = load_pixels(file, 8)
+    assert isinstance(found, ImgcapError)
+    assert str(found) == message
+
+
+def mutations(content: bytes, count: int) -> Iterable[bytes]:
+    random = np.random.default_rng(0)
+    for _ in range(count):
+        changed = bytearray(content)
+        for place in random.integers(0, min(len(changed), 600), random.integers(1, 8)):
+            changed[place] = random.integers(256)
+        yield bytes(changed[: random.integers(1, len(changed) + 1)] if random.random() < 0.3 else changed)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.gif", "a.bmp", "a.avif", "a.tif", "a.dds"])
+def test_damage_anywhere_gives_a_picture_or_a_sentence_and_no_warning(tmp_path: Path, name: str) -> None:
+    options: dict[str, Any] = {} if name.endswith(("bmp", "gif", "dds")) else {"exif": with_orientation(6)}
+    refused = 0
+    for content in mutations(noise(name, tmp_path, **options), 60):
+        (tmp_path / name).write_bytes(content)
+        found = load_pixels(tmp_path / name, 8)
+        if isinstance(found, ImgcapError):
+            refused += 1
+            assert str(found).startswith(str(tmp_path / name))
+            assert "\n" not in str(found)
+        else:
+            assert found.shape == (8, 8, 3)
+    assert refused > 0
+
+
+def raising(error: Exception) -> Callable[[object], Image.Image]:
+    def fail(_image: object) -> Image.Image:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("Failed to\ndecode"), struct.error("unpack"), KeyError("x"), IndexError(), MemoryError()]
+)
+def test_whatever_a_decoder_raises_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    file = tmp_path / "picture.png"
+    plain("RGB", RED).save(file)
+    monkeypatch.setattr(Image.Image, "load", raising(error))
+    with pytest.raises(ImgcapError) as caught:
+        open_image(file)
+    assert str(caught.value).startswith(f"{file} cannot be decoded: ")
+    assert "\n" not in str(caught.value)
+    assert not str(caught.value).endswith(": .")
+
+
+def test_a_damaged_picture_that_a_program_has_opened_is_one_sentence(tmp_path: Path) -> None:
+    file = write_bad(tmp_path, "truncated.jpg")
+    with Image.open(file) as opened, pytest.raises(ImgcapError, match="cannot be decoded") as caught:
+        open_image(opened)
+    assert str(file) in str(caught.value)
+    with pytest.raises(ImgcapError, match="The picture cannot be decoded"):
+        open_image(Image.new("La", SIZE))
+
+
+def test_too_many_pixels_are_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain("RGB", RED).save(tmp_path / "huge.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    with pytest.raises(ImgcapError, match=r"huge\.png has too many pixels"):
+        open_image(tmp_path / "huge.png")
+
+
+def test_large_pictures_are_decoded_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain("RGB", RED).save(tmp_path / "large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 13)  # of the 24 that it has: a warning, not yet an error
+    with pytest.warns(Image.DecompressionBombWarning), Image.open(tmp_path / "large.png"):
+        pass
+    assert close(open_image(tmp_path / "large.png"), RED)
+
+
+def test_the_threads_leave_the_warning_filters_as_they_were(tmp_path: Path) -> None:
+    files = [tmp_path / f"{i}.png" for i in range(64)]
+    for i, file in enumerate(files):
+        draw("red", i).save(file)
+    before = list(warnings.filters)
+    for _ in range(10):
+        for _batch in load_batches(files, 8):
+            pass
+        assert list(warnings.filters) == before
+
+
+# --- to_rgb and squash
+
+
+@pytest.mark.parametrize(
+    "image",
+    [plain("RGB", RED), plain("RGBA", (*RED, 128)), palette(), plain("L", 7), grey(0.5, "float32"), grey(9, "uint16")],
+    ids=lambda image: image.mode,
+)
+def test_to_rgb_does_not_change_its_input_and_shares_nothing_with_it(image: Image.Image) -> None:
+    image.info["note"] = "kept"
+    image.getexif()[0x0112] = 6
+    before, size, mode = image.tobytes(), image.size, image.mode
+    found = to_rgb(image)
+    assert found.size == size[::-1]
+    found.paste((1, 2, 3), (0, 0, *found.size))
+    assert (image.tobytes(), image.size, image.mode, image.info["note"]) == (before, size, mode, "kept")
+    assert image.getexif()[0x0112] == 6
+
+
+@pytest.mark.parametrize("name", ["photo.jpg", "photo.png", "photo.webp", "photo.tif"])
+def test_what_to_rgb_gives_is_not_turned_or_converted_again(tmp_path: Path, name: str) -> None:
+    corners().save(tmp_path / name, exif=with_orientation(6), icc_profile=swapped_profile())
+    once = open_image(tmp_path / name)
+    assert once.size == corners().size[::-1]
+    for image in (once, once.copy()):
+        twice = to_rgb(image)
+        assert twice.size == once.size
+        assert twice.tobytes() == once.tobytes()
+    once.save(tmp_path / "again.png")
+    assert open_image(tmp_path / "again.png").tobytes() == once.tobytes()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (640, 3), (3, 640), (299, 299), (50, 80)])
+def test_squash_gives_a_square_of_bytes(shape: tuple[int, int]) -> None:
+    pixels = squash(Image.new("RGB", shape, RED), 75)
+    assert pixels.shape == (75, 75, 3)
+    assert pixels.dtype == np.uint8
+    assert pixels.flags.owndata
+    assert pixels.flags.writeable
+    assert (pixels == RED).all()
+
+
+def test_squash_keeps_the_whole_picture_and_the_order_of_axes() -> None:
+    pixels = squash(corners(), 40)
+    assert pixels[5, 5].tolist() == [255, 0, 0]
+    assert pixels[5, 35].tolist() == [0, 255, 0]
+    assert pixels[35, 5].tolist() == [0, 0, 255]
+    assert pixels[35, 35].tolist() == [0, 0, 0]
+
+
+def test_squash_averages_what_it_shrinks() -> None:
+    stripes = np.zeros((100, 100, 3), np.uint8)
+    stripes[:, ::2] = 255
+    assert np.abs(squash(Image.fromarray(stripes), 10).astype(int) - 127).max() < 12
+
+
+# --- finding
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.jpg", True),
+        ("a.JPEG", True),
+        ("a.b.Png", True),
+        ("a.avif", True),
+        ("a.jpg.1", False),
+        ("a.txt", False),
+        ("jpg", False),
+        (".jpg", False),
+        ("", False),
+    ],
+)
+def test_pictures_are_known_by_the_end_of_their_name(name: str, expected: bool) -> None:
+    assert is_image_name(name) is expected
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")
+
+
+def test_pictures_are_found_in_order_without_hidden_ones(tmp_path: Path) -> None:
+    touch(tmp_path, "b.png", "a.JPG", "10.jpg", "z/2.webp", "z/1.webp", "c/deep/er/x.gif", "notes.txt", "a.jpg.1")
+    touch(tmp_path, ".hidden.jpg", ".git/x.jpg", "z/.cache/y.jpg", "z/._1.webp")
+    (tmp_path / "folder.jpg").mkdir()
+    found = [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path)]
+    assert found == ["10.jpg", "a.JPG", "b.png", "c/deep/er/x.gif", "z/1.webp", "z/2.webp"]
+
+
+def test_every_suffix_is_found(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"x{suffix}" for suffix in SUFFIXES))
+    assert {path.suffix for path in find_images(tmp_path)} == SUFFIXES
+
+
+def test_a_hidden_folder_that_is_named_is_searched(tmp_path: Path) -> None:
+    touch(tmp_path, ".pictures/a.jpg")
+    assert list(find_images(tmp_path / ".pictures")) == [tmp_path / ".pictures" / "a.jpg"]
+
+
+@pytest.mark.skipif(not hasattr(os, "symlink"), reason="needs symbolic links")
+def test_a_link_to_its_own_folder_does_not_loop(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg")
+    (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
+    assert list(find_images(tmp_path)) == [tmp_path / "a.jpg"]
+
+
+def test_a_folder_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ImgcapError) as caught:
+        list(find_images(tmp_path / "missing"))
+    assert str(caught.value) == f"The folder {tmp_path / 'missing'} cannot be read: no such file or directory."
+
+
+def test_expand_replaces_folders_and_keeps_files_as_they_are(tmp_path: Path) -> None:
+    touch(tmp_path, "folder/b.png", "folder/a.png", "odd.name")
+    given = [tmp_path / "missing.jpg", tmp_path / "folder", tmp_path / "odd.name", tmp_path / "folder" / "a.png"]
+    expected = ["missing.jpg", "folder/a.png", "folder/b.png", "odd.name", "folder/a.png"]
+    assert list(expand(given)) == [tmp_path / name for name in expected]
+
+
+def test_expand_of_a_folder_without_pictures_is_one_sentence(tmp_path: Path) -> None:
+    touch(tmp_path, "notes.txt", ".hidden.jpg")
+    with pytest.raises(ImgcapError) as caught:
+        list(expand([tmp_path]))
+    assert str(caught.value) == f"The folder {tmp_path} holds no pictures."
+    assert ".jpg" in caught.value.hint
+
+
+# --- batches
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "lengths"), [(0, 3, []), (1, 3, [1]), (3, 3, [3]), (7, 3, [3, 3, 1]), (2, 1, [1, 1])]
+)
+def test_batched_keeps_order_and_shortens_the_last(count: int, size: int, lengths: list[int]) -> None:
+    found = list(batched(range(count), size))
+    assert [len(batch) for batch in found] == lengths
+    assert [item for batch in found for item in batch] == list(range(count))
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 100])
+def test_load_batches_keeps_order_and_puts_an_error_in_the_place_of_a_bad_file(tmp_path: Path, batch_size: int) -> None:
+    sources: list[Path | Image.Image] = []
+    for i in range(23):
+        file = tmp_path / f"{i}.png"
+        Image.new("RGB", (200 if i % 5 == 0 else 5, 5), (i, 0, 0)).save(file)
+        sources.append(file)
+    sources[4] = Image.new("RGB", (5, 5), (4, 0, 0))
+    sources[7] = write_bad(tmp_path, "text.jpg")
+    sources[8] = tmp_path / "missing.png"
+    batches = list(load_batches(sources, 6, batch_size))
+    assert [len(batch) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
+    found = [item for batch in batches for item in batch]
+    assert len(found) == len(sources)
+    for i, item in enumerate(found):
+        if i in (7, 8):
+            assert isinstance(item, ImgcapError)
+            assert str(sources[i]) in str(item)
+        else:
+            assert isinstance(item, np.ndarray)
+            assert item.shape == (6, 6, 3)
+            assert (item == (i, 0, 0)).all()
+
+
+def test_load_batches_reads_only_a_little_ahead() -> None:
+    taken = 0
+
+    def sources() -> Iterable[Image.Image]:
+        nonlocal taken
+        for _ in range(1000):
+            taken += 1
+            yield plain("RGB", RED)
+
+    batches = load_batches(sources(), 4, 10)
+    next(iter(batches))
+    assert taken <= 50
+    batches.close()  # type: ignore[attr-defined]
