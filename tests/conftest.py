@@ -82,6 +82,11 @@ def encoder_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An Inception V3 with random weights, for small pictures."""
     torch.manual_seed(0)
     network = InceptionV3(count_padding=False)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0  # one batch sets the statistics, without which all features would be alike
+    with torch.no_grad():
+        network(torch.rand(16, 3, SMALLEST_PICTURE, SMALLEST_PICTURE) * 2 - 1)
     file = tmp_path_factory.mktemp("encoder") / "encoder.safetensors"
     config = EncoderConfig(pixels=SMALLEST_PICTURE, count_padding=False)
     save_encoder(file, network.state_dict(), config, torch.float16)

@@ -41,6 +41,7 @@ def test_learns_what_the_captions_say(prepared: PreparedFolder, tmp_path: Path) 
     options = replace(TINY_TRAINING, epochs=30, dropout=0.0, label_smoothing=0.0, patience=30)
     result = train(prepared, options, tmp_path / "model", listener=recorder)
     assert recorder.results[-1].loss < 0.5 * recorder.results[0].loss
+    assert result.best.val_bleu[0] > recorder.results[0].val_bleu[0]
     assert result.best == max(recorder.results, key=lambda r: (r.val_cider_d, r.val_bleu[3], r.val_bleu[2]))
 
 
@@ -151,6 +152,11 @@ def test_a_torn_state_is_one_sentence(prepared: PreparedFolder, tmp_path: Path) 
     (tmp_path / "model" / STATE_FILE).write_bytes(b"half of a state")
     with pytest.raises(ImgcapError, match="cannot be read"):
         train(prepared, TINY_TRAINING, tmp_path / "model", resume=True)
+
+
+def test_a_vocabulary_without_words_is_one_sentence(prepared: PreparedFolder, tmp_path: Path) -> None:
+    with pytest.raises(ImgcapError, match="No word stands 1000 times"):
+        train(prepared, replace(TINY_TRAINING, min_count=1000), tmp_path / "model")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import tee
 from os import PathLike, fspath
@@ -46,18 +46,20 @@ class Captioner:
         self.encoder = encoder
 
     @overload
-    def caption(self, pictures: Picture, options: SearchOptions | None = None) -> Caption: ...
+    def caption(  # type: ignore[overload-overlap]  # a str is one path, not a sequence of them
+        self, pictures: Picture, options: SearchOptions | None = None
+    ) -> Caption: ...
     @overload
-    def caption(self, pictures: list[Picture], options: SearchOptions | None = None) -> list[Caption]: ...
+    def caption(self, pictures: Sequence[Picture], options: SearchOptions | None = None) -> list[Caption]: ...
 
     def caption(
-        self, pictures: Picture | list[Picture], options: SearchOptions | None = None
+        self, pictures: Picture | Sequence[Picture], options: SearchOptions | None = None
     ) -> Caption | list[Caption]:
         """Caption one picture, a path or a `PIL.Image`, or a list of them.
 
         A single picture that cannot be read raises `ImgcapError`; in a list it gets a `Caption` with an `error`.
         """
-        if isinstance(pictures, list):
+        if not isinstance(pictures, (str, PathLike, Image.Image)):
             return list(self.stream(pictures, options))
         [caption] = self.stream([pictures], options)
         if caption.error:

@@ -170,7 +170,7 @@ def prepare(
 
     Pictures that cannot be decoded are left out and listed. `on_progress(done, total)` counts pictures. A folder that
     is complete already, from the same inputs, is returned as it is; one from other inputs needs `overwrite`, and is
-    kept until the new one is whole. Raises `ImgcapError`.
+    kept until the new one is whole; so does one with other things under the names used here. Raises `ImgcapError`.
     """
     encoder_id = fingerprint(encoder_file)
     digest = _digest(dataset, encoder_id)

@@ -35,7 +35,7 @@ from imgcap.model import Model, ModelConfig, check_encoder, load_model_folder, s
 from imgcap.model_store import ENCODER_FILE, MANIFEST_FILE, locate, write_manifest
 from imgcap.report import Curve, plot_svg
 from imgcap.search import SearchOptions, search
-from imgcap.vocabulary import END, PAD, START, Vocabulary, tokenize
+from imgcap.vocabulary import END, PAD, SPECIAL_WORDS, START, Vocabulary, tokenize
 
 STATE_FILE, METRICS_FILE, CURVES_FILE = "training-state.safetensors", "metrics.jsonl", "curves.svg"
 
@@ -241,6 +241,11 @@ class Trainer:
             self.vocabulary = start.vocabulary
         else:
             self.vocabulary = Vocabulary.build((caption for _, caption in train_captions), options.min_count)
+        if len(self.vocabulary) == len(SPECIAL_WORDS):
+            raise ImgcapError(
+                f"No word stands {options.min_count} times in the {len(train_captions):,} training captions.",
+                "Lower --min-count.",
+            )
         self.captions = [(row, self.vocabulary.encode(tokenize(caption))) for row, caption in train_captions]
 
         torch.manual_seed(options.seed)

@@ -57,6 +57,8 @@ class Vocabulary:
     words: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        if not all(isinstance(word, str) for word in self.words):
+            raise ImgcapError("A vocabulary must hold nothing but words.")
         if self.words[: len(SPECIAL_WORDS)] != SPECIAL_WORDS:
             raise ImgcapError(f"A vocabulary must begin with {' '.join(SPECIAL_WORDS)}.")
         if len(set(self.words)) != len(self.words):
