@@ -70,7 +70,7 @@ def main() -> None:
 
     from imgcap.features import PreparedFolder
 
-    prepared = PreparedFolder.open(args.prepared)
+    prepared = PreparedFolder(args.prepared)
     row = {Path(record.path).name: i for i, record in enumerate(prepared.records)}
     limits = (None, None) if args.all else (2000, 500)
     figure = probe(
