@@ -30,6 +30,7 @@ from imgcap.errors import ImgcapError, UsageError, listing
 from imgcap.features import PreparedFolder
 from imgcap.files import make_folder, reason, replacing, write_json_lines, write_text
 from imgcap.images import Pixels, batched, load_batches
+from imgcap.inception import FEATURE_SIZE
 from imgcap.metrics import CiderD, corpus_bleu
 from imgcap.model import Model, ModelConfig, check_encoder, load_model_folder, save_decoder
 from imgcap.model_store import ENCODER_FILE, MANIFEST_FILE, locate, write_manifest
@@ -286,7 +287,7 @@ class Trainer:
 
     def _feature_statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation (2048,) of the training pictures' features."""
-        total, squares = np.zeros(2048), np.zeros(2048)
+        total, squares = np.zeros(FEATURE_SIZE), np.zeros(FEATURE_SIZE)
         for rows in batched(self.train_rows, 4096):
             part = self.prepared.features[rows].astype(np.float64)
             total += part.sum(0)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgcap.cli import options
-from imgcap.cli.console import err, say
+from imgcap.cli.console import err, interruptible, say
 from imgcap.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def train(
         seed=seed,
         search=SearchOptions(beam_size=beam_size),
     )
-    with _Progress(epochs) as progress:
+    with interruptible("No epoch was finished: start again."), _Progress(epochs) as progress:
         result = run(PreparedFolder(prepared), chosen, output, resume=resume, device=device, listener=progress)
     best = result.best
     say(
