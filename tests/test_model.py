@@ -136,7 +136,6 @@ CONFIG_DAMAGES: dict[str, Callable[[Path], object]] = {
     "vocabulary a list": lambda folder: write_json(folder / VOCABULARY_FILE, ["<pad>"]),
     "vocabulary without words": lambda folder: write_json(folder / VOCABULARY_FILE, {}),
     "words null": edit_words(lambda _words: None),
-    "a word a list": edit_words(lambda words: [*words[:-1], ["wall"]]),
 }
 
 OTHER_DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -151,6 +150,7 @@ OTHER_DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "vocabulary gone": (lambda folder: (folder / VOCABULARY_FILE).unlink(), r"vocabulary\.json cannot be read"),
     "word too few": (edit_words(lambda words: words[:-1]), r"has \d+ words for a decoder of \d+"),
     "word too many": (edit_words(lambda words: [*words, "zebra"]), r"has \d+ words for a decoder of \d+"),
+    "a word a list": (edit_words(lambda words: [*words[:-1], ["wall"]]), r"vocabulary\.json .* nothing but words"),
     "word twice": (edit_words(lambda words: [*words[:-1], words[-2]]), "word twice"),
     "special words gone": (edit_words(lambda words: words[4:]), "must begin with"),
     "beam of none": (edit_config("search", beam_size=0), "beam size"),

@@ -67,7 +67,7 @@ def load_model_folder(folder: Path, device: torch.device) -> Model:
             raise ImgcapError(f"The model {folder} was made by another version of imgcap.", "Train it again.")
         parts = {"decoder": DecoderConfig(**data["decoder"]), "search": SearchOptions(**data["search"])}
         config = ModelConfig(**{**data, **parts})
-        vocabulary = Vocabulary(tuple(read_json(folder / VOCABULARY_FILE)["words"]))
+        vocabulary = _read_vocabulary(folder / VOCABULARY_FILE)
     except (KeyError, TypeError):
         raise ImgcapError(f"The settings of the model {folder} are damaged.", "Import or train it again.") from None
     if len(vocabulary) != config.decoder.vocabulary_size:
@@ -84,6 +84,14 @@ def load_model_folder(folder: Path, device: torch.device) -> Model:
     if not all(tensor.isfinite().all() for tensor in weights.values()):
         raise ImgcapError(f"The decoder of {folder} holds weights that are not numbers.")
     return Model(folder, config, vocabulary, decoder.to(device).eval().requires_grad_(False))
+
+
+def _read_vocabulary(file: Path) -> Vocabulary:
+    words = tuple(read_json(file)["words"])
+    try:
+        return Vocabulary(words)
+    except ImgcapError as error:
+        raise ImgcapError(f"{file} is damaged. {error}", "Import or train the model again.") from None
 
 
 def _last_line(error: Exception) -> str:
