@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -51,7 +52,7 @@ def _panel(title: str, curves: Sequence[Curve], x_label: str) -> str:
         _, y = place(x_low, tick)
         parts.append(f'<path d="M{_LEFT} {y}H{right}" stroke="#e5e7eb"/>')
         parts.append(f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">{tick:.3g}</text>')
-    for tick in _ticks(x_low, x_high):
+    for tick in _ticks(x_low, x_high, smallest_step=1):
         x, _ = place(tick, y_low)
         parts.append(f'<text x="{x}" y="{bottom + 16}" text-anchor="middle">{tick:.3g}</text>')
     parts.append(f'<text x="{right}" y="{bottom + 32}" text-anchor="end">{escape(x_label)}</text>')
@@ -70,5 +71,9 @@ def _limits(values: Sequence[float]) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
-def _ticks(low: float, high: float, count: int = 5) -> list[float]:
-    return [low + (high - low) * i / (count - 1) for i in range(count)]
+def _ticks(low: float, high: float, smallest_step: float = 0.0) -> list[float]:
+    """Round numbers in the range, about five of them, a step of 1, 2 or 5 times a power of ten apart."""
+    rough = (high - low) / 5
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = max(smallest_step, next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough))
+    return [i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
