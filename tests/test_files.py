@@ -200,3 +200,14 @@ def test_make_folder_where_a_file_stands_is_one_sentence(tmp_path: Path, name: s
 )
 def test_reason_always_has_words(error: OSError, words: str) -> None:
     assert reason(error) == words
+
+
+def test_a_file_is_readable_by_whom_the_users_umask_allows(tmp_path: Path) -> None:
+    def write_for_the_owner_alone(partial: Path) -> None:
+        partial.unlink()
+        partial.touch(0o600)
+
+    (tmp_path / "plain").touch()
+    with replacing(tmp_path / "file") as partial:
+        write_for_the_owner_alone(partial)
+    assert (tmp_path / "file").stat().st_mode == (tmp_path / "plain").stat().st_mode

@@ -22,7 +22,10 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; once written, flush it to disk and rename it to `path`."""
     partial = path.with_name(f".{path.name}.{uuid4().hex[:12]}")
     try:
+        partial.touch()
+        mode = partial.stat().st_mode  # as the user's umask has it; some writers make files that nobody else may read
         yield partial
+        partial.chmod(mode)
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         partial.replace(path)
