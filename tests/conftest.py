@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +109,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, encoder_file: Path, encod
 def model_folder(tmp_path_factory: pytest.TempPathFactory, prepared: PreparedFolder) -> Path:
     """A model that has learnt the coloured walls for two epochs."""
     folder = tmp_path_factory.mktemp("models") / "walls"
-    train(prepared, replace(TINY_TRAINING), folder)
+    train(prepared, TINY_TRAINING, folder)
     return folder
 
 

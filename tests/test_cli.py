@@ -100,9 +100,8 @@ def test_sigkill_during_prepare_and_again_gives_the_same_bytes(imgcap: Run, enco
 
 def test_sigint_during_train_says_how_to_go_on(imgcap: Run, prepared: PreparedFolder, tmp_path: Path) -> None:
     command = [Path(sys.executable).with_name("imgcap"), "train", prepared.root, "-o", tmp_path / "model", *TINY]
-    command[-7] = 2000  # epochs: long enough to be interrupted
     process = subprocess.Popen(
-        [*map(str, command), "--patience", "2000"],
+        [*map(str, command), "--epochs", "2000", "--patience", "2000"],
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "COLUMNS": "99"},

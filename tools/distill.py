@@ -38,7 +38,7 @@ from torch import Tensor, nn
 
 from imgcap.encoder import EncoderConfig, save_encoder
 from imgcap.files import replacing
-from imgcap.images import open_image
+from imgcap.images import open_image, squash
 from imgcap.inception import STRIDE_16_LAYER, STRIDE_32_LAYER, InceptionV3
 from probe import probe
 
@@ -79,11 +79,6 @@ def to_input(pixels: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def squash(file: Path, pixels: int) -> np.ndarray:
-    with Image.open(file) as image:
-        return np.asarray(image.convert("RGB").resize((pixels, pixels), Image.Resampling.BICUBIC))
-
-
 class Teacher:
     """The teacher's maps of every training picture, computed once and mapped from disk: `deep` and `middle`."""
 
@@ -110,7 +105,7 @@ class Teacher:
         network._blocks[TEACHER_STRIDE_16_BLOCK].register_forward_hook(lambda _m, _i, out: middle.append(out))
         kept: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
         for i in range(0, len(files), 32):
-            pixels = torch.from_numpy(np.stack([squash(f, TEACHER_PIXELS) for f in files[i : i + 32]]))
+            pixels = torch.from_numpy(np.stack([squash(open_image(f), TEACHER_PIXELS) for f in files[i : i + 32]]))
             x = (pixels.to(DEVICE).permute(0, 3, 1, 2).float() - 127) / 128
             kept[0].append(network.extract_features(x).half().cpu().numpy())
             kept[1].append(middle.pop().half().cpu().numpy())
@@ -181,7 +176,7 @@ def features(network: InceptionV3, files: list[Path]) -> np.ndarray:
     network.eval()
     rows = []
     for i in range(0, len(files), 32):
-        x = to_input(torch.from_numpy(np.stack([squash(f, PROBE_PIXELS) for f in files[i : i + 32]])))
+        x = to_input(torch.from_numpy(np.stack([squash(open_image(f), PROBE_PIXELS) for f in files[i : i + 32]])))
         with torch.autocast(DEVICE, torch.bfloat16):
             rows.append(network(x).float().cpu().numpy())
     return np.concatenate(rows)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from imgcap.encoder import EncoderConfig, fingerprint, save_encoder
+from imgcap.encoder import fingerprint, read_encoder, save_encoder
 from imgcap.files import make_folder, read_text, write_text
 from imgcap.model import load_model_folder, save_decoder
 from imgcap.model_store import DEFAULT_MODEL, ENCODER_FILE, MODEL_CARD_FILE, MODEL_FILES, locate, write_manifest
@@ -22,13 +22,9 @@ TARGET = Path(__file__).parents[1] / "src" / "imgcap" / "models" / DEFAULT_MODEL
 
 
 def main(source: str, card: Path) -> None:
-    from safetensors import safe_open
-
     folder = locate(source)
     make_folder(TARGET)
-    with safe_open(folder / ENCODER_FILE, framework="pt") as opened:
-        weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-        config = EncoderConfig.from_header(dict(opened.metadata() or {}), folder / ENCODER_FILE)
+    weights, config = read_encoder(folder / ENCODER_FILE)
     save_encoder(TARGET / ENCODER_FILE, weights, config, torch.float16)
     model = load_model_folder(folder, torch.device("cpu"))
     decoder = {name: tensor.half() for name, tensor in model.decoder.state_dict().items()}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from imgcap.datasets import detect_format, read_coco, read_flickr8k
+from imgcap.datasets import coco_annotations, detect_format, read_flickr8k
 from imgcap.errors import ImgcapError, listing
 from imgcap.files import read_json, read_json_lines, read_text
 
@@ -61,7 +61,7 @@ def read_captions(file: Path) -> Captions:
         data = read_json(file)
         if isinstance(data, list):
             return _group([(f"item {i}", row) for i, row in enumerate(data)], file)
-        return _coco_annotations(file)
+        return _coco_annotations(data, file)
     if not _is_plain_text(file):
         return _by_name(file)
     text = read_text(file).removesuffix("\n")
@@ -86,12 +86,10 @@ def _by_name(file: Path) -> Captions:
     return captions
 
 
-def _coco_annotations(file: Path) -> Captions:
-    for _ in read_coco(file):  # checks the shape, and names what is wrong
-        pass
+def _coco_annotations(data: Any, file: Path) -> Captions:
     captions: Captions = {}
-    for annotation in read_json(file)["annotations"]:
-        captions.setdefault(str(annotation["image_id"]), []).append(annotation["caption"])
+    for image_id, _, caption in coco_annotations(data, file):
+        captions.setdefault(str(image_id), []).append(caption)
     return captions
 
 

@@ -18,7 +18,6 @@ from imgcap.images import load_batches
 from imgcap.model import Model, load_model_folder
 from imgcap.model_store import DEFAULT_MODEL, ENCODER_FILE, locate
 from imgcap.search import SearchOptions
-from imgcap.vocabulary import detokenize
 
 Picture = str | PathLike[str] | Image.Image
 
@@ -80,8 +79,7 @@ class Captioner:
                     yield Caption(next(names), "", -torch.inf, pixels)
                 else:
                     best = next(found)[0]
-                    text = detokenize(self.model.vocabulary.decode(best.ids))
-                    yield Caption(next(names), text, best.log_probability)
+                    yield Caption(next(names), self.model.text(best), best.log_probability)
 
 
 def load_model(name_or_path: str | PathLike[str] = DEFAULT_MODEL, device: str | None = None) -> Captioner:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from imgcap.errors import ImgcapError, UsageError, listing
 from imgcap.files import read_json, read_json_lines, read_text
-from imgcap.images import SUFFIXES, find_images, is_image_name
+from imgcap.images import find_images, is_image_name, no_pictures
 from imgcap.vocabulary import tokenize
 
 TRAIN, VAL, TEST = SPLITS = ("train", "val", "test")
@@ -89,7 +89,7 @@ def read_dataset(
         raise UsageError(f"Unknown caption format {format_name!r}.", f"Known formats: {', '.join(FORMATS)}.")
     finder = _Finder(images)
     if not finder.paths:
-        raise ImgcapError(f"The folder {images} holds no pictures.", f"Looked for {', '.join(sorted(SUFFIXES))}.")
+        raise no_pictures(images)
 
     grouped: dict[str, list[Entry]] = {}  # by path relative to `images`, in the order of the caption file
     left_out: dict[str, str] = {}
@@ -243,7 +243,12 @@ def _column(columns: list[str], wanted: tuple[str, ...], file: Path, what: str) 
 
 def read_coco(file: Path) -> Iterator[Entry]:
     """COCO captions JSON: `images` with id, file_name; `annotations` with image_id, caption (Chen et al. 2015)."""
-    data = read_json(file)
+    for _, name, caption in coco_annotations(read_json(file), file):
+        yield Entry(name, caption)
+
+
+def coco_annotations(data: Any, file: Path) -> Iterator[tuple[Any, str, str]]:
+    """Image id, file name and caption of each annotation in `data`, the content of `file`. Raises `ImgcapError`."""
     names = {
         _field(image, "id", file, f"images[{i}]"): _text(image, "file_name", file, f"images[{i}]")
         for i, image in enumerate(_list(data, "images", file))
@@ -252,7 +257,7 @@ def read_coco(file: Path) -> Iterator[Entry]:
         image_id = _field(annotation, "image_id", file, f"annotations[{i}]")
         if image_id not in names:
             raise ImgcapError(f"{file}: annotations[{i}] names image_id {image_id!r}, which is not in images.")
-        yield Entry(names[image_id], _text(annotation, "caption", file, f"annotations[{i}]"))
+        yield image_id, names[image_id], _text(annotation, "caption", file, f"annotations[{i}]")
 
 
 def read_karpathy(file: Path) -> Iterator[Entry]:

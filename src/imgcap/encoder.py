@@ -24,7 +24,7 @@ from imgcap.inception import InceptionV3, fold_batch_norms
 from imgcap.model_store import ENCODER_FILE, cache_folder, locate
 from imgcap.torchvision_compat import import_torchvision
 
-DEFAULT, IMAGENET = "default", "imagenet"
+IMAGENET = "imagenet"
 
 _MIN_PIXELS, _MAX_PIXELS = 75, 2048
 _NOT_USED = ("fc.", "AuxLogits.")
@@ -84,8 +84,7 @@ class Encoder:
 
         Raises `ImgcapError` if the file is not such a file or its weights do not fit.
         """
-        weights, header = _read_weights(file)
-        config = EncoderConfig.from_header(header, file)
+        weights, config = read_encoder(file)
         with torch.device("meta"):
             network = InceptionV3(config.count_padding)
         wanted = network.state_dict()
@@ -115,10 +114,12 @@ class Encoder:
         return pixels.to(self.device).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
-def _read_weights(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_encoder(file: Path) -> tuple[dict[str, Tensor], EncoderConfig]:
+    """The weights in `file` as they are stored, and their settings. Raises `ImgcapError`."""
     try:
         with safe_open(file, framework="pt") as opened:
-            return {name: opened.get_tensor(name) for name in opened.keys()}, dict(opened.metadata() or {})  # noqa: SIM118
+            weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            return weights, EncoderConfig.from_header(dict(opened.metadata() or {}), file)
     except FileNotFoundError:
         raise ImgcapError(f"The encoder {file} does not exist.") from None
     except (SafetensorError, OSError) as error:
@@ -127,8 +128,8 @@ def _read_weights(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def fingerprint(file: Path) -> str:
     """SHA-256 over the weights as float32 and the settings: equal fingerprints give equal features."""
-    weights, header = _read_weights(file)
-    digest = hashlib.sha256(json.dumps(asdict(EncoderConfig.from_header(header, file))).encode())
+    weights, config = read_encoder(file)
+    digest = hashlib.sha256(json.dumps(asdict(config)).encode())
     for name in sorted(weights):
         if not name.endswith("num_batches_tracked") and not name.startswith(_NOT_USED):
             digest.update(name.encode())

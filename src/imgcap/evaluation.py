@@ -16,7 +16,6 @@ from imgcap.images import batched
 from imgcap.model import check_encoder, load_model_folder
 from imgcap.model_store import locate
 from imgcap.search import SearchOptions
-from imgcap.vocabulary import detokenize
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,8 @@ def caption_split(
     captioned = []
     for row, hypotheses in zip(rows, model.search(features, choose_options(model.config.search)), strict=True):
         record, best = prepared.records[row], hypotheses[0]
-        text = detokenize(model.vocabulary.decode(best.ids))
-        captioned.append(CaptionedRecord(record.image_id, record.path, text, best.log_probability, record.captions))
+        text, log_probability = model.text(best), best.log_probability
+        captioned.append(CaptionedRecord(record.image_id, record.path, text, log_probability, record.captions))
         on_progress(len(captioned), len(rows))
     return captioned
 

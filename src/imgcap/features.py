@@ -14,6 +14,7 @@ are the same in an interrupted and in an uninterrupted run, and so are the bytes
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -334,8 +335,6 @@ def _write_header(file: BinaryIO, rows: int) -> None:
 
 
 def _header_size() -> int:
-    import io
-
     header = io.BytesIO()
     _write_header(header, ROWS_PER_FILE)
     return header.tell()

@@ -72,9 +72,14 @@ def expand(paths: Iterable[Path]) -> Iterator[Path]:
                 found = True
                 yield file
             if not found:
-                raise ImgcapError(f"The folder {path} holds no pictures.", f"Looked for {', '.join(sorted(SUFFIXES))}.")
+                raise no_pictures(path)
         else:
             yield path
+
+
+def no_pictures(folder: Path) -> ImgcapError:
+    """The error for a folder in which `find_images` finds nothing."""
+    return ImgcapError(f"The folder {folder} holds no pictures.", f"Looked for {', '.join(sorted(SUFFIXES))}.")
 
 
 def open_image(source: Path | Image.Image) -> Image.Image:
@@ -151,13 +156,13 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """A copy of `image`, turned as its EXIF or XMP orientation says."""
+    """`image`, or if its EXIF or XMP orientation says so, a turned copy."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # broken metadata, of any kind, is no reason to refuse the picture
         orientation = None
     turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
-    return image.copy() if turn is None else image.transpose(turn)
+    return image if turn is None else image.transpose(turn)
 
 
 def _stretch(image: Image.Image) -> Image.Image:

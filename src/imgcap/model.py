@@ -18,7 +18,7 @@ from imgcap.files import read_json, replacing, write_json
 from imgcap.images import batched
 from imgcap.model_store import CONFIG_FILE, DECODER_FILE, ENCODER_FILE, VOCABULARY_FILE
 from imgcap.search import Hypothesis, SearchOptions, search
-from imgcap.vocabulary import TOKENIZER, Vocabulary
+from imgcap.vocabulary import TOKENIZER, Vocabulary, detokenize
 
 FORMAT_VERSION = 1
 
@@ -51,6 +51,10 @@ class Model:
     @property
     def encoder_file(self) -> Path:
         return self.folder / ENCODER_FILE
+
+    def text(self, hypothesis: Hypothesis) -> str:
+        """The readable caption that `hypothesis` stands for."""
+        return detokenize(self.vocabulary.decode(hypothesis.ids))
 
     def search(self, features: Iterable[Tensor], options: SearchOptions) -> Iterator[list[Hypothesis]]:
         """Hypotheses, best first, for each vector (2048,) of `features`."""

@@ -10,6 +10,7 @@ import typer
 from imgcap import model_store
 from imgcap.cli.console import print_error, say
 from imgcap.errors import ExitCode, ImgcapError
+from imgcap.files import read_text
 from imgcap.model_store import DEFAULT_MODEL
 
 app = typer.Typer(help="List, check, import and remove models.", no_args_is_help=True)
@@ -27,7 +28,7 @@ def list_models() -> None:
 @app.command()
 def path(name: Name = DEFAULT_MODEL) -> None:
     """Print a model's folder, unpacking the default model if need be."""
-    print(str(model_store.locate(name)))
+    print(model_store.locate(name))
 
 
 @app.command()
@@ -36,7 +37,7 @@ def show(name: Name = DEFAULT_MODEL) -> None:
     card = model_store.locate(name) / model_store.MODEL_CARD_FILE
     if not card.is_file():
         raise ImgcapError(f"The model {name!r} has no {model_store.MODEL_CARD_FILE}.")
-    print(card.read_text(encoding="utf-8").rstrip())
+    print(read_text(card).rstrip())
 
 
 @app.command()
