@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import draw, write_data_set
+from PIL import ImageOps
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -39,7 +40,7 @@ from imgcap.features import (
     prepare,
 )
 from imgcap.files import read_json, write_json
-from imgcap.images import Pixels, squash
+from imgcap.images import Pixels, open_image, squash
 from imgcap.model_store import ENCODER_FILE
 
 PICTURES, BATCH, ROWS = 13, 2, 4
@@ -227,16 +228,41 @@ def test_killed_while_a_batch_is_encoded_and_resumed_gives_the_same_bytes(
     assert first.calls + second.calls == 7  # the batch of two broken pictures is none; one batch was encoded twice
 
 
+def test_mirrored_features_are_those_of_the_mirrored_pictures(
+    run: Prepare, dataset: Dataset, tmp_path: Path, whole: Path
+) -> None:
+    prepared = run(tmp_path / "mirrored", mirrored=True)
+    plain = PreparedFolder(whole)
+    rows = list(range(len(plain.records)))
+    assert prepared.metadata.mirrored and not plain.metadata.mirrored and plain.mirrored is None
+    assert prepared.mirrored is not None
+    np.testing.assert_array_equal(prepared.features[rows], plain.features[rows])
+    pictures = [open_image(dataset.root / record.path) for record in prepared.records]
+    expected = FakeEncoder()([squash(ImageOps.mirror(picture), FakeEncoder().config.pixels) for picture in pictures])
+    np.testing.assert_array_equal(prepared.mirrored[rows], expected.numpy())
+    assert (prepared.mirrored[rows] != prepared.features[rows]).any()
+
+
+def test_asking_for_mirrored_features_later_needs_overwrite(run: Prepare, whole: Path) -> None:
+    with pytest.raises(ImgcapError, match="prepared from other inputs"):
+        run(whole, mirrored=True)
+    assert run(whole, mirrored=True, overwrite=True).mirrored is not None
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a crash as a file is opened
 def test_killed_at_any_line_and_resumed_gives_the_same_bytes(
-    run: Prepare, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Prepare, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mirrored: bool
 ) -> None:
     """Every line of what writes, from the first batch's features to the removal of `.partial`."""
     monkeypatch.setattr(features_module, "ROWS_PER_FILE", 2)
     few = replace(dataset, records=dataset.records[2:7])  # good, good; broken, broken; good
-    expected = content(run(tmp_path / "whole", few).root)
+    expected = content(run(tmp_path / "whole", few, mirrored=mirrored).root)
     work = features_module._Work
-    functions = (work.__init__, work.add, work.seal, work._append, features_module._finish, features_module._flush)
+    functions = (
+        *(work.__init__, work.add, work._add_rows, work.move_to, work._append),
+        *(features_module._finish, features_module._flush),
+    )
     codes = {function.__code__ for function in functions}
     number, crashed = 0, True
     while crashed:
@@ -244,11 +270,11 @@ def test_killed_at_any_line_and_resumed_gives_the_same_bytes(
         out = tmp_path / "killed"
         try:
             with crash_at_line(number, codes):
-                run(out, few)
+                run(out, few, mirrored=mirrored)
         except Crash:
             crashed = True
         if crashed:
-            run(out, few)
+            run(out, few, mirrored=mirrored)
         assert content(out) == expected, f"killed before line {number}"
         shutil.rmtree(out)
     assert number > 100
@@ -374,11 +400,14 @@ def test_the_old_folder_survives_until_the_new_one_is_whole(
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a crash as a file is opened
-def test_a_folder_is_never_half_old_and_half_new(run: Prepare, dataset: Dataset, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mirrored", [(False, False), (True, False), (False, True)])
+def test_a_folder_is_never_half_old_and_half_new(
+    run: Prepare, dataset: Dataset, tmp_path: Path, mirrored: tuple[bool, bool]
+) -> None:
     """Killed at any line that puts the new features in the place of the old."""
     old_data, new_data = (replace(dataset, records=dataset.records[i : i + 3]) for i in (0, 9))
-    old, out = run(tmp_path / "old", old_data), tmp_path / "out"
-    new = run(tmp_path / "new", new_data)
+    old, out = run(tmp_path / "old", old_data, mirrored=mirrored[0]), tmp_path / "out"
+    new = run(tmp_path / "new", new_data, mirrored=mirrored[1])
     wholes = [(prepared.records, prepared.features[[0, 1, 2]].tobytes()) for prepared in (old, new)]
     number, crashed = 0, True
     found = set()
@@ -386,8 +415,8 @@ def test_a_folder_is_never_half_old_and_half_new(run: Prepare, dataset: Dataset,
         number, crashed = number + 1, False
         shutil.copytree(old.root, out)
         try:
-            with crash_at_line(number, {features_module._finish.__code__, features_module._Work.seal.__code__}):
-                run(out, new_data, overwrite=True)
+            with crash_at_line(number, {features_module._finish.__code__, features_module._Work.move_to.__code__}):
+                run(out, new_data, mirrored=mirrored[1], overwrite=True)
         except Crash:
             crashed = True
         try:
@@ -396,7 +425,7 @@ def test_a_folder_is_never_half_old_and_half_new(run: Prepare, dataset: Dataset,
         except ImgcapError as error:
             assert "interrupted" in str(error)
             found.add(-1)
-        run(out, new_data, overwrite=True)
+        run(out, new_data, mirrored=mirrored[1], overwrite=True)
         assert content(out) == content(new.root), f"killed before line {number}"
         shutil.rmtree(out)
     assert found == {0, 1, -1}

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import TINY_TRAINING
 from safetensors.torch import load_file
 
+from imgcap.decoder import LSTMDecoder
 from imgcap.errors import ImgcapError, UsageError
 from imgcap.features import PreparedFolder
 from imgcap.files import read_json, read_json_lines
 from imgcap.model_store import DECODER_FILE, ENCODER_FILE, verify
-from imgcap.training import STATE_FILE, EpochResult, SilentListener, TrainingOptions, train
+from imgcap.training import STATE_FILE, EpochResult, SilentListener, Trainer, TrainingOptions, train
+from imgcap.vocabulary import PAD, START, UNKNOWN
 
 
 class Killer(SilentListener):
@@ -26,6 +30,14 @@ class Killer(SilentListener):
     def on_step(self, epoch: int, step: int, steps: int, loss: float) -> None:
         if epoch == self.epoch and step == steps:
             raise self.error
+
+
+class FakeFeatures:
+    def __init__(self, values: np.ndarray) -> None:
+        self.values = values
+
+    def __getitem__(self, rows: list[int]) -> np.ndarray:
+        return self.values[rows]
 
 
 class Recorder(SilentListener):
@@ -52,11 +64,15 @@ def test_the_same_seed_gives_the_same_model_and_another_does_not(prepared: Prepa
     assert a == b != c
 
 
-@pytest.mark.parametrize("fine_tune", [False, True])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"word_dropout": 0.2, "average": 0.9}, {"fine_tune_encoder": True, "average": 0.9}, {"self_critical": True}],
+)
 def test_a_killed_and_resumed_training_ends_with_the_same_weights(
-    prepared: PreparedFolder, tmp_path: Path, fine_tune: bool
+    prepared: PreparedFolder, model_folder: Path, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
-    options = replace(TINY_TRAINING, epochs=3, fine_tune_encoder=fine_tune, encoder_learning_rate=1e-3)
+    start = str(model_folder) if "self_critical" in changes else None
+    options = replace(TINY_TRAINING, epochs=3, encoder_learning_rate=1e-3, start_from=start, **changes)
     train(prepared, options, tmp_path / "whole")
     with pytest.raises(RuntimeError):
         train(prepared, options, tmp_path / "killed", listener=Killer(3, RuntimeError))
@@ -113,6 +129,77 @@ def test_fine_tuning_changes_the_encoder_and_stores_it(
         train(prepared, replace(TINY_TRAINING, start_from=str(tmp_path / "tuned")), tmp_path / "other")
 
 
+def test_the_average_of_the_weights_is_what_is_kept(prepared: PreparedFolder, tmp_path: Path) -> None:
+    """With a decay of nearly 1, the average stays where the first step left it, and the weights move on."""
+    first = replace(TINY_TRAINING, epochs=1, batch_size=10_000, patience=9)
+    train(prepared, first, tmp_path / "first")
+    train(prepared, replace(first, epochs=9, average=1 - 1e-9), tmp_path / "average")
+    train(prepared, replace(first, epochs=9), tmp_path / "last")
+    weights = {name: load_file(tmp_path / name / DECODER_FILE)["output.weight"] for name in ("average", "last")}
+    assert (weights["average"] - weights["last"]).abs().max() > 0.01
+    log = [row["val_cider_d"] for _, row in read_json_lines(tmp_path / "average" / "metrics.jsonl")]
+    assert len(set(log)) == 1
+
+
+def test_word_dropout_hides_words_from_the_decoder_but_not_from_the_loss(
+    prepared: PreparedFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.Tensor] = []
+    forward = LSTMDecoder.forward
+
+    def spy(self: LSTMDecoder, features: torch.Tensor, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        seen.append(ids)
+        return forward(self, features, ids, lengths)
+
+    monkeypatch.setattr(LSTMDecoder, "forward", spy)
+    train(prepared, replace(TINY_TRAINING, word_dropout=0.4, epochs=4), tmp_path / "model")
+    ids = torch.cat([batch.flatten() for batch in seen])
+    assert (torch.cat([batch[:, 0] for batch in seen]) == START).all()
+    words = ids[(ids != PAD) & (ids != START)]
+    assert 0.3 < (words == UNKNOWN).float().mean() < 0.5
+
+
+def test_mirrored_features_are_seen_half_of_the_time(prepared: PreparedFolder, tmp_path: Path) -> None:
+    both = PreparedFolder(prepared.root)
+    rows = range(len(both.records))
+    both.mirrored = FakeFeatures(-both.features[list(rows)])  # type: ignore[assignment]
+    trainer = Trainer(both, TINY_TRAINING, torch.device("cpu"), SilentListener())
+    plain = torch.from_numpy(both.features[trainer.train_rows])
+    drawn = [trainer._features(trainer.train_rows, None) for _ in range(20)]
+    signs = torch.stack([(view * plain).sum(1).sign() for view in drawn])
+    assert set(signs.unique().tolist()) == {-1.0, 1.0}
+    assert abs(signs.mean()) < 0.3
+    torch.testing.assert_close(drawn[0].abs(), plain.abs())
+
+
+def test_self_critical_training_raises_the_reward(prepared: PreparedFolder, tmp_path: Path) -> None:
+    train(prepared, replace(TINY_TRAINING, epochs=6), tmp_path / "start")
+    recorder = Recorder()
+    options = replace(
+        TINY_TRAINING, self_critical=True, start_from=str(tmp_path / "start"), epochs=30, patience=30, dropout=0.0
+    )
+    result = train(prepared, options, tmp_path / "critical", listener=recorder)
+    rewards = [-row.loss for row in recorder.results]
+    assert sum(rewards[-5:]) > 1.2 * sum(rewards[:5]) > 0
+    assert result.best.val_cider_d >= recorder.results[0].val_cider_d
+
+
+def test_self_critical_training_and_fine_tuning_go_together(
+    prepared: PreparedFolder, model_folder: Path, tmp_path: Path
+) -> None:
+    options = replace(TINY_TRAINING, epochs=1, self_critical=True, fine_tune_encoder=True, start_from=str(model_folder))
+    train(prepared, options, tmp_path / "tuned")
+    before, after = (load_file(folder / ENCODER_FILE) for folder in (model_folder, tmp_path / "tuned"))
+    assert not torch.equal(before["Mixed_7c.branch1x1.conv.weight"].float(), after["Mixed_7c.branch1x1.conv.weight"])
+
+
+def test_self_critical_training_needs_a_model_to_start_from() -> None:
+    with pytest.raises(UsageError, match="--start-from"):
+        TrainingOptions(self_critical=True)
+    with pytest.raises(UsageError, match="at least 2 samples"):
+        TrainingOptions(self_critical=True, start_from="default", samples=1)
+
+
 def test_starting_from_a_model_keeps_its_words_and_sizes(
     prepared: PreparedFolder, model_folder: Path, tmp_path: Path
 ) -> None:
@@ -160,7 +247,16 @@ def test_a_vocabulary_without_words_is_one_sentence(prepared: PreparedFolder, tm
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"epochs": 0}, {"dropout": 1.0}, {"learning_rate": -1.0}, {"label_smoothing": 1.5}, {"batch_size": 0}]
+    "wrong",
+    [
+        {"epochs": 0},
+        {"dropout": 1.0},
+        {"average": 1.0},
+        {"word_dropout": -0.1},
+        {"learning_rate": -1.0},
+        {"label_smoothing": 1.5},
+        {"batch_size": 0},
+    ],
 )
 def test_options_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(UsageError, match=next(iter(wrong))):

@@ -7,6 +7,7 @@ The teacher (Apache 2.0, 77.5 % ImageNet top-1) sees each training picture once,
 32 (8 x 8 x 1280) and stride 16 (16 x 16 x 120) stay on disk in half precision; a random crop or flip is matched by
 sampling the same region of the maps, so the teacher costs nothing per step. The student's own maps pass through 1 x 1
 convolutions and learn both, their pooled vector, and the teacher's softened class probabilities (Hinton et al. 2015).
+With `--captions`, the pooled vector also learns which words the picture's captions use.
 
 The state folder holds the teacher's maps, `state.pt` (everything a resumed run needs), `curve.jsonl` (loss and probe by
 step) and, when all phases are done, `trunk.safetensors`. Kill it whenever you like and start it again with the same
@@ -16,6 +17,7 @@ arguments. Only the pictures of the list are ever read, except to probe.
 from __future__ import annotations
 
 import argparse
+import collections
 import json
 import math
 import random
@@ -39,7 +41,8 @@ from torch import Tensor, nn
 from imgcap.encoder import EncoderConfig, save_encoder
 from imgcap.files import replacing
 from imgcap.images import open_image, squash
-from imgcap.inception import STRIDE_16_LAYER, STRIDE_32_LAYER, InceptionV3
+from imgcap.inception import FEATURE_SIZE, STRIDE_16_LAYER, STRIDE_32_LAYER, InceptionV3
+from imgcap.vocabulary import tokenize
 from probe import probe
 
 Batch = tuple[list[int], Tensor, Tensor]
@@ -52,6 +55,9 @@ PROBE_PIXELS = 299
 MAP_LAYERS = (STRIDE_32_LAYER, STRIDE_16_LAYER)
 TEMPERATURE = 2.0
 """Softens the classes of teacher and student (Hinton et al. 2015)."""
+WORD_PICTURES = 10
+"""A word is learned when the captions of at least this many training pictures use it."""
+WORD_WEIGHT = 0.2
 LOG_EVERY = 50
 WARM_UP_STEPS = 50
 COOL_DOWN = 0.3
@@ -128,6 +134,23 @@ class Teacher:
         return F.linear(vector, self.weight, self.bias)
 
 
+def word_shares(token_file: Path, files: list[Path]) -> Tensor:
+    """Share of a picture's captions that use a word, float32 (pictures, words), from a Flickr8k token file."""
+    captions: dict[str, list[set[str]]] = {file.name: [] for file in files}
+    for line in token_file.read_text().splitlines():
+        key, caption = line.split("\t")
+        if (name := key.rsplit("#", 1)[0]) in captions:
+            captions[name].append(set(tokenize(caption)))
+    pictures = collections.Counter(word for sets in captions.values() for word in set().union(*sets))
+    column = {word: i for i, word in enumerate(sorted(w for w, n in pictures.items() if n >= WORD_PICTURES))}
+    shares = torch.zeros(len(files), len(column))
+    for row, file in enumerate(files):
+        for words in captions[file.name]:
+            for word in words & column.keys():
+                shares[row, column[word]] += 1 / len(captions[file.name])
+    return shares
+
+
 def sample_boxes(maps: Tensor, boxes: Tensor, size: int) -> Tensor:
     """Sample `boxes` (B, 5: x, y, width, height in 0-1, flipped 0 or 1) of maps (B, C, H, W) as (B, C, size, size)."""
     x, y, w, h, flip = boxes.T
@@ -197,7 +220,7 @@ def rate_factor(step: int, steps: int) -> float:
 class Student:
     """The trunk, the 1 x 1 convolutions to the teacher's maps, their optimiser, and how far they are."""
 
-    def __init__(self, start: Path, learning_rate: float, state_file: Path) -> None:
+    def __init__(self, start: Path, learning_rate: float, state_file: Path, word_shares: Tensor | None) -> None:
         torch.manual_seed(0)
         self.network = InceptionV3(count_padding=False).to(DEVICE, memory_format=torch.channels_last)
         self.network.load_state_dict(load_file(start), strict=False)
@@ -209,14 +232,22 @@ class Student:
         self.heads = nn.ModuleList(
             nn.Sequential(nn.BatchNorm2d(i, affine=False), nn.Conv2d(i, o, 1)) for i, o in ((2048, 1280), (768, 120))
         ).to(DEVICE)
+        self.word_shares = word_shares
+        self.word_head: nn.Module | None = None
+        parts: dict[str, nn.Module] = {"network": self.network, "heads": self.heads}
+        if word_shares is not None:
+            linear = nn.Linear(FEATURE_SIZE, word_shares.shape[1])
+            self.word_head = nn.Sequential(nn.BatchNorm1d(FEATURE_SIZE, affine=False), linear).to(DEVICE)
+            parts["word_head"] = self.word_head
+        heads = [parameter for name in parts if name != "network" for parameter in parts[name].parameters()]
         groups = [
             {"params": self.network.parameters(), "lr": learning_rate},
-            {"params": self.heads.parameters(), "lr": 2.5 * learning_rate},
+            {"params": heads, "lr": 2.5 * learning_rate},
         ]
         self.optimizer = torch.optim.AdamW(groups, weight_decay=0.01, betas=(0.9, 0.98))
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.state_file, self.steps, self.seconds = state_file, 0, 0.0
-        self.parts = {"network": self.network, "heads": self.heads, "optimizer": self.optimizer}
+        self.parts = {**parts, "optimizer": self.optimizer}
         if state_file.exists():
             state = torch.load(state_file, map_location=DEVICE, weights_only=True)
             for name, part in self.parts.items():
@@ -245,18 +276,24 @@ class Student:
         logits, targets = (teacher.class_logits(vector) / TEMPERATURE for vector in (pooled, wanted))
         classes = F.kl_div(logits.log_softmax(-1), targets.softmax(-1), reduction="batchmean")
         loss = dense + 2 * pool + 0.5 * middle + 0.5 * classes
+        losses = {"dense": dense, "pooled": pool, "middle": middle, "classes": classes}
+        if self.word_head is not None and self.word_shares is not None:
+            feature = self.maps[STRIDE_32_LAYER].float().mean((2, 3))
+            shares = self.word_shares[rows].to(DEVICE)
+            words = F.binary_cross_entropy_with_logits(self.word_head(feature), shares, reduction="sum") / len(rows)
+            loss, losses["words"] = loss + WORD_WEIGHT * words, words
         self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
         self.steps += 1
-        losses = {"loss": loss, "dense": dense, "pooled": pool, "middle": middle, "classes": classes}
-        return {name: round(value.item(), 4) for name, value in losses.items()}
+        return {name: round(value.item(), 4) for name, value in {"loss": loss, **losses}.items()}
 
 
 def distil(args: argparse.Namespace, files: list[Path]) -> None:
     """Run what is left of the phases; SIGTERM and Ctrl-C save the state and stop."""
-    student = Student(args.start, args.learning_rate, args.state / "state.pt")
+    shares = word_shares(args.captions, files) if args.captions else None
+    student = Student(args.start, args.learning_rate, args.state / "state.pt", shares)
     teacher = Teacher(files, args.state)
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -301,6 +338,7 @@ def main() -> None:
     parser.add_argument("--start", type=Path, required=True, help="trunk to start from, torchvision's names")
     parser.add_argument("--state", type=Path, required=True, help="folder for state and result")
     parser.add_argument("--phases", type=Phase.parse, nargs="+", required=True, help="PIXELS:STEPS[:stem-frozen] ...")
+    parser.add_argument("--captions", type=Path, help="Flickr8k token file: learn the captions' words as well")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=8e-4)
     parser.add_argument("--limit", type=int, help="use only this many training pictures (a smoke run)")

@@ -92,6 +92,6 @@ class LSTMDecoder(nn.Module):
         return F.dropout(x, self.config.dropout, self.training)
 
 
-def pack(ids: Tensor, lengths: Tensor) -> Tensor:
-    """int64 (B, T) -> (sum of lengths,), in the order of the logits that `LSTMDecoder.forward` returns."""
-    return pack_padded_sequence(ids, lengths, batch_first=True, enforce_sorted=False).data
+def pack(values: Tensor, lengths: Tensor) -> Tensor:
+    """A value for each word, (B, T) -> (sum of lengths,), in the order of the logits that `LSTMDecoder.forward` returns."""
+    return pack_padded_sequence(values, lengths, batch_first=True, enforce_sorted=False).data

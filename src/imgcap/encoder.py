@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -41,6 +41,14 @@ def pick_device(name: str | None = None) -> torch.device:
     except (RuntimeError, AssertionError):
         raise UsageError(f"The device {name!r} is not available.", "Try --device cpu.") from None
     return device
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether `device` multiplies bfloat16 matrices in hardware: a GPU, or a processor with AMX."""
+    if device.type == "cpu":
+        tell: Callable[[], dict[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)  # older torch cannot tell
+        return bool(tell().get("amx_bf16"))
+    return device.type == "cuda"
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@
     records.jsonl         one captioned picture a line, in the order of the feature rows
     left_out.jsonl        what the data set names that is not in here, and why
     features/00000.npy    float32 (rows, 2048), 65,536 rows in each file but the last
+    mirrored/00000.npy    the same of the mirrored pictures, if they were asked for: a second view to train on
 
 Until it is complete, everything lives in the sub-folder `.partial`. After each batch the features reach the disk first
 and a line of `progress.jsonl` second, so that a run killed at any moment goes on after its last whole batch. Batches
@@ -37,7 +38,7 @@ from imgcap.model_store import ENCODER_FILE
 FORMAT_VERSION = 1
 ROWS_PER_FILE = 65_536
 METADATA_FILE, RECORDS_FILE, LEFT_OUT_FILE = "prepared.json", "records.jsonl", "left_out.jsonl"
-FEATURES_FOLDER, PARTIAL_FOLDER, PROGRESS_FILE = "features", ".partial", "progress.jsonl"
+FEATURES_FOLDER, MIRRORED_FOLDER, PARTIAL_FOLDER, PROGRESS_FILE = "features", "mirrored", ".partial", "progress.jsonl"
 
 _ROW_BYTES = FEATURE_SIZE * 4
 _HEADER = {"descr": "<f4", "fortran_order": False}
@@ -62,6 +63,8 @@ class PreparedMetadata:
     splits: dict[str, int]
     """Pictures by split; "none" counts those that are in no split."""
     left_out: int
+    mirrored: bool = False
+    """Whether the mirrored pictures' features are there too."""
 
 
 class MappedFeatures:
@@ -90,22 +93,30 @@ class MappedFeatures:
 
 
 class PreparedFolder:
-    """A complete prepared folder: `metadata`, `records` and `features`, row i of which belongs to record i."""
+    """A complete prepared folder: `metadata`, `records` and `features`, row i of which belongs to record i.
+
+    `mirrored` holds the features of the mirrored pictures, or is None.
+    """
 
     def __init__(self, root: Path) -> None:
         """Open the folder `root`. Raises `ImgcapError` if it is not a complete prepared folder."""
         self.root = root
         self.metadata = _read_metadata(root)
         self.records = tuple(_read_records(root))
+        self.features = self._map(FEATURES_FOLDER)
+        self.mirrored = self._map(MIRRORED_FOLDER) if self.metadata.mirrored else None
+
+    def _map(self, folder: str) -> MappedFeatures:
         try:
-            self.features = MappedFeatures(sorted((root / FEATURES_FOLDER).glob("*.npy")))
+            features = MappedFeatures(sorted((self.root / folder).glob("*.npy")))
         except (OSError, ValueError, EOFError) as error:
-            raise ImgcapError(f"The features in {root} cannot be read: {error}.", "Prepare again.") from None
-        if not len(self.features) == len(self.records) == self.metadata.pictures:
+            raise ImgcapError(f"The features in {self.root} cannot be read: {error}.", "Prepare again.") from None
+        if not len(features) == len(self.records) == self.metadata.pictures:
             raise ImgcapError(
-                f"{root} is damaged: {len(self.features):,} rows of features for {len(self.records):,} records.",
+                f"{self.root} is damaged: {len(features):,} rows of {folder} for {len(self.records):,} records.",
                 "Prepare again with --overwrite.",
             )
+        return features
 
     @property
     def image_root(self) -> Path:
@@ -164,28 +175,31 @@ def prepare(
     encoder_name: str,
     out: Path,
     *,
+    mirrored: bool = False,
     overwrite: bool = False,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> PreparedFolder:
     """Encode the pictures of `dataset` into the folder `out`, going on where an interrupted run stopped.
 
-    Pictures that cannot be decoded are left out and listed. `on_progress(done, total)` counts pictures. A folder that
-    is complete already, from the same inputs, is returned as it is; one from other inputs needs `overwrite`, and is
-    kept until the new one is whole; so does one with other things under the names used here. Raises `ImgcapError`.
+    With `mirrored`, the mirrored pictures are encoded as well. Pictures that cannot be decoded are left out and listed.
+    `on_progress(done, total)` counts pictures. A folder that is complete already, from the same inputs, is returned as
+    it is; one from other inputs needs `overwrite`, and is kept until the new one is whole; so does one with other
+    things under the names used here. Raises `ImgcapError`.
     """
     encoder_id = fingerprint(encoder_file)
-    digest = _digest(dataset, encoder_id)
+    digest = _digest(dataset, encoder_id, mirrored)
     if not overwrite and _is_complete(out, digest):
         return PreparedFolder(out)
     make_folder(out)
     try:
-        work = _Work(out / PARTIAL_FOLDER, digest, overwrite)
+        work = _Work(out / PARTIAL_FOLDER, digest, mirrored, overwrite)
         on_progress(work.done, len(dataset.records))
         sources = (dataset.root / record.path for record in dataset.records[work.done :])
         for batch in load_batches(sources, encoder.config.pixels, BATCH_SIZE):
             decoded = [pixels for pixels in batch if not isinstance(pixels, ImgcapError)]
             failed = [(i, str(error)) for i, error in enumerate(batch, work.done) if isinstance(error, ImgcapError)]
-            features = encoder(decoded).numpy() if decoded else np.empty((0, FEATURE_SIZE), np.float32)
+            views = [decoded, [pixels[:, ::-1] for pixels in decoded]][: len(work.views)]
+            features = [encoder(view).numpy() if view else np.empty((0, FEATURE_SIZE), np.float32) for view in views]
             work.add(features, len(batch), failed)
             on_progress(work.done, len(dataset.records))
         _finish(work, dataset, encoder_file, encoder.config, encoder_name, encoder_id, out)
@@ -205,7 +219,8 @@ def _is_complete(out: Path, digest: str) -> bool:
         if not (partial / FEATURES_FOLDER).exists():  # a run that was killed in its last step leaves this
             shutil.rmtree(partial, ignore_errors=True)
         return True
-    foreign = [name for name in (FEATURES_FOLDER, RECORDS_FILE, LEFT_OUT_FILE, ENCODER_FILE) if (out / name).exists()]
+    names = (FEATURES_FOLDER, MIRRORED_FOLDER, RECORDS_FILE, LEFT_OUT_FILE, ENCODER_FILE)
+    foreign = [name for name in names if (out / name).exists()]
     if foreign and not partial.exists():
         raise ImgcapError(
             f"{out} is not a prepared folder, but holds {listing(foreign)}.", "Give another folder, or --overwrite."
@@ -213,13 +228,15 @@ def _is_complete(out: Path, digest: str) -> bool:
     return False
 
 
-def _digest(dataset: Dataset, encoder_fingerprint: str) -> str:
+def _digest(dataset: Dataset, encoder_fingerprint: str, mirrored: bool) -> str:
     digest = hashlib.sha256()
 
     def add(*values: object) -> None:
         digest.update(json.dumps(values).encode() + b"\n")
 
     add(FORMAT_VERSION, BATCH_SIZE, encoder_fingerprint, str(dataset.root.resolve()))
+    if mirrored:
+        add(MIRRORED_FOLDER)
     for record in dataset.records:
         stamp = _stamp(dataset.root / record.path)
         add(record.image_id, record.path, record.captions, record.split, stamp)
@@ -240,9 +257,9 @@ def _stamp(picture: Path) -> tuple[int, int] | None:
 class _Work:
     """The unfinished features in `.partial`: batches are added, each durable before it is counted."""
 
-    def __init__(self, folder: Path, digest: str, overwrite: bool) -> None:
+    def __init__(self, folder: Path, digest: str, mirrored: bool, overwrite: bool) -> None:
         self.folder = folder
-        self.features = folder / FEATURES_FOLDER
+        self.views = [folder / FEATURES_FOLDER, folder / MIRRORED_FOLDER][: 1 + mirrored]
         self.progress = folder / PROGRESS_FILE
         self.done = 0
         """Pictures that were tried."""
@@ -260,7 +277,8 @@ class _Work:
             )
         if not same_inputs or not self._take_up(rows[1:]):
             shutil.rmtree(folder, ignore_errors=True)
-            self.features.mkdir(parents=True)
+            for view in self.views:
+                view.mkdir(parents=True)
             self._append({"digest": digest})
 
     def _read_progress(self) -> list[dict[str, Any]]:
@@ -281,9 +299,11 @@ class _Work:
     def _take_up(self, rows: list[dict[str, Any]]) -> bool:
         """Go on after `rows` of progress; features beyond them are cut off. False if features are missing."""
         encoded = rows[-1]["rows"] if rows else 0
-        if self.features.exists():  # else they are in their place already, and only `_finish` is left to do
+        for view in self.views:
+            if not view.exists():
+                continue  # it is in its place already, and only `_finish` is left to do
             for number, file_rows in _rows_by_file(encoded):
-                path, size = self._file(number), _header_size() + file_rows * _ROW_BYTES
+                path, size = _features_file(view, number), _header_size() + file_rows * _ROW_BYTES
                 if not path.exists() or path.stat().st_size < size:
                     return False
                 os.truncate(path, size)
@@ -291,37 +311,46 @@ class _Work:
         self.failed = {int(i): why for row in rows for i, why in row["failed"]}
         return True
 
-    def add(self, features: Features, tried: int, failed: list[tuple[int, str]]) -> None:
+    def add(self, views: list[Features], tried: int, failed: list[tuple[int, str]]) -> None:
+        for view, features in zip(self.views, views, strict=True):
+            self._add_rows(view, features)
+        self.rows += len(views[0])
+        self.done += tried
+        self.failed.update(failed)
+        self._append({"done": self.done, "rows": self.rows, "failed": failed})
+
+    def _add_rows(self, view: Path, features: Features) -> None:
         start = 0
         while start < len(features):
-            number, place = divmod(self.rows, ROWS_PER_FILE)
+            number, place = divmod(self.rows + start, ROWS_PER_FILE)
             part = features[start : start + ROWS_PER_FILE - place]
-            with self._file(number).open("ab") as file:
+            with _features_file(view, number).open("ab") as file:
                 if place == 0:
                     file.truncate(0)
                     _write_header(file, 0)
                 file.write(part.astype("<f4", copy=False).tobytes())
                 _flush(file)
             start += len(part)
-            self.rows += len(part)
-        self.done += tried
-        self.failed.update(failed)
-        self._append({"done": self.done, "rows": self.rows, "failed": failed})
 
-    def seal(self) -> None:
-        """Give every file its final header."""
-        for number, rows in _rows_by_file(self.rows):
-            with self._file(number).open("rb+") as file:
-                _write_header(file, rows)
-                _flush(file)
-
-    def _file(self, number: int) -> Path:
-        return self.features / f"{number:05}.npy"
+    def move_to(self, out: Path) -> None:
+        """Give every file its final header, and move them all to `out`."""
+        for view in self.views:
+            if view.exists():  # else it was moved before the run was killed
+                for number, rows in _rows_by_file(self.rows):
+                    with _features_file(view, number).open("rb+") as file:
+                        _write_header(file, rows)
+                        _flush(file)
+                shutil.rmtree(out / view.name, ignore_errors=True)
+                view.rename(out / view.name)
 
     def _append(self, row: object) -> None:
         with self.progress.open("ab") as file:
             file.write(json.dumps(row).encode() + b"\n")
             _flush(file)
+
+
+def _features_file(view: Path, number: int) -> Path:
+    return view / f"{number:05}.npy"
 
 
 def _rows_by_file(rows: int) -> Iterator[tuple[int, int]]:
@@ -361,10 +390,10 @@ def _finish(
             f"None of the {len(dataset.records):,} pictures could be decoded.", f"The first: {work.failed[0]}"
         )
     (out / METADATA_FILE).unlink(missing_ok=True)
-    if work.features.exists():
-        work.seal()
-        shutil.rmtree(out / FEATURES_FOLDER, ignore_errors=True)
-        work.features.rename(out / FEATURES_FOLDER)
+    work.move_to(out)
+    mirrored = len(work.views) > 1
+    if not mirrored:
+        shutil.rmtree(out / MIRRORED_FOLDER, ignore_errors=True)
     records = [record for i, record in enumerate(dataset.records) if i not in work.failed]
     failed = [LeftOut(dataset.records[i].path, why) for i, why in work.failed.items()]
     left_out = [*dataset.left_out, *failed]
@@ -384,6 +413,7 @@ def _finish(
         captions=sum(len(record.captions) for record in records),
         splits={split: splits.count(split) for split in (*SPLITS, "none")},
         left_out=len(left_out),
+        mirrored=mirrored,
     )
     write_json(out / METADATA_FILE, asdict(metadata))
     shutil.rmtree(work.folder)

@@ -123,9 +123,10 @@ class CiderD:
         self._log_pictures = math.log(len(references))
         self._references = [[self._vector(counts) for counts in captions] for captions in counted]
 
-    def score(self, hypotheses: Sequence[Tokens]) -> npt.NDArray[np.float64]:
-        """CIDEr-D of each picture's caption, float64 (N,), 0.0-10.0."""
-        pairs = zip(hypotheses, self._references, strict=True)
+    def score(self, hypotheses: Sequence[Tokens], pictures: Sequence[int] | None = None) -> npt.NDArray[np.float64]:
+        """CIDEr-D of each caption, float64 (N,), 0.0-10.0: one caption for each picture, or those of `pictures`."""
+        references = self._references if pictures is None else [self._references[i] for i in pictures]
+        pairs = zip(hypotheses, references, strict=True)
         return np.array([self._similarity(self._vector(_ngrams(tokens)), captions) for tokens, captions in pairs])
 
     def _vector(self, counts: Counter[NGram]) -> _Vector:

@@ -1,5 +1,7 @@
 """The training loop: the decoder on prepared features, or encoder and decoder together on the pictures.
 
+The loss is the cross-entropy of the next word, or in self-critical training the expected CIDEr-D of whole captions.
+
 After every epoch the whole state goes to one file, replaced at once: weights, optimiser, the best weights so far and
 the log. Whatever is random in an epoch follows from the seed and the epoch's number. So a training killed at any moment
 loses at most one epoch, and resumed it ends with the same weights as one that was never interrupted.
@@ -14,7 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -22,21 +24,23 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from imgcap import __version__
 from imgcap.decoder import DecoderConfig, LSTMDecoder, pack
-from imgcap.encoder import Encoder, fingerprint, pick_device, save_encoder
+from imgcap.encoder import Encoder, fingerprint, has_fast_bfloat16, pick_device, save_encoder
 from imgcap.errors import ImgcapError, UsageError, listing
 from imgcap.features import PreparedFolder
 from imgcap.files import make_folder, reason, replacing, write_json_lines, write_text
 from imgcap.images import Pixels, batched, load_batches
-from imgcap.inception import FEATURE_SIZE
+from imgcap.inception import FEATURE_SIZE, InceptionV3
 from imgcap.metrics import CiderD, corpus_bleu
 from imgcap.model import Model, ModelConfig, check_encoder, load_model_folder, save_decoder
 from imgcap.model_store import ENCODER_FILE, MANIFEST_FILE, locate, write_manifest
 from imgcap.report import Curve, plot_svg
 from imgcap.search import SearchOptions, search
-from imgcap.vocabulary import END, PAD, SPECIAL_WORDS, START, Vocabulary, tokenize
+from imgcap.self_critical import Reward, sample, self_critical_loss
+from imgcap.vocabulary import END, PAD, SPECIAL_WORDS, START, UNKNOWN, Vocabulary, tokenize
 
 STATE_FILE, METRICS_FILE, CURVES_FILE = "training-state.safetensors", "metrics.jsonl", "curves.svg"
 
@@ -52,20 +56,30 @@ class TrainingOptions:
     patience: int = 8
     """Epochs without a better val score after which training stops."""
     batch_size: int = 128
-    """Captions in a batch; with `fine_tune_encoder`, pictures in a batch, with all their captions."""
-    learning_rate: float = 1e-3
+    """Captions in a batch; with `fine_tune_encoder` or `self_critical`, pictures in a batch."""
+    learning_rate: float | None = None
+    """Peak learning rate of the decoder; None stands for 1e-3, or 1e-4 in self-critical training."""
     weight_decay: float = 0.01
     warm_up: float = 0.02
     """Share of all steps over which the learning rate rises; it then falls to zero along a cosine."""
     gradient_clip: float = 5.0
     label_smoothing: float = 0.1
     dropout: float = 0.5
+    word_dropout: float = 0.0
+    """Share of the words read that are hidden behind `<unk>` (Bowman et al. 2016)."""
+    average: float = 0.0
+    """Decay, at every step, of a moving average of the weights, which is scored and kept instead of the weights
+    themselves (Polyak and Juditsky 1992); 0 for none."""
     embedding_size: int = 512
     hidden_size: int = 512
     min_count: int = 3
     """Fewest times a word stands in the training captions to enter the vocabulary."""
     fine_tune_encoder: bool = False
     encoder_learning_rate: float = 2e-5
+    self_critical: bool = False
+    """Learn from the CIDEr-D of sampled captions instead of the next word; needs `start_from`."""
+    samples: int = 5
+    """Captions that self-critical training draws for each picture."""
     start_from: str | None = None
     """A model, by name or folder, whose weights, sizes and vocabulary the training starts from."""
     seed: int = 0
@@ -75,11 +89,19 @@ class TrainingOptions:
     def __post_init__(self) -> None:
         positive = ("epochs", "patience", "batch_size", "learning_rate", "gradient_clip", "embedding_size")
         for name in (*positive, "hidden_size", "min_count", "encoder_learning_rate"):
-            if not getattr(self, name) > 0:
+            if (value := getattr(self, name)) is not None and not value > 0:
                 raise UsageError(f"The option {name} must be above 0, not {getattr(self, name)}.")
-        for name in ("warm_up", "label_smoothing", "dropout", "weight_decay"):
+        for name in ("warm_up", "label_smoothing", "dropout", "word_dropout", "average", "weight_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"The option {name} must be at least 0 and below 1, not {getattr(self, name)}.")
+        if self.self_critical and not self.start_from:
+            raise UsageError("Self-critical training goes on from a trained model: give it by --start-from.")
+        if self.samples < 2:
+            raise UsageError(f"Self-critical training compares at least 2 samples of a picture, not {self.samples}.")
+
+    @property
+    def peak_learning_rate(self) -> float:
+        return self.learning_rate or (1e-4 if self.self_critical else 1e-3)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> TrainingOptions:
@@ -92,7 +114,8 @@ class EpochResult:
 
     epoch: int
     loss: float
-    """Mean cross-entropy of a word, in nats, with label smoothing and dropout."""
+    """Mean cross-entropy of a word, in nats, with label smoothing and dropout; in self-critical training, the negative
+    mean reward of the samples."""
     learning_rate: float
     val_cider_d: float
     val_bleu: tuple[float, float, float, float]
@@ -248,6 +271,7 @@ class Trainer:
                 "Lower --min-count.",
             )
         self.captions = [(row, self.vocabulary.encode(tokenize(caption))) for row, caption in train_captions]
+        self.reward = self._reward() if options.self_critical else None
 
         torch.manual_seed(options.seed)
         sizes = DecoderConfig(len(self.vocabulary), options.embedding_size, options.hidden_size, options.dropout)
@@ -261,12 +285,17 @@ class Trainer:
             self.decoder.standardize_features(*self._feature_statistics())
 
         self.modules: dict[str, nn.Module] = {"decoder": self.decoder}
-        groups: list[dict[str, Any]] = [{"params": list(self.decoder.parameters()), "lr": options.learning_rate}]
+        """What is trained."""
+        groups: list[dict[str, Any]] = [{"params": list(self.decoder.parameters()), "lr": options.peak_learning_rate}]
         if self.encoder:
             self.modules["encoder"] = self.encoder.network
             groups.append({"params": list(self.encoder.network.parameters()), "lr": options.encoder_learning_rate})
         self.optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay)
         self.peak_rates = [group["lr"] for group in groups]
+        self.averages: dict[str, AveragedModel] = {}
+        if options.average:
+            average = get_ema_multi_avg_fn(options.average)  # type: ignore[no-untyped-call]
+            self.averages = {name: AveragedModel(m, multi_avg_fn=average) for name, m in self.modules.items()}
 
     def _start(self) -> Model | None:
         if not self.options.start_from:
@@ -284,6 +313,10 @@ class Trainer:
         if not self.prepared.image_root.is_dir():
             raise ImgcapError(f"The pictures have gone from {self.prepared.image_root}.", "Prepare them again.")
         return encoder
+
+    def _reward(self) -> Reward:
+        captions = [self.prepared.records[row].captions for row in self.train_rows]
+        return Reward([[tokenize(caption) for caption in own] for own in captions], self.vocabulary)
 
     def _feature_statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation (2048,) of the training pictures' features."""
@@ -327,14 +360,18 @@ class Trainer:
         if is_best:
             self.best_weights = {
                 f"{name}.{key}": tensor.detach().clone()
-                for name, module in self.modules.items()
+                for name, module in self._kept_modules().items()
                 for key, tensor in module.state_dict().items()
             }
         self.listener.on_epoch(result, is_best)
 
+    def _kept_modules(self) -> dict[str, nn.Module]:
+        """What is scored and kept: the averages, if there are any."""
+        return {name: self.averages[name].module if self.averages else m for name, m in self.modules.items()}
+
     def _batches(self, epoch: int) -> Iterator[Batch]:
         rng = np.random.default_rng([self.options.seed, epoch])
-        if self.encoder:
+        if self.encoder or self.reward:
             # A picture goes through the encoder once for all its captions.
             by_row: dict[int, list[list[int]]] = {}
             for row, ids in self.captions:
@@ -371,27 +408,51 @@ class Trainer:
                 yield pixels
 
     def _features(self, rows: list[int], pixels: list[Pixels] | None) -> Tensor:
-        """Features (R, 2048) from the prepared folder, or with gradients from the pictures."""
+        """Features (R, 2048) from the prepared folder, or with gradients from the pictures; half of them mirrored."""
         if not self.encoder or pixels is None:
-            return torch.from_numpy(self.prepared.features[rows]).to(self.device)
+            views = self.prepared.features[rows]
+            if self.prepared.mirrored is not None:
+                mirrored = torch.rand(len(rows)).numpy() < 0.5
+                views[mirrored] = self.prepared.mirrored[np.array(rows)[mirrored]]
+            return torch.from_numpy(views).to(self.device)
         x = self.encoder.to_input(torch.from_numpy(np.stack(pixels)))
         x = torch.where(torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5, x.flip(3), x)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=has_fast_bfloat16(self.device)):
             # Batch norms keep their statistics (the network stays in evaluation mode): batches are small here.
             return self.encoder.network(x.contiguous(memory_format=torch.channels_last)).float()  # type: ignore[no-any-return]
 
     def _step(self, batch: Batch, pixels: list[Pixels] | None) -> float:
         self.decoder.train()
-        features = self._features(batch.rows, pixels)[batch.picture.to(self.device)]
-        logits = self.decoder(features, batch.ids.to(self.device), batch.lengths)
-        targets = pack(batch.targets, batch.lengths).to(self.device)
-        loss = F.cross_entropy(logits, targets, label_smoothing=self.options.label_smoothing)
+        features = self._features(batch.rows, pixels)
+        loss, reported = self._reinforce(features, batch.rows) if self.reward else self._teach(features, batch)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         for group in self.optimizer.param_groups:
             nn.utils.clip_grad_norm_(group["params"], self.options.gradient_clip)
         self.optimizer.step()
-        return loss.item()
+        for name, average in self.averages.items():
+            average.update_parameters(self.modules[name])
+        return reported
+
+    def _teach(self, features: Tensor, batch: Batch) -> tuple[Tensor, float]:
+        """Cross-entropy of the next word."""
+        ids = batch.ids
+        hidden = (torch.rand(ids.shape) < self.options.word_dropout) & (ids > UNKNOWN)
+        ids = ids.where(~hidden, UNKNOWN).to(self.device)
+        logits = self.decoder(features[batch.picture.to(self.device)], ids, batch.lengths)
+        targets = pack(batch.targets, batch.lengths).to(self.device)
+        loss = F.cross_entropy(logits, targets, label_smoothing=self.options.label_smoothing)
+        return loss, loss.item()
+
+    def _reinforce(self, features: Tensor, rows: list[int]) -> tuple[Tensor, float]:
+        """Self-critical loss, and the negative mean reward."""
+        assert self.reward
+        samples = self.options.samples
+        features = features.repeat_interleave(samples, 0)
+        ids = sample(self.decoder, features.detach(), self.options.search.max_length).clone()
+        pictures = np.searchsorted(self.train_rows, rows).repeat(samples)
+        rewards = self.reward(ids, pictures.tolist()).to(self.device)
+        return self_critical_loss(self.decoder, features, ids, rewards, samples), -rewards.mean().item()
 
     def _set_rates(self, step: int, steps: int) -> None:
         """Linear warm-up, then half a cosine down to zero (Loshchilov and Hutter 2017)."""
@@ -402,20 +463,23 @@ class Trainer:
 
     def _validate(self) -> tuple[float, tuple[float, float, float, float]]:
         """CIDEr-D and BLEU-1..4 of the captions that the model writes for the val pictures on its own."""
+        kept = self._kept_modules()
+        decoder, encoder = cast(LSTMDecoder, kept["decoder"]), cast(InceptionV3 | None, kept.get("encoder"))
         hypotheses = [
             self.vocabulary.decode(found[0].ids)
-            for features in self._val_features()
-            for found in search(self.decoder, features.to(self.device), self.options.search)
+            for features in self._val_features(encoder)
+            for found in search(decoder, features.to(self.device), self.options.search)
         ]
         return float(self.cider.score(hypotheses).mean()), corpus_bleu(hypotheses, self.references).scores
 
-    def _val_features(self) -> Iterator[Tensor]:
-        if not self.encoder:
+    def _val_features(self, network: InceptionV3 | None) -> Iterator[Tensor]:
+        if not self.encoder or not network:
             for rows in batched(self.val_rows, 128):
                 yield torch.from_numpy(self.prepared.features[rows])
             return
+        encoder = Encoder(network, self.encoder.config, self.device)
         for pixels in batched(self._pixels(self.val_rows), 32):
-            yield self.encoder(pixels)
+            yield encoder(pixels)
 
     def save_state(self, file: Path) -> None:
         """Write everything that a resumed training needs, as one file."""
@@ -424,6 +488,8 @@ class Trainer:
             for name, module in self.modules.items()
             for key, tensor in module.state_dict().items()
         }
+        for name, average in self.averages.items():
+            tensors |= {f"average.{name}.{key}": tensor for key, tensor in average.state_dict().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self.best_weights.items()}
         for number, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{name}": value for name, value in values.items()}
@@ -445,6 +511,8 @@ class Trainer:
 
         for name, module in self.modules.items():
             module.load_state_dict(part(f"now.{name}."))
+        for name, average in self.averages.items():
+            average.load_state_dict(part(f"average.{name}."))
         self.best_weights = {name: tensor.to(self.device) for name, tensor in part("best.").items()}
         state: dict[int, dict[str, Tensor]] = {}
         for key, tensor in part("optimizer.").items():

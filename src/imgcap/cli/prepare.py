@@ -34,6 +34,9 @@ def prepare(
     encoder: Annotated[
         str, typer.Option(help="default, imagenet (downloaded once), a model, or a .safetensors file.")
     ] = "default",
+    mirrored: Annotated[
+        bool, typer.Option("--mirrored", help="Encode the mirrored pictures too: `train` then draws from both views.")
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a folder prepared from other inputs.")
     ] = False,
@@ -55,7 +58,14 @@ def prepare(
     progress, on_progress = counting("Encoding")
     with interruptible("The same command goes on where it stopped."), progress:
         prepared = features.prepare(
-            dataset, encoder_file, loaded, encoder, output, overwrite=overwrite, on_progress=on_progress
+            dataset,
+            encoder_file,
+            loaded,
+            encoder,
+            output,
+            mirrored=mirrored,
+            overwrite=overwrite,
+            on_progress=on_progress,
         )
     metadata, left_out = prepared.metadata, prepared.left_out()
     splits = ", ".join(f"{name} {count:,}" for name, count in metadata.splits.items() if count)

@@ -22,11 +22,22 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training.")] = False,
     epochs: Annotated[int, typer.Option(help="Most times that every caption is seen.")] = 80,
     patience: Annotated[int, typer.Option(help="Stop after this many epochs without a better val score.")] = 8,
-    batch_size: Annotated[int, typer.Option(help="Captions in a batch; pictures with --fine-tune-encoder.")] = 128,
-    learning_rate: Annotated[float, typer.Option(help="Peak learning rate of the decoder.")] = 1e-3,
+    batch_size: Annotated[
+        int, typer.Option(help="Captions in a batch; pictures with --fine-tune-encoder or --self-critical.")
+    ] = 128,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(
+            help="Peak learning rate of the decoder: 0.001 by default, 0.0001 with --self-critical.", show_default=False
+        ),
+    ] = None,
     weight_decay: Annotated[float, typer.Option(help="AdamW's weight decay.")] = 0.01,
     label_smoothing: Annotated[float, typer.Option(help="Probability spread over all words.")] = 0.1,
     dropout: Annotated[float, typer.Option(help="Share of values dropped in the decoder.")] = 0.5,
+    word_dropout: Annotated[float, typer.Option(help="Share of the words read that are hidden.")] = 0.0,
+    average: Annotated[
+        float, typer.Option(help="Keep a moving average of the weights, decaying by this each step; 0 for none.")
+    ] = 0.0,
     embedding_size: Annotated[int, typer.Option(help="Size of picture and word embeddings.")] = 512,
     hidden_size: Annotated[int, typer.Option(help="Size of the LSTM.")] = 512,
     min_count: Annotated[int, typer.Option(help="Fewest times a word must stand in the training captions.")] = 3,
@@ -34,10 +45,18 @@ def train(
         bool, typer.Option("--fine-tune-encoder", help="Train the CNN too, from the pictures themselves.")
     ] = False,
     encoder_learning_rate: Annotated[float, typer.Option(help="Peak learning rate of the CNN.")] = 2e-5,
+    self_critical: Annotated[
+        bool,
+        typer.Option("--self-critical", help="Learn from the CIDEr-D of sampled captions; needs --start-from."),
+    ] = False,
+    samples: Annotated[int, typer.Option(help="Captions sampled for each picture with --self-critical.")] = 5,
     start_from: Annotated[
         str | None, typer.Option(help="Start from the weights of this model, a name or folder.", show_default=False)
     ] = None,
     beam_size: Annotated[int, typer.Option(help="Beam size for the val score, and the model's own choice.")] = 3,
+    length_penalty: Annotated[
+        float, typer.Option(help="Length penalty for the val score, and the model's own choice.")
+    ] = 0.7,
     seed: Annotated[int, typer.Option(help="Equal seeds give equal models on a CPU.")] = 0,
     device: options.Device = None,
 ) -> None:
@@ -59,14 +78,18 @@ def train(
         weight_decay=weight_decay,
         label_smoothing=label_smoothing,
         dropout=dropout,
+        word_dropout=word_dropout,
+        average=average,
         embedding_size=embedding_size,
         hidden_size=hidden_size,
         min_count=min_count,
         fine_tune_encoder=fine_tune_encoder,
         encoder_learning_rate=encoder_learning_rate,
+        self_critical=self_critical,
+        samples=samples,
         start_from=start_from,
         seed=seed,
-        search=SearchOptions(beam_size=beam_size),
+        search=SearchOptions(beam_size=beam_size, length_penalty=length_penalty),
     )
     with interruptible("No epoch was finished: start again."), _Progress(epochs) as progress:
         result = run(PreparedFolder(prepared), chosen, output, resume=resume, device=device, listener=progress)
