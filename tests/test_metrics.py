@@ -12,10 +12,11 @@ import sacrebleu
 from conftest import SHARED_DATA
 from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
+from pycocoevalcap.rouge.rouge import Rouge
 
 from imgcap.datasets import read_dataset
 from imgcap.errors import ImgcapError
-from imgcap.metrics import CiderD, check_pairs, corpus_bleu, score
+from imgcap.metrics import CiderD, check_pairs, corpus_bleu, rouge_l, score
 from imgcap.vocabulary import TOKENIZER, tokenize
 
 Set = tuple[list[str], list[list[str]]]
@@ -90,6 +91,75 @@ def test_cider_d_of_random_captions_is_coco_captions() -> None:
         assert score(captions, references).cider_d == pytest.approx(np.mean(expected), abs=1e-6)
         compared += max(expected) > 0.1
     assert compared > 200
+
+
+def test_rouge_l_of_random_captions_is_coco_captions() -> None:
+    for captions, references in random_sets(200):
+        references = [[*texts, ""] if i % 7 == 0 else texts for i, texts in enumerate(references)]
+        gts, res = coco_dicts(captions, references)
+        theirs = Rouge().compute_score(gts, res)[1]
+        ours = rouge_l([tokenize(c) for c in captions], [[tokenize(c) for c in texts] for texts in references])
+        np.testing.assert_allclose(ours, theirs, atol=1e-12)
+
+
+def test_rouge_l_by_hand() -> None:
+    """Two of three words in order; the best precision and the best recall come from different references."""
+    references = [[["a", "cat", "sat", "dog"], ["dog"]]]
+    precision, recall = 2 / 3, 1.0
+    expected = (1 + 1.44) * precision * recall / (recall + 1.44 * precision)
+    assert rouge_l([["a", "big", "dog"]], references)[0] == pytest.approx(expected)
+    assert rouge_l([[]], references)[0] == 0
+    assert rouge_l([["zebra"]], references)[0] == 0
+    long = [str(i) for i in range(200)]  # more words than a machine word has bits
+    assert rouge_l([long], [[long[::-1]]])[0] == pytest.approx(1 / 200)
+    assert rouge_l([long], [[long]])[0] == pytest.approx(1)
+
+
+def test_diversity_is_counted() -> None:
+    scores = score(["A dog dog runs.", "a dog dog runs", "the cat", "a a"], [["a dog"]] * 4)
+    assert (scores.distinct, scores.words_used, scores.repeated_words) == (3, 5, 3)
+
+
+def some_scores(pictures: int) -> Set:
+    """Captions of which some equal a reference and some do not."""
+    source = random.Random(1)
+    words = ["a", "dog", "runs", "over", "the", "green", "grass", "with", "ball"]
+    references = [[" ".join(source.choices(words, k=8)) for _ in range(3)] for _ in range(pictures)]
+    return [
+        texts[0] if source.random() < 0.4 else " ".join(source.choices(words, k=8)) for texts in references
+    ], references
+
+
+def test_intervals_hold_the_score_and_shrink_with_more_pictures() -> None:
+    few, many = (score(*some_scores(pictures)) for pictures in (50, 800))
+    for scores in (few, many):
+        values = {f"bleu_{n}": value for n, value in enumerate(scores.bleu, 1)}
+        values |= {"cider_d": scores.cider_d, "rouge_l": scores.rouge_l}
+        assert values.keys() == scores.intervals.keys()
+        for name, value in values.items():
+            low, high = scores.intervals[name]
+            assert low < value < high, name
+    for name, (low, high) in many.intervals.items():
+        wide = few.intervals[name][1] - few.intervals[name][0]
+        assert 0.15 < (high - low) / wide < 0.4, name  # a quarter, were the distributions the same
+
+
+def test_intervals_are_those_of_captions_drawn_and_scored_anew() -> None:
+    captions, references = some_scores(120)
+    intervals = score(captions, references).intervals
+    source = np.random.default_rng(5)
+    drawn = []
+    for _ in range(200):
+        rows = source.integers(0, 120, 120)
+        tokens = [tokenize(captions[i]) for i in rows], [[tokenize(c) for c in references[i]] for i in rows]
+        drawn.append([*corpus_bleu(*tokens).scores, rouge_l(*tokens).mean()])
+    for name, values in zip(("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l"), np.transpose(drawn), strict=True):
+        np.testing.assert_allclose(intervals[name], np.percentile(values, (2.5, 97.5)), atol=0.25 * values.std() * 2)
+
+
+def test_one_picture_has_an_interval_without_width() -> None:
+    scores = score(["a dog"], [["a dog"]])
+    assert all(low == high for low, high in scores.intervals.values())
 
 
 def test_references_without_words_count_as_coco_caption_counts_them() -> None:

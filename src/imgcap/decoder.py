@@ -93,5 +93,5 @@ class LSTMDecoder(nn.Module):
 
 
 def pack(values: Tensor, lengths: Tensor) -> Tensor:
-    """A value for each word, (B, T) -> (sum of lengths,), in the order of the logits that `LSTMDecoder.forward` returns."""
+    """A value for each word, (B, T) -> (sum of lengths,), in the order of `LSTMDecoder.forward`'s logits."""
     return pack_padded_sequence(values, lengths, batch_first=True, enforce_sorted=False).data

@@ -44,7 +44,7 @@ def evaluate(
     max_length: options.MaxLength = None,
     device: options.Device = None,
 ) -> None:
-    """Print BLEU-1 to BLEU-4 and CIDEr-D, with what it takes to repeat them.
+    """Print BLEU-1 to BLEU-4, CIDEr-D and ROUGE-L with their intervals, and what it takes to repeat them.
 
     Captions and references are lower-cased and stripped of punctuation before they are compared, as coco-caption does.
     """
@@ -87,10 +87,15 @@ def evaluate(
 def _print_table(scores: Scores, title: str) -> None:
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", show_header=False)
-    for order, value in enumerate(scores.bleu, 1):
-        table.add_row(f"BLEU-{order}", f"{value:.4f}")
-    table.add_row("CIDEr-D", f"{scores.cider_d:.4f}")
+    table = Table("score", "value", "95 % interval", title=title, title_justify="left")
+    named = {f"bleu_{n}": (f"BLEU-{n}", value) for n, value in enumerate(scores.bleu, 1)}
+    named |= {"cider_d": ("CIDEr-D", scores.cider_d), "rouge_l": ("ROUGE-L", scores.rouge_l)}
+    for key, (name, value) in named.items():
+        low, high = scores.intervals[key]
+        table.add_row(name, f"{value:.4f}", f"{low:.4f} - {high:.4f}")
+    table.add_row("distinct captions", f"{scores.distinct:,}")
+    table.add_row("words used", f"{scores.words_used:,}")
+    table.add_row("captions that repeat a word", f"{scores.repeated_words:,}")
     table.add_row("brevity penalty", f"{scores.brevity_penalty:.4f}")
     table.add_row("mean words, captions", f"{scores.mean_length:.2f}")
     table.add_row("mean words, nearest references", f"{scores.mean_reference_length:.2f}")
