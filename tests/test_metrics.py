@@ -13,6 +13,7 @@ from conftest import SHARED_DATA
 from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
+from sacrebleu.metrics.bleu import BLEU
 
 from imgcap.datasets import read_dataset
 from imgcap.errors import ImgcapError
@@ -58,6 +59,12 @@ def random_sets(count: int) -> Iterator[Set]:
         )
 
 
+def tokens_of(
+    captions: Sequence[str], references: Sequence[Sequence[str]]
+) -> tuple[list[list[str]], list[list[list[str]]]]:
+    return [tokenize(text) for text in captions], [[tokenize(text) for text in texts] for texts in references]
+
+
 def matches(captions: Sequence[str], references: Sequence[Sequence[str]], n: int) -> bool:
     """Whether any n words in a row of a caption stand in one of its references."""
     return any(
@@ -71,7 +78,7 @@ def matches(captions: Sequence[str], references: Sequence[Sequence[str]], n: int
 def test_bleu_of_random_captions_is_coco_captions() -> None:
     compared = [0, 0, 0, 0]
     for captions, references in random_sets(300):
-        found, expected = score(captions, references).bleu, coco_bleu(captions, references)
+        found, expected = corpus_bleu(*tokens_of(captions, references)).scores, coco_bleu(captions, references)
         for n in range(1, 5):
             if all(matches(captions, references, k) for k in range(1, n + 1)):
                 assert found[n - 1] == pytest.approx(expected[n - 1], abs=1e-6)
@@ -86,20 +93,57 @@ def test_cider_d_of_random_captions_is_coco_captions() -> None:
     compared = 0
     for captions, references in random_sets(300):
         expected = coco_cider(captions, references)
-        tokens = [[tokenize(text) for text in texts] for texts in references]
-        np.testing.assert_allclose(CiderD(tokens).score([tokenize(c) for c in captions]), expected, atol=1e-6, rtol=0)
-        assert score(captions, references).cider_d == pytest.approx(np.mean(expected), abs=1e-6)
+        tokens, reference_tokens = tokens_of(captions, references)
+        np.testing.assert_allclose(CiderD(reference_tokens).score(tokens), expected, atol=1e-6, rtol=0)
         compared += max(expected) > 0.1
     assert compared > 200
 
 
+def test_bleu_of_summed_statistics_is_sacrebleus_of_the_whole_set() -> None:
+    for captions, references in random_sets(100):
+        tokens, reference_tokens = tokens_of(captions, references)
+        most = max(map(len, reference_tokens))
+        # sacrebleu takes the first references of all pictures, then the second ones; None where a picture has no more.
+        streams = [[" ".join(r[i]) if i < len(r) else None for r in reference_tokens] for i in range(most)]
+        for n, found in enumerate(corpus_bleu(tokens, reference_tokens).scores, 1):
+            metric = BLEU(tokenize="none", smooth_method="none", max_ngram_order=n, force=True)
+            expected = metric.corpus_score([" ".join(t) for t in tokens], streams).score / 100
+            assert found == pytest.approx(expected, abs=1e-9)
+
+
 def test_rouge_l_of_random_captions_is_coco_captions() -> None:
-    for captions, references in random_sets(200):
-        references = [[*texts, ""] if i % 7 == 0 else texts for i, texts in enumerate(references)]
-        gts, res = coco_dicts(captions, references)
-        theirs = Rouge().compute_score(gts, res)[1]
-        ours = rouge_l([tokenize(c) for c in captions], [[tokenize(c) for c in texts] for texts in references])
-        np.testing.assert_allclose(ours, theirs, atol=1e-12)
+    source = random.Random(2)
+    alphabet = [
+        "a",
+        "dog",
+        "runs",
+        "dogs",
+        "\u00fcn\u00efc\u00f6d\u00e9",
+        "\u72ac",
+        "\u0441\u043e\u0431\u0430\u043a\u0430",
+        "\U0001f436",
+        "'s",
+        "3,000",
+    ]
+
+    def caption(words: list[str]) -> list[str]:
+        return source.choices(words, k=source.choice([0, 1, 1, 2, 5, 10, 14, 70]))
+
+    captions, references = [], []
+    for _ in range(4000):
+        words = source.sample(alphabet, source.randint(1, len(alphabet)))
+        captions.append(caption(words))
+        references.append([caption(words) for _ in range(source.randint(1, 20))])
+    found = rouge_l(captions, references)
+    assert (found.shape, found.dtype) == ((4000,), np.float64)
+    gts = {i: [" ".join(tokens) for tokens in texts] for i, texts in enumerate(references)}
+    expected = Rouge().compute_score(gts, {i: [" ".join(tokens)] for i, tokens in enumerate(captions)})[1]
+    # coco-caption reads an empty text as one empty word, which an empty reference has too.
+    both_empty = np.array([not tokens and [] in texts for tokens, texts in zip(captions, references, strict=True)])
+    np.testing.assert_allclose(found[~both_empty], expected[~both_empty], atol=1e-12)
+    assert set(found[both_empty]) == {0.0}
+    assert set(expected[both_empty]) == {1.0}
+    assert 10 < both_empty.sum() < sum(not tokens for tokens in captions)
 
 
 def test_rouge_l_by_hand() -> None:
@@ -109,6 +153,9 @@ def test_rouge_l_by_hand() -> None:
     expected = (1 + 1.44) * precision * recall / (recall + 1.44 * precision)
     assert rouge_l([["a", "big", "dog"]], references)[0] == pytest.approx(expected)
     assert rouge_l([[]], references)[0] == 0
+    assert rouge_l([[]], [[[]]])[0] == 0
+    assert rouge_l([["dog"]], [[[], ["dog"]]])[0] == pytest.approx(1)
+    assert rouge_l([["a", "a", "b"]], [[["b", "a", "a"]]])[0] == pytest.approx(2 / 3)
     assert rouge_l([["zebra"]], references)[0] == 0
     long = [str(i) for i in range(200)]  # more words than a machine word has bits
     assert rouge_l([long], [[long[::-1]]])[0] == pytest.approx(1 / 200)
@@ -118,6 +165,8 @@ def test_rouge_l_by_hand() -> None:
 def test_diversity_is_counted() -> None:
     scores = score(["A dog dog runs.", "a dog dog runs", "the cat", "a a"], [["a dog"]] * 4)
     assert (scores.distinct, scores.words_used, scores.repeated_words) == (3, 5, 3)
+    scores = score(["", "!", "a dog a dog", "a doggy dog"], [["a dog"]] * 4)  # neither apart nor alike is a repetition
+    assert (scores.distinct, scores.words_used, scores.repeated_words) == (3, 3, 0)
 
 
 def some_scores(pictures: int) -> Set:
@@ -128,6 +177,16 @@ def some_scores(pictures: int) -> Set:
     return [
         texts[0] if source.random() < 0.4 else " ".join(source.choices(words, k=8)) for texts in references
     ], references
+
+
+def test_means_over_pictures_are_the_scores_and_intervals_are_the_same_each_time() -> None:
+    captions, references = some_scores(60)
+    tokens, reference_tokens = tokens_of(captions, references)
+    found = score(captions, references)
+    assert found.cider_d == pytest.approx(CiderD(reference_tokens).score(tokens).mean(), abs=1e-12)
+    assert found.rouge_l == pytest.approx(rouge_l(tokens, reference_tokens).mean(), abs=1e-12)
+    assert found.bleu == corpus_bleu(tokens, reference_tokens).scores
+    assert score(captions, references) == found
 
 
 def test_intervals_hold_the_score_and_shrink_with_more_pictures() -> None:
@@ -155,6 +214,18 @@ def test_intervals_are_those_of_captions_drawn_and_scored_anew() -> None:
         drawn.append([*corpus_bleu(*tokens).scores, rouge_l(*tokens).mean()])
     for name, values in zip(("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l"), np.transpose(drawn), strict=True):
         np.testing.assert_allclose(intervals[name], np.percentile(values, (2.5, 97.5)), atol=0.25 * values.std() * 2)
+
+
+def test_an_interval_of_a_mean_is_as_wide_as_its_standard_error_says() -> None:
+    captions, references = some_scores(800)
+    tokens, reference_tokens = tokens_of(captions, references)
+    by_picture = {"cider_d": CiderD(reference_tokens).score(tokens), "rouge_l": rouge_l(tokens, reference_tokens)}
+    intervals = score(captions, references).intervals
+    for name, values in by_picture.items():
+        low, high = intervals[name]
+        standard_error = values.std() / math.sqrt(len(values))
+        # 1,000 draws leave 3 % of chance in the width; an interval of 90 % would be 16 % narrower.
+        assert high - low == pytest.approx(2 * 1.96 * standard_error, rel=0.08), name
 
 
 def test_one_picture_has_an_interval_without_width() -> None:
@@ -251,6 +322,9 @@ def test_the_order_of_pictures_and_references_never_changes_a_score() -> None:
         after = score([captions[i] for i in order], [source.sample(references[i], len(references[i])) for i in order])
         assert after.bleu == before.bleu
         assert after.cider_d == pytest.approx(before.cider_d, abs=1e-12)
+        assert after.rouge_l == pytest.approx(before.rouge_l, abs=1e-12)
+        assert (after.distinct, after.words_used) == (before.distinct, before.words_used)
+        assert after.repeated_words == before.repeated_words
         assert (after.mean_length, after.mean_reference_length) == (before.mean_length, before.mean_reference_length)
 
 

@@ -155,14 +155,14 @@ def rouge_l(hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]]
     """ROUGE-L of each picture's caption, float64 (N,), 0.0-1.0 (Lin 2004), as coco-caption scores.
 
     The F-measure, with recall weighing 1.2 times, of the longest common subsequence: precision and recall are each the
-    best over the references.
+    best over the references. A caption without words scores 0.0; coco-caption, which reads an empty text as one empty
+    word, gives it 1.0 if a reference is empty too.
     """
     beta_squared = 1.2**2
     scores = []
     for tokens, captions in zip(hypotheses, references, strict=True):
-        words = tokens or ("",)  # coco-caption sees one empty word in an empty caption
-        common = [_common_subsequence(words, caption or ("",)) for caption in captions]
-        precision = max(common) / len(words)
+        common = [_common_subsequence(tokens, caption) for caption in captions]
+        precision = max(common) / max(1, len(tokens))
         recall = max(c / max(1, len(caption)) for c, caption in zip(common, captions, strict=True))
         if precision and recall:
             scores.append((1 + beta_squared) * precision * recall / (recall + beta_squared * precision))
