@@ -12,14 +12,14 @@ import time
 
 import torch
 
-from imgcap.inception import InceptionV3
+from imgcap.inception import STEM_PREFIXES, InceptionV3
 
 SIZES = (144, 192, 299)
 
 
 def freeze_stem(network: InceptionV3, frozen: bool) -> None:
     for name, layer in network.named_children():
-        stem = frozen and name.startswith(("Conv2d", "Mixed_5"))
+        stem = frozen and name.startswith(STEM_PREFIXES)
         layer.train(not stem).requires_grad_(not stem)
 
 

@@ -41,7 +41,7 @@ from torch import Tensor, nn
 from imgcap.encoder import EncoderConfig, save_encoder
 from imgcap.files import replacing
 from imgcap.images import open_image, squash
-from imgcap.inception import FEATURE_SIZE, STRIDE_16_LAYER, STRIDE_32_LAYER, InceptionV3
+from imgcap.inception import FEATURE_SIZE, STEM_PREFIXES, STRIDE_16_LAYER, STRIDE_32_LAYER, InceptionV3
 from imgcap.vocabulary import tokenize
 from probe import probe
 
@@ -208,7 +208,7 @@ def features(network: InceptionV3, files: list[Path]) -> np.ndarray:
 def train_mode(network: InceptionV3, phase: Phase) -> None:
     network.train().requires_grad_(True)
     for name, layer in network.named_children():
-        if phase.stem_frozen and name.startswith(("Conv2d", "Mixed_5")):
+        if phase.stem_frozen and name.startswith(STEM_PREFIXES):
             layer.eval().requires_grad_(False)
 
 

@@ -19,6 +19,9 @@ FEATURE_SIZE = 2048
 STRIDE_16_LAYER, STRIDE_32_LAYER = "Mixed_6e", "Mixed_7c"
 """The last layers whose maps are 1/16 and 1/32 of the picture's side."""
 
+STEM_PREFIXES = ("Conv2d", "Mixed_5")
+"""How the names of the layers up to stride 8 begin: the general ones, which a short training can leave alone."""
+
 
 class ConvNorm(nn.Module):
     """Convolution, batch norm and ReLU: (B, in, H, W) -> (B, out, H', W')."""
