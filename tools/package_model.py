@@ -1,13 +1,14 @@
 """Turn a trained model into the one that ships in the package: half precision, model card, manifest.
 
-    python tools/package_model.py MODEL CARD.md
+    python tools/package_model.py MODEL CARD.md [--beam-size 3] [--length-penalty 0.8]
 
-writes src/imgcap/models/default. Rounding changes the scores a little: score the packaged model, not the trained one.
+writes src/imgcap/models/default, with the search options that were chosen on dev. Rounding changes the scores a little:
+score the packaged model, not the trained one.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,17 +19,27 @@ from imgcap.files import make_folder, read_text, write_text
 from imgcap.model import load_model_folder, save_decoder
 from imgcap.model_store import DEFAULT_MODEL, ENCODER_FILE, MODEL_CARD_FILE, MODEL_FILES, locate, write_manifest
 
+FEATURE_STATISTICS = ("feature_mean", "feature_std")
 TARGET = Path(__file__).parents[1] / "src" / "imgcap" / "models" / DEFAULT_MODEL
 
 
-def main(source: str, card: Path) -> None:
+def package(source: str, card: Path, search: dict[str, float]) -> None:
     folder = locate(source)
     make_folder(TARGET)
     weights, config = read_encoder(folder / ENCODER_FILE)
     save_encoder(TARGET / ENCODER_FILE, weights, config, torch.float16)
     model = load_model_folder(folder, torch.device("cpu"))
-    decoder = {name: tensor.half() for name, tensor in model.decoder.state_dict().items()}
-    named = replace(model.config, name=DEFAULT_MODEL, encoder_fingerprint=fingerprint(TARGET / ENCODER_FILE))
+    decoder = {
+        # Half precision would move feature means by a good part of a standard deviation.
+        name: tensor if name in FEATURE_STATISTICS else tensor.half()
+        for name, tensor in model.decoder.state_dict().items()
+    }
+    named = replace(
+        model.config,
+        name=DEFAULT_MODEL,
+        encoder_fingerprint=fingerprint(TARGET / ENCODER_FILE),
+        search=replace(model.config.search, **search),
+    )
     save_decoder(TARGET, decoder, model.vocabulary, named)
     write_text(TARGET / MODEL_CARD_FILE, read_text(card))
     write_manifest(TARGET, (*MODEL_FILES, MODEL_CARD_FILE))
@@ -36,5 +47,16 @@ def main(source: str, card: Path) -> None:
     print(f"{TARGET}: {total:,} bytes")
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="model folder, or the name of an imported model")
+    parser.add_argument("card", type=Path, help="its model card")
+    parser.add_argument("--beam-size", type=int)
+    parser.add_argument("--length-penalty", type=float)
+    args = parser.parse_args()
+    chosen = {"beam_size": args.beam_size, "length_penalty": args.length_penalty}
+    package(args.model, args.card, {name: value for name, value in chosen.items() if value is not None})
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main()

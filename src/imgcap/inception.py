@@ -200,7 +200,8 @@ class InceptionV3(nn.Module):
         # Sizes in the comments are those of a 299 x 299 picture.
         for layer in self.children():
             x = layer(x)  # (B, 192, 35, 35) after maxpool2, (B, 768, 17, 17) after Mixed_6e, (B, 2048, 8, 8) at the end
-        return x.mean((2, 3))  # (B, 2048)
+        # Features can differ by less than bfloat16 resolves; the mean over many positions still tells them apart.
+        return x.mean((2, 3), dtype=torch.float32)  # (B, 2048)
 
 
 def fold_batch_norms(network: nn.Module) -> None:
