@@ -55,6 +55,9 @@ PROBE_PIXELS = 299
 MAP_LAYERS = (STRIDE_32_LAYER, STRIDE_16_LAYER)
 TEMPERATURE = 2.0
 """Softens the classes of teacher and student (Hinton et al. 2015)."""
+PADDED = ("Mixed_6", "Mixed_7")
+"""Layers whose maps are so small that their edge counts."""
+MEAN_MOMENTUM = 0.1
 WORD_PICTURES = 10
 """A word is learned when the captions of at least this many training pictures use it."""
 WORD_WEIGHT = 0.2
@@ -216,6 +219,30 @@ def rate_factor(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / WARM_UP_STEPS, max(0.0, (steps - step) / (COOL_DOWN * steps)))
 
 
+class MeanFilter:
+    """Keeps a padded convolution from answering to the mean of its input.
+
+    Batch norm takes the answer to a constant away inside the picture, but not at its edge, where the padding is zero
+    and not the mean. Nothing else holds that answer in check, and once it has drifted it draws a frame around every
+    picture whose variance is all that the batch norm sees: the picture itself is scaled down to nothing.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        self.conv, self.mean = conv, torch.zeros(conv.in_channels, device=DEVICE)
+        conv.register_forward_pre_hook(self._watch)
+
+    def _watch(self, _conv: nn.Module, inputs: tuple[Tensor]) -> None:
+        if self.conv.training:
+            self.mean.lerp_(inputs[0].detach().float().mean((0, 2, 3)), MEAN_MOMENTUM if self.mean.any() else 1.0)
+
+    @torch.no_grad()
+    def apply(self) -> None:
+        """Take the component along the mean out of the weights (out, in, height, width)."""
+        direction = F.normalize(self.mean, dim=0)[:, None, None]
+        answer = (self.conv.weight * direction).sum(1, keepdim=True)
+        self.conv.weight -= answer * direction
+
+
 class Student:
     """The trunk, the 1 x 1 convolutions to the teacher's maps, their optimiser, and how far they are."""
 
@@ -228,6 +255,11 @@ class Student:
             self.network.get_submodule(name).register_forward_hook(
                 lambda _module, _inputs, output, name=name: self.maps.__setitem__(name, output)
             )
+        self.mean_filters = [
+            MeanFilter(module)
+            for name, module in self.network.named_modules()
+            if isinstance(module, nn.Conv2d) and any(module.padding) and name.startswith(PADDED)
+        ]
         self.heads = nn.ModuleList(
             nn.Sequential(nn.BatchNorm2d(i, affine=False), nn.Conv2d(i, o, 1)) for i, o in ((2048, 1280), (768, 120))
         ).to(DEVICE)
@@ -285,6 +317,8 @@ class Student:
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
+        for mean_filter in self.mean_filters:
+            mean_filter.apply()
         self.steps += 1
         return {name: round(value.item(), 4) for name, value in {"loss": loss, **losses}.items()}
 
