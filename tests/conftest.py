@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +15,14 @@ import pytest
 import torch
 from PIL import Image
 
+from imgcap.cli import main
 from imgcap.datasets import read_dataset
+from imgcap.decoder import LSTMDecoder
 from imgcap.encoder import Encoder, EncoderConfig, save_encoder
 from imgcap.features import PreparedFolder, prepare
 from imgcap.inception import InceptionV3
+from imgcap.model import load_model_folder, save_decoder
+from imgcap.model_store import ENCODER_FILE, write_manifest
 from imgcap.search import SearchOptions
 from imgcap.training import TrainingOptions, train
 
@@ -113,6 +119,31 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory, prepared: PreparedFol
     return folder
 
 
+def write_telling_model(model_folder: Path, prepared: PreparedFolder, folder: Path) -> Path:
+    """A model in `folder` whose captions mean nothing, but differ from picture to picture."""
+    model = load_model_folder(model_folder, torch.device("cpu"))
+    torch.manual_seed(0)
+    decoder = LSTMDecoder(model.config.decoder).requires_grad_(False)
+    features = torch.from_numpy(prepared.features[list(range(len(prepared.records)))])
+    decoder.feature_mean.copy_(features.mean(0))
+    decoder.feature_std.copy_(features.std(0) + 1e-30)
+    for parameter in decoder.parameters():
+        parameter.mul_(4)
+    decoder.embedding.weight.mul_(0.1)  # the picture says more than the words before
+    size = model.config.decoder.hidden_size
+    dict(decoder.lstm.named_parameters())["bias_hh_l0"][size : 2 * size] += 2  # and is not forgotten
+    folder.mkdir()
+    save_decoder(folder, decoder.state_dict(), model.vocabulary, replace(model.config, name="telling"))
+    shutil.copyfile(model.encoder_file, folder / ENCODER_FILE)
+    write_manifest(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def telling_model(tmp_path_factory: pytest.TempPathFactory, model_folder: Path, prepared: PreparedFolder) -> Path:
+    return write_telling_model(model_folder, prepared, tmp_path_factory.mktemp("telling") / "telling")
+
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 NO_NETWORK = """
@@ -147,5 +178,22 @@ def imgcap() -> Run:
             timeout=300,
             check=False,
         )
+
+    return run
+
+
+@pytest.fixture
+def imgcap_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """The command in this process, called like `imgcap`: fast, for what needs no process of its own."""
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = ["imgcap", *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", command)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main()
+        printed = capsys.readouterr()
+        return subprocess.CompletedProcess(command, int(end.value.code or 0), printed.out, printed.err)
 
     return run

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_captioner import write_telling_model
 
 from imgcap.caption_files import read_captions, read_pairs
 from imgcap.captioner import load_model
@@ -17,11 +16,6 @@ from imgcap.features import METADATA_FILE, PreparedFolder
 from imgcap.files import read_json, write_json
 from imgcap.model_store import import_model
 from imgcap.search import SearchOptions
-
-
-@pytest.fixture(scope="module")
-def telling_model(tmp_path_factory: pytest.TempPathFactory, model_folder: Path, prepared: PreparedFolder) -> Path:
-    return write_telling_model(model_folder, prepared, tmp_path_factory.mktemp("telling") / "telling")
 
 
 @pytest.fixture(scope="module")

@@ -1,33 +1,23 @@
-"""Pictures: found in folders, and decoded from whatever a user has to the colours that a viewer would show."""
+"""Pictures, decoded from whatever a user has to the colours that a viewer would show."""
 
 from __future__ import annotations
 
-import os
+import io
 import struct
+import sys
 import warnings
-import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import draw
+from conftest import EXAMPLES, draw
+from picture_zoo import HEIF, heif_bytes, png
 from PIL import Image, ImageCms, features
 
-from imgcap.errors import ImgcapError
-from imgcap.images import (
-    SUFFIXES,
-    batched,
-    expand,
-    find_images,
-    is_image_name,
-    load_batches,
-    load_pixels,
-    open_image,
-    squash,
-    to_rgb,
-)
+from imgcap.images import batched, load_batches, load_pixels, open_image, squash, to_rgb
+from imgcap.picture_files import PictureError
 
 Colour = tuple[int, int, int]
 RED, WHITE, BLACK, PINK = (255, 0, 0), (255, 255, 255), (0, 0, 0), (255, 127, 127)
@@ -65,18 +55,6 @@ def lab() -> Image.Image:
     converted = ImageCms.profileToProfile(plain("RGB", RED), srgb, cie, outputMode="LAB")
     assert converted is not None
     return converted
-
-
-def png(bits: int, colour_type: int, pixel: bytes, transparency: bytes = b"") -> bytes:
-    """A PNG of 8 x 1 pixels in a shape that Pillow does not write itself; `pixel` is one pixel, or a packed row."""
-
-    def chunk(name: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 1, bits, colour_type, 0, 0, 0))
-    pixels = chunk(b"IDAT", zlib.compress(b"\0" + pixel * (8 if bits >= 8 else 1)))
-    extra = chunk(b"tRNS", transparency) if transparency else b""
-    return b"\x89PNG\r\n\x1a\n" + header + extra + pixels + chunk(b"IEND", b"")
 
 
 def close(image: Image.Image, colour: Colour, tolerance: int = 2) -> bool:
@@ -159,7 +137,7 @@ def test_every_mode_of_a_file_keeps_its_colour(
         (png(16, 6, struct.pack(">4H", 65535, 32768, 0, 0)), WHITE),
         (png(16, 4, struct.pack(">2H", 32768, 65535)), (128, 128, 128)),
         (png(16, 4, struct.pack(">2H", 32768, 0)), WHITE),
-        (png(4, 0, b"\x88" * 4), (136, 136, 136)),
+        (png(4, 0, b"\x88" * 3), (136, 136, 136)),
         (png(1, 0, b"\0"), BLACK),
         (png(1, 0, b"\0", transparency=b"\0\0"), WHITE),
     ],
@@ -176,6 +154,7 @@ def test_pngs_of_other_depths_keep_their_colour(tmp_path: Path, content: bytes, 
         (plain("RGB", RED).convert("HSV"), RED),
         (plain("RGBX", (*RED, 0)), RED),
         (plain("RGBA", (*RED, 128)).convert("RGBa"), PINK),
+        (plain("LA", (0, 128)).convert("La"), (127, 127, 127)),
         (palette(128), PINK),
         (lab(), (251, 5, 4)),
     ],
@@ -269,6 +248,129 @@ def test_odd_exif_data_is_no_reason_to_refuse_a_picture(tmp_path: Path, name: st
     assert close(open_image(tmp_path / name), RED)
 
 
+# --- reduced decoding
+
+
+def photo(size: tuple[int, int], seed: int = 0) -> Image.Image:
+    """Detail of every scale, with hard edges."""
+    random = np.random.default_rng(seed)
+    pixels = np.zeros((size[1], size[0], 3))
+    for scale in (3, 9, 27, 81, 243):
+        grain = random.integers(0, 256, (scale, scale, 3), np.uint8)
+        pixels += np.asarray(Image.fromarray(grain).resize(size, Image.Resampling.BICUBIC)) / scale**0.3
+    pixels *= 255 / pixels.max()
+    pixels[size[1] // 3 :: 97] = 40
+    pixels[:, size[0] // 5 : size[0] // 4] = 215
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("size", "at_least", "expected"),
+    [
+        ((1600, 1200), None, (1600, 1200)),
+        ((1600, 1200), 1200, (1600, 1200)),
+        ((1600, 1200), 601, (1600, 1200)),
+        ((1600, 1200), 600, (800, 600)),
+        ((1600, 1200), 301, (800, 600)),
+        ((1600, 1200), 300, (400, 300)),
+        ((1600, 1200), 150, (200, 150)),
+        ((1600, 1200), 1, (200, 150)),
+        ((1604, 1204), 1, (401, 301)),
+        ((1601, 1200), 1, (1601, 1200)),
+    ],
+)
+def test_a_jpeg_is_reduced_as_far_as_is_asked_and_divides_its_sides(
+    size: tuple[int, int], at_least: int | None, expected: tuple[int, int]
+) -> None:
+    assert open_image(jpeg(plain_of(size)), at_least=at_least).size == expected
+
+
+def plain_of(size: tuple[int, int], mode: str = "RGB", colour: tuple[int, ...] = RED) -> Image.Image:
+    return Image.new(mode, size, colour)
+
+
+def jpeg(image: Image.Image, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=92, **options)
+    return file.getvalue()
+
+
+def test_turned_and_cmyk_jpegs_are_reduced_too(tmp_path: Path) -> None:
+    turned = open_image(jpeg(plain_of((1600, 1200)), exif=with_orientation(6)), at_least=300)
+    assert turned.size == (300, 400)
+    assert close(turned, RED)
+    cmyk = open_image(jpeg(plain_of((1600, 1200), "CMYK", (0, 255, 255, 0))), at_least=300)
+    assert cmyk.size == (400, 300)
+    assert close(cmyk, RED)
+
+
+def test_only_jpegs_from_files_are_reduced() -> None:
+    file = io.BytesIO()
+    plain_of((1600, 1200)).save(file, "PNG")
+    assert open_image(file.getvalue(), at_least=1).size == (1600, 1200)
+    opened = Image.open(io.BytesIO(jpeg(plain_of((1600, 1200)))))
+    assert open_image(opened, at_least=1).size == opened.size == (1600, 1200)
+
+
+@pytest.mark.parametrize("scale", [2, 4, 8])
+@pytest.mark.parametrize("name", ["photo", *(file.name for file in sorted(EXAMPLES.glob("*.jpg")))])
+def test_reduced_decoding_changes_less_than_another_resize_does(name: str, scale: int) -> None:
+    size = 75
+    source = photo((800, 600)) if name == "photo" else open_image(EXAMPLES / name)
+    shorter, longer = 2 * size * scale, round(2 * size * max(source.size) / min(source.size)) * scale
+    content = jpeg(source.resize((longer, shorter), Image.Resampling.LANCZOS))
+    assert min(open_image(content, at_least=2 * size).size) == 2 * size
+    whole = open_image(content)
+    full = squash(whole, size).astype(int)
+    lanczos = np.abs(np.asarray(whole.resize((size, size), Image.Resampling.LANCZOS)) - full)
+    found = load_pixels(content, size)
+    assert isinstance(found, np.ndarray)
+    reduced = np.abs(found - full)
+    assert 0 < reduced.mean() <= lanczos.mean()
+    assert reduced.max() <= max(6, lanczos.max())
+
+
+# --- HEIC
+
+
+HEIC_HEADER = b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("photo.heic", HEIC_HEADER),
+        ("photo.jpg", HEIC_HEADER),
+        ("photo.jpg", b"\0\0\0\x10ftypheix\0\0\0\0"),
+        ("photo.HIF", b"\0\0\0\x10ftypabcd\0\0\0\0"),
+    ],
+)
+def test_a_heic_picture_without_pillow_heif_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes
+) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (tmp_path / name).write_bytes(content + bytes(100))
+    with pytest.raises(PictureError, match=r"pip install 'imgcap\[heif\]'") as caught:
+        open_image(tmp_path / name)
+    assert caught.value.kind == "unsupported"
+
+
+def test_what_is_named_heic_and_is_something_else_needs_no_pillow_heif(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (tmp_path / "photo.heic").write_bytes(jpeg(plain("RGB", RED)))
+    assert close(open_image(tmp_path / "photo.heic"), RED)
+
+
+@pytest.mark.skipif(not HEIF, reason="needs pillow-heif")
+@pytest.mark.parametrize("orientation", STORED)
+def test_heic_pictures_come_upright(orientation: int) -> None:
+    found = open_image(heif_bytes(STORED[orientation](corners()), with_orientation(orientation)), at_least=1)
+    assert found.size == corners().size
+    assert np.abs(np.asarray(found).astype(int) - np.asarray(corners())).mean() < 8
+
+
 # --- several frames
 
 
@@ -343,71 +445,6 @@ def noise(name: str, folder: Path, **options: Any) -> bytes:
     return (folder / name).read_bytes()
 
 
-def write_bad(folder: Path, kind: str) -> Path:
-    """A file that looks like a picture by its name and is none, or not a whole one."""
-    stem, suffix = kind.rsplit(".", 1)
-    file = folder / f"bad.{suffix}"
-    if stem == "truncated":
-        whole = noise(f"whole.{suffix}", folder)
-        file.write_bytes(whole[: len(whole) // 2])
-    elif stem == "headless":
-        file.write_bytes(noise(f"whole.{suffix}", folder)[20:])
-    elif stem == "checksum":
-        changed = bytearray(noise(f"whole.{suffix}", folder))
-        changed[changed.index(b"IDAT") + 10] ^= 255
-        file.write_bytes(changed)
-    elif stem == "empty":
-        file.write_bytes(b"")
-    elif stem == "zeros":
-        file.write_bytes(bytes(1000))
-    elif stem == "text":
-        file.write_text("This is not a picture.\n")
-    elif stem == "html":
-        file.write_text("<!DOCTYPE html><html><body>404</body></html>")
-    elif stem == "svg":
-        file.write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
-    elif stem == "folder":
-        file.mkdir()
-    else:
-        assert stem == "missing"
-    return file
-
-
-@pytest.mark.parametrize(
-    ("kind", "sentence"),
-    [
-        ("truncated.jpg", "FILE cannot be decoded: "),
-        ("truncated.png", "FILE cannot be decoded: "),
-        ("truncated.gif", "FILE cannot be decoded: "),
-        ("truncated.webp", "FILE "),
-        ("truncated.tif", "FILE "),
-        ("truncated.bmp", "FILE cannot be decoded: "),
-        ("truncated.avif", "FILE "),
-        ("checksum.png", "FILE cannot be decoded: "),
-        ("headless.jpg", "FILE is not a picture that can be read."),
-        ("empty.jpg", "FILE is not a picture that can be read."),
-        ("empty.png", "FILE is not a picture that can be read."),
-        ("zeros.jpg", "FILE is not a picture that can be read."),
-        ("text.jpg", "FILE is not a picture that can be read."),
-        ("html.jpg", "FILE is not a picture that can be read."),
-        ("svg.png", "FILE is not a picture that can be read."),
-        ("folder.jpg", "FILE cannot be decoded: "),
-        ("missing.jpg", "FILE does not exist."),
-    ],
-)
-def test_a_file_that_is_no_whole_picture_is_one_sentence(tmp_path: Path, kind: str, sentence: str) -> None:
-    file = write_bad(tmp_path, kind)
-    with pytest.raises(ImgcapError) as caught:
-        open_image(file)
-    message = str(caught.value)
-    assert message.startswith(sentence.replace("FILE", str(file)))
-    assert message.endswith(".")
-    assert "\n" not in message
-    found = load_pixels(file, 8)
-    assert isinstance(found, ImgcapError)
-    assert str(found) == message
-
-
 def mutations(content: bytes, count: int) -> Iterable[bytes]:
     random = np.random.default_rng(0)
     for _ in range(count):
@@ -424,7 +461,7 @@ def test_damage_anywhere_gives_a_picture_or_a_sentence_and_no_warning(tmp_path: 
     for content in mutations(noise(name, tmp_path, **options), 60):
         (tmp_path / name).write_bytes(content)
         found = load_pixels(tmp_path / name, 8)
-        if isinstance(found, ImgcapError):
+        if isinstance(found, PictureError):
             refused += 1
             assert str(found).startswith(str(tmp_path / name))
             assert "\n" not in str(found)
@@ -441,35 +478,90 @@ def raising(error: Exception) -> Callable[[object], Image.Image]:
 
 
 @pytest.mark.parametrize(
-    "error", [RuntimeError("Failed to\ndecode"), struct.error("unpack"), KeyError("x"), IndexError(), MemoryError()]
+    ("error", "kind"),
+    [
+        (RuntimeError("Failed to\ndecode."), "damaged"),
+        (struct.error("unpack"), "damaged"),
+        (KeyError("x"), "damaged"),
+        (IndexError(), "damaged"),
+        (OSError("broken data stream"), "damaged"),
+        (OSError(5, "Input/output error"), "unreadable"),
+        (MemoryError(), "too large"),
+    ],
 )
 def test_whatever_a_decoder_raises_is_one_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, kind: str
 ) -> None:
     file = tmp_path / "picture.png"
     plain("RGB", RED).save(file)
     monkeypatch.setattr(Image.Image, "load", raising(error))
-    with pytest.raises(ImgcapError) as caught:
+    with pytest.raises(PictureError, match=r"picture\.png cannot be (decoded|read): [^\n]*[^:. ]\.$") as caught:
         open_image(file)
-    assert str(caught.value).startswith(f"{file} cannot be decoded: ")
-    assert "\n" not in str(caught.value)
-    assert not str(caught.value).endswith(": .")
+    assert (caught.value.kind, caught.value.path) == (kind, str(file))
 
 
 def test_a_damaged_picture_that_a_program_has_opened_is_one_sentence(tmp_path: Path) -> None:
-    file = write_bad(tmp_path, "truncated.jpg")
-    with Image.open(file) as opened, pytest.raises(ImgcapError, match="cannot be decoded") as caught:
+    file = tmp_path / "truncated.jpg"
+    file.write_bytes(noise("whole.jpg", tmp_path)[:3000])
+    with Image.open(file) as opened, pytest.raises(PictureError, match="cannot be decoded") as caught:
         open_image(opened)
-    assert str(file) in str(caught.value)
-    with pytest.raises(ImgcapError, match="The picture cannot be decoded"):
-        open_image(Image.new("La", SIZE))
+    assert caught.value.path == str(file)
 
 
-def test_too_many_pixels_are_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain("RGB", RED).save(tmp_path / "huge.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
-    with pytest.raises(ImgcapError, match=r"huge\.png has too many pixels"):
-        open_image(tmp_path / "huge.png")
+def test_a_picture_is_read_from_bytes() -> None:
+    content = png(8, 2, bytes(RED))
+    assert close(open_image(content), RED)
+    with pytest.raises(PictureError, match=r"^The picture cannot be decoded: ") as caught:
+        open_image(content[:-30])
+    assert caught.value.path == ""
+    for nothing, sentence in (
+        (b"", "The picture is empty."),
+        (b"text", "The picture is not a picture that can be read."),
+    ):
+        with pytest.raises(PictureError) as caught:
+            open_image(nothing)
+        assert str(caught.value) == sentence
+
+
+# --- too many pixels
+
+
+FORMATS = ["png", "gif", "tif", "webp", "bmp", "jpg"]
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_the_limit_is_exact_and_holds_before_pixels_are_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    file = tmp_path / f"picture.{suffix}"
+    plain("RGB", RED).save(file)
+    assert open_image(file, max_pixels=24).size == SIZE
+    monkeypatch.setattr(Image.Image, "load", raising(AssertionError("decoded")))
+    with pytest.raises(PictureError, match="has 6 x 4 = 24 pixels, more than the 23 that are allowed") as caught:
+        open_image(file, max_pixels=23)
+    assert caught.value.kind == "too large"
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_the_limit_is_not_the_one_that_pillow_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    file = tmp_path / f"picture.{suffix}"
+    plain("RGB", RED).save(file)
+    for limit in (5, None):
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        assert close(open_image(file, max_pixels=24), RED)
+        with pytest.raises(PictureError, match="pixels"):
+            open_image(file, max_pixels=23)
+        assert limit == Image.MAX_IMAGE_PIXELS
+
+
+def test_threads_that_need_a_higher_limit_leave_pillow_the_one_it_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5)
+    plain("RGB", RED).save(tmp_path / "picture.tif")
+    for batch in load_batches([tmp_path / "picture.tif"] * 200, 4, max_pixels=24):
+        assert all(isinstance(pixels, np.ndarray) for pixels in batch)
+    assert Image.MAX_IMAGE_PIXELS == 5
 
 
 def test_large_pictures_are_decoded_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -547,79 +639,6 @@ def test_squash_averages_what_it_shrinks() -> None:
     assert np.abs(squash(Image.fromarray(stripes), 10).astype(int) - 127).max() < 12
 
 
-# --- finding
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("a.jpg", True),
-        ("a.JPEG", True),
-        ("a.b.Png", True),
-        ("a.avif", True),
-        ("a.jpg.1", False),
-        ("a.txt", False),
-        ("jpg", False),
-        (".jpg", False),
-        ("", False),
-    ],
-)
-def test_pictures_are_known_by_the_end_of_their_name(name: str, expected: bool) -> None:
-    assert is_image_name(name) is expected
-
-
-def touch(folder: Path, *names: str) -> None:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(b"")
-
-
-def test_pictures_are_found_in_order_without_hidden_ones(tmp_path: Path) -> None:
-    touch(tmp_path, "b.png", "a.JPG", "10.jpg", "z/2.webp", "z/1.webp", "c/deep/er/x.gif", "notes.txt", "a.jpg.1")
-    touch(tmp_path, ".hidden.jpg", ".git/x.jpg", "z/.cache/y.jpg", "z/._1.webp")
-    (tmp_path / "folder.jpg").mkdir()
-    found = [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path)]
-    assert found == ["10.jpg", "a.JPG", "b.png", "c/deep/er/x.gif", "z/1.webp", "z/2.webp"]
-
-
-def test_every_suffix_is_found(tmp_path: Path) -> None:
-    touch(tmp_path, *(f"x{suffix}" for suffix in SUFFIXES))
-    assert {path.suffix for path in find_images(tmp_path)} == SUFFIXES
-
-
-def test_a_hidden_folder_that_is_named_is_searched(tmp_path: Path) -> None:
-    touch(tmp_path, ".pictures/a.jpg")
-    assert list(find_images(tmp_path / ".pictures")) == [tmp_path / ".pictures" / "a.jpg"]
-
-
-@pytest.mark.skipif(not hasattr(os, "symlink"), reason="needs symbolic links")
-def test_a_link_to_its_own_folder_does_not_loop(tmp_path: Path) -> None:
-    touch(tmp_path, "a.jpg")
-    (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
-    assert list(find_images(tmp_path)) == [tmp_path / "a.jpg"]
-
-
-def test_a_folder_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ImgcapError) as caught:
-        list(find_images(tmp_path / "missing"))
-    assert str(caught.value) == f"The folder {tmp_path / 'missing'} cannot be read: no such file or directory."
-
-
-def test_expand_replaces_folders_and_keeps_files_as_they_are(tmp_path: Path) -> None:
-    touch(tmp_path, "folder/b.png", "folder/a.png", "odd.name")
-    given = [tmp_path / "missing.jpg", tmp_path / "folder", tmp_path / "odd.name", tmp_path / "folder" / "a.png"]
-    expected = ["missing.jpg", "folder/a.png", "folder/b.png", "odd.name", "folder/a.png"]
-    assert list(expand(given)) == [tmp_path / name for name in expected]
-
-
-def test_expand_of_a_folder_without_pictures_is_one_sentence(tmp_path: Path) -> None:
-    touch(tmp_path, "notes.txt", ".hidden.jpg")
-    with pytest.raises(ImgcapError) as caught:
-        list(expand([tmp_path]))
-    assert str(caught.value) == f"The folder {tmp_path} holds no pictures."
-    assert ".jpg" in caught.value.hint
-
-
 # --- batches
 
 
@@ -634,13 +653,14 @@ def test_batched_keeps_order_and_shortens_the_last(count: int, size: int, length
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 100])
 def test_load_batches_keeps_order_and_puts_an_error_in_the_place_of_a_bad_file(tmp_path: Path, batch_size: int) -> None:
-    sources: list[Path | Image.Image] = []
+    sources: list[Path | Image.Image | bytes | PictureError] = []
     for i in range(23):
         file = tmp_path / f"{i}.png"
         Image.new("RGB", (200 if i % 5 == 0 else 5, 5), (i, 0, 0)).save(file)
         sources.append(file)
     sources[4] = Image.new("RGB", (5, 5), (4, 0, 0))
-    sources[7] = write_bad(tmp_path, "text.jpg")
+    sources[6] = (tmp_path / "6.png").read_bytes()
+    sources[7] = PictureError(f"{tmp_path} holds no pictures.", path=str(tmp_path))
     sources[8] = tmp_path / "missing.png"
     batches = list(load_batches(sources, 6, batch_size))
     assert [len(batch) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
@@ -648,8 +668,8 @@ def test_load_batches_keeps_order_and_puts_an_error_in_the_place_of_a_bad_file(t
     assert len(found) == len(sources)
     for i, item in enumerate(found):
         if i in (7, 8):
-            assert isinstance(item, ImgcapError)
-            assert str(sources[i]) in str(item)
+            assert isinstance(item, PictureError)
+            assert (item.path, item is sources[i]) == ((str(tmp_path), True) if i == 7 else (str(sources[8]), False))
         else:
             assert isinstance(item, np.ndarray)
             assert item.shape == (6, 6, 3)

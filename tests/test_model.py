@@ -5,21 +5,24 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from conftest import write_telling_model
 from safetensors.torch import load_file, save_file
-from test_captioner import write_telling_model
 from torch import Tensor
 
-from imgcap.errors import ImgcapError
+from imgcap.confidence import Calibration
+from imgcap.errors import ImgcapError, UsageError
 from imgcap.features import PreparedFolder
 from imgcap.files import read_json, write_json
 from imgcap.model import Model, check_encoder, load_model_folder, save_decoder
 from imgcap.model_store import CONFIG_FILE, DECODER_FILE, ENCODER_FILE, VOCABULARY_FILE
 from imgcap.search import SearchOptions
+from imgcap.vocabulary import SPECIAL_WORDS
 
 CPU = torch.device("cpu")
 
@@ -117,6 +120,54 @@ def test_search_answers_any_number_of_features_in_their_order(
         assert hypothesis.log_probability == pytest.approx(first[i % 24].log_probability, abs=1e-3)
 
 
+def test_a_model_of_before_confidence_and_sampling_is_loaded(folder: Path) -> None:
+    edit_config(confidence=...)(folder)
+    new = ("num_captions", "sample", "temperature", "top_p", "seed", "ban")
+    edit_config("search", **dict.fromkeys(new, ...))(folder)
+    config = load_model_folder(folder, CPU).config
+    assert config.confidence is None
+    assert config.search == SearchOptions(beam_size=2, max_length=8)
+
+
+def test_calibration_and_search_options_travel_in_the_config(folder: Path, tmp_path: Path) -> None:
+    model = load_model_folder(folder, CPU)
+    config = replace(
+        model.config,
+        confidence=Calibration((1.0, 2.0, 3.0), 60, 0.5, 0.02),
+        search=SearchOptions(sample=True, top_p=0.9, ban=("wall", "red")),
+    )
+    save_decoder(folder, model.decoder.state_dict(), model.vocabulary, config)
+    assert load_model_folder(folder, CPU).config == config
+
+
+def test_banned_words_are_not_written(model_folder: Path, prepared: PreparedFolder) -> None:
+    model = load_model_folder(model_folder, CPU)
+    features = torch.from_numpy(prepared.features[[0, 1]])
+    words = model.vocabulary.words[len(SPECIAL_WORDS) :]
+    said = model.text(next(model.search(features, SearchOptions()))[0]).split()[0]
+    options = SearchOptions(num_captions=9, ban=(said.upper(), "zebra"))
+    texts = [model.text(h) for found in model.search(features, options) for h in found]
+    assert len(texts) == 18
+    assert not any(said in text.split() for text in texts)
+    [found] = model.search(features[:1], SearchOptions(max_length=3, num_captions=3, ban=words[1:]))
+    assert {model.text(h) for h in found} == {" ".join([words[0]] * n) for n in (1, 2, 3)}
+    with pytest.raises(UsageError, match="Every word that the model 'walls' knows is banned"):
+        list(model.search(features, SearchOptions(ban=words)))
+
+
+def test_samples_follow_from_the_pictures_own_seeds(model_folder: Path, prepared: PreparedFolder) -> None:
+    model = load_model_folder(model_folder, CPU)
+    features = torch.from_numpy(prepared.features[[i % 24 for i in range(140)]])  # more than are searched at once
+    options = SearchOptions(sample=True, max_length=8)
+    numbered = list(model.search(features, options))
+    assert [found[0].ids for found in model.search(features, options, range(140))] == [f[0].ids for f in numbered]
+    alone = next(model.search(features[135:136], options, [135]))
+    assert alone[0].ids == numbered[135][0].ids
+    assert len({found[0].ids for found in numbered}) > 24
+    with pytest.raises(ValueError, match="shorter"):
+        list(model.search(features, options, range(139)))
+
+
 CONFIG_DAMAGES: dict[str, Callable[[Path], object]] = {
     "no version": edit_config(format_version=...),
     "no tokenizer": edit_config(tokenizer=...),
@@ -131,6 +182,9 @@ CONFIG_DAMAGES: dict[str, Callable[[Path], object]] = {
     "search text": edit_config(search="beam"),
     "beam size text": edit_config("search", beam_size="five"),
     "dropout text": edit_config("decoder", dropout="half"),
+    "temperature text": edit_config("search", temperature="hot"),
+    "confidence text": edit_config(confidence="high"),
+    "confidence of other parts": edit_config(confidence={"weights": [1, 2, 3]}),
     "a list": lambda folder: write_json(folder / CONFIG_FILE, [1, 2]),
     "null": lambda folder: write_json(folder / CONFIG_FILE, None),
     "vocabulary a list": lambda folder: write_json(folder / VOCABULARY_FILE, ["<pad>"]),
@@ -154,6 +208,11 @@ OTHER_DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "word twice": (edit_words(lambda words: [*words[:-1], words[-2]]), "word twice"),
     "special words gone": (edit_words(lambda words: words[4:]), "must begin with"),
     "beam of none": (edit_config("search", beam_size=0), "beam size"),
+    "confidence of other weights": (
+        edit_config(confidence={"weights": [1], "pictures": 50, "agreeing": 0.5, "calibration_error": 0.1}),
+        "no calibration with the values",
+    ),
+    "ban a number": (edit_config("search", ban=[5]), "single word can be banned, not 5"),
     "size none": (edit_config("decoder", hidden_size=0), "no decoder with the sizes"),
     "size negative": (edit_config("decoder", embedding_size=-3), "no decoder with the sizes"),
     "size text": (edit_config("decoder", vocabulary_size="many"), "no decoder with the sizes"),

@@ -21,8 +21,8 @@ from imgcap.model_store import (
     DECODER_FILE,
     ENCODER_FILE,
     MANIFEST_FILE,
-    MODEL_CARD_FILE,
     MODEL_FILES,
+    OPTIONAL_FILES,
     VOCABULARY_FILE,
     available_models,
     cache_folder,
@@ -33,15 +33,15 @@ from imgcap.model_store import (
     write_manifest,
 )
 
-ALL_FILES = {*MODEL_FILES, MODEL_CARD_FILE, MANIFEST_FILE}
+ALL_FILES = {*MODEL_FILES, *OPTIONAL_FILES, MANIFEST_FILE}
 
 
 def write_model(folder: Path, words: str = "") -> Path:
     """A folder that the store takes for a model: it looks at names and checksums only."""
     folder.mkdir(parents=True)
-    for name in (*MODEL_FILES, MODEL_CARD_FILE):
+    for name in (*MODEL_FILES, *OPTIONAL_FILES):
         (folder / name).write_text(f"{words} in {name}\n" * 50)
-    write_manifest(folder, (*MODEL_FILES, MODEL_CARD_FILE))
+    write_manifest(folder)
     return folder
 
 

@@ -1,14 +1,20 @@
-"""Beam search against exhaustive enumeration and a greedy loop written by hand."""
+"""Beam search and sampling against exhaustive enumeration, and greedy search against a loop written by hand."""
 
 from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+import imgcap
 from imgcap.decoder import DecoderConfig, LSTMDecoder
 from imgcap.errors import UsageError
 from imgcap.inception import FEATURE_SIZE
+from imgcap.model import load_model_folder
+from imgcap.model_store import DEFAULT_MODEL
 from imgcap.search import Hypothesis, SearchOptions, search
 from imgcap.vocabulary import END, PAD, SPECIAL_WORDS, START, UNKNOWN
 
@@ -34,18 +40,25 @@ def decoder(request: pytest.FixtureRequest) -> LSTMDecoder:
 
 
 @pytest.fixture(scope="module")
+def default_decoder() -> LSTMDecoder:
+    folder = Path(imgcap.__file__).parent / "models" / DEFAULT_MODEL
+    return load_model_folder(folder, torch.device("cpu")).decoder
+
+
+@pytest.fixture(scope="module")
 def features() -> Tensor:
     return torch.randn(PICTURES, FEATURE_SIZE, generator=torch.Generator().manual_seed(1))
 
 
-def log_probability(decoder: LSTMDecoder, feature: Tensor, ids: tuple[int, ...]) -> float:
-    """Sum of the step log-probabilities of `ids` and `<end>`."""
+def step_log_probabilities(decoder: LSTMDecoder, feature: Tensor, ids: tuple[int, ...]) -> list[float]:
+    """What the decoder says of each of `ids` and `<end>`."""
     state = decoder.start(feature[None])
-    total, read = 0.0, START
+    steps, read = [], START
     for word in (*ids, END):
         log_probabilities, state = decoder.step(torch.tensor([read]), state)
-        total, read = total + log_probabilities[0, word].item(), word
-    return total
+        steps.append(log_probabilities[0, word].item())
+        read = word
+    return steps
 
 
 def enumerate_all(decoder: LSTMDecoder, feature: Tensor, options: SearchOptions) -> dict[tuple[int, ...], float]:
@@ -87,7 +100,7 @@ def ids_of(found: list[list[Hypothesis]]) -> list[list[tuple[int, ...]]]:
 def test_a_huge_beam_finds_every_caption_in_the_true_order(
     decoder: LSTMDecoder, features: Tensor, penalty: float
 ) -> None:
-    options = SearchOptions(1000, penalty, LONGEST)
+    options = SearchOptions(1000, penalty, LONGEST, num_captions=1000)
     for feature, found in zip(features[:3], search(decoder, features[:3], options), strict=True):
         expected = enumerate_all(decoder, feature, options)
         assert len(expected) == sum(len(ORDINARY) ** n for n in range(1, LONGEST + 1))
@@ -102,18 +115,19 @@ def test_a_huge_beam_finds_every_caption_in_the_true_order(
 def test_hypotheses_are_distinct_sorted_and_add_up(
     decoder: LSTMDecoder, features: Tensor, beam: int, penalty: float
 ) -> None:
-    options = SearchOptions(beam, penalty, LONGEST)
+    options = SearchOptions(beam, penalty, LONGEST, num_captions=beam)
     for feature, found in zip(features[:4], search(decoder, features[:4], options), strict=True):
         assert 1 <= len(found) <= beam
         assert len({h.ids for h in found}) == len(found)
         assert [h.score for h in found] == sorted((h.score for h in found), reverse=True)
         for h in found:
-            assert h.log_probability == pytest.approx(log_probability(decoder, feature, h.ids), abs=1e-4)
+            assert h.word_log_probabilities == pytest.approx(step_log_probabilities(decoder, feature, h.ids), abs=1e-4)
+            assert h.log_probability == sum(h.word_log_probabilities)
             assert h.score == pytest.approx(h.log_probability / len(h.ids) ** penalty)
 
 
 def test_a_larger_beam_of_enough_size_fills_up(decoder: LSTMDecoder, features: Tensor) -> None:
-    for found in search(decoder, features, SearchOptions(5, 0.7, LONGEST)):
+    for found in search(decoder, features, SearchOptions(5, 0.7, LONGEST, num_captions=5)):
         assert len(found) == 5
 
 
@@ -136,11 +150,27 @@ def test_greedy_captions_of_the_test_decoders_end_on_their_own(features: Tensor)
 @pytest.mark.parametrize("beam", [1, 3, 5])
 @pytest.mark.parametrize("longest", [4, 15])
 def test_results_do_not_depend_on_the_batch(decoder: LSTMDecoder, features: Tensor, beam: int, longest: int) -> None:
-    options = SearchOptions(beam, 0.7, longest)
+    options = SearchOptions(beam, 0.7, longest, num_captions=beam)
     together = ids_of(search(decoder, features, options))
     assert together == [ids_of(search(decoder, each[None], options))[0] for each in features]
     assert together[::-1] == ids_of(search(decoder, features.flip(0), options))
     assert len({hypotheses[0] for hypotheses in together}) > 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [SearchOptions(3, 0.8), SearchOptions(num_captions=5), SearchOptions(sample=True, num_captions=2)],
+    ids=["one", "five", "samples"],
+)
+def test_captions_of_the_default_model_do_not_depend_on_the_batch(
+    default_decoder: LSTMDecoder, options: SearchOptions
+) -> None:
+    decoder = default_decoder
+    noise = torch.randn(5, FEATURE_SIZE, generator=torch.Generator().manual_seed(2))
+    features = decoder.feature_mean + decoder.feature_std * noise
+    together = ids_of(search(decoder, features, options))
+    alone = [ids_of(search(decoder, f[None], options, picture_seeds=[i]))[0] for i, f in enumerate(features)]
+    assert together == alone
 
 
 @pytest.mark.parametrize("beam", [1, 4, 50])
@@ -158,9 +188,10 @@ def test_lengths_are_kept_and_special_words_are_not_said(
 
 
 @pytest.mark.parametrize("penalty", PENALTIES)
-def test_stopping_early_loses_nothing(decoder: LSTMDecoder, features: Tensor, penalty: float) -> None:
-    """The best caption within the beam is that of a search that never stops before the longest caption."""
-    options = SearchOptions(3, penalty, 10)
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_stopping_early_loses_nothing(decoder: LSTMDecoder, features: Tensor, penalty: float, count: int) -> None:
+    """The best captions within the beam are those of a search that never stops before the longest caption."""
+    options = SearchOptions(3, penalty, 10, num_captions=count)
     stopped = search(decoder, features, options)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("imgcap.search._is_done", lambda *_arguments: False)
@@ -185,9 +216,164 @@ def test_a_decoder_in_training_is_searched_without_dropout(features: Tensor) -> 
     assert ids_of(search(decoder, features, SearchOptions())) == ids_of(expected)
 
 
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_more_captions_than_the_beam_holds_widen_it(decoder: LSTMDecoder, features: Tensor, count: int) -> None:
+    best = search(decoder, features, SearchOptions(5, 0.7, LONGEST, num_captions=5))
+    for narrow, all_five in zip(
+        search(decoder, features, SearchOptions(2, 0.7, LONGEST, num_captions=5)), best, strict=True
+    ):
+        assert narrow == all_five
+    for fewer, all_five in zip(
+        search(decoder, features, SearchOptions(5, 0.7, LONGEST, num_captions=count)), best, strict=True
+    ):
+        assert [h.ids for h in fewer] == [h.ids for h in all_five[:count]]
+
+
+def distribution(
+    decoder: LSTMDecoder, feature: Tensor, options: SearchOptions, banned: tuple[int, ...] = ()
+) -> dict[tuple[int, ...], float]:
+    """How probable each caption is when it is sampled."""
+    found: dict[tuple[int, ...], float] = {}
+
+    def grow(ids: tuple[int, ...], probability: float, read: int, state: tuple[Tensor, Tensor]) -> None:
+        log_probabilities, state = decoder.step(torch.tensor([read]), state)
+        words = [END] if len(ids) >= options.min_length else []
+        words += [word for word in ORDINARY if word not in banned] if len(ids) < options.max_length else []
+        weights = {word: (log_probabilities[0, word] / options.temperature).exp().item() for word in words}
+        total, kept, reached = sum(weights.values()), {}, 0.0
+        for word in sorted(words, key=lambda word: -weights[word]):
+            if reached < options.top_p * total:
+                kept[word] = weights[word]
+                reached += weights[word]
+        for word, weight in kept.items():
+            if word == END:
+                found[ids] = probability * weight / reached
+            else:
+                grow((*ids, word), probability * weight / reached, word, state)
+
+    grow((), 1.0, START, decoder.start(feature[None]))
+    return found
+
+
+def difference(a: dict[tuple[int, ...], float], b: dict[tuple[int, ...], float]) -> float:
+    """Total variation distance."""
+    return sum(abs(a.get(ids, 0) - b.get(ids, 0)) for ids in a.keys() | b.keys()) / 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "banned"),
+    [
+        ({}, ()),
+        ({"temperature": 0.5}, ()),
+        ({"temperature": 3.0}, ()),
+        ({"top_p": 0.7}, ()),
+        ({"top_p": 0.7, "temperature": 3.0, "min_length": 2}, ()),
+        ({"top_p": 1e-9}, ()),
+        ({}, (5, 7)),
+    ],
+    ids=str,
+)
+def test_samples_are_as_frequent_as_they_are_probable(changes: dict[str, float], banned: tuple[int, ...]) -> None:
+    decoder, draws = make_decoder(0.0), 3000
+    feature = torch.randn(FEATURE_SIZE, generator=torch.Generator().manual_seed(3))
+    options = SearchOptions(max_length=2, sample=True, **changes)  # type: ignore[arg-type]
+    drawn = search(decoder, feature.expand(draws, -1), options, banned_ids=banned)
+    frequencies = {ids: count / draws for ids, count in Counter(found[0].ids for found in drawn).items()}
+    expected = distribution(decoder, feature, options, banned)
+    assert frequencies.keys() <= expected.keys()
+    assert difference(frequencies, expected) < 0.04
+    if changes or banned:  # else the test could not tell one distribution from another
+        assert difference(frequencies, distribution(decoder, feature, SearchOptions(max_length=2))) > 0.1
+
+
+SAMPLING = [
+    SearchOptions(sample=True),
+    SearchOptions(sample=True, num_captions=4, temperature=1.5),
+    SearchOptions(sample=True, num_captions=3, top_p=0.8, seed=3, max_length=3),
+]
+
+
+@pytest.mark.parametrize("options", SAMPLING, ids=["plain", "several", "nucleus"])
+def test_a_picture_keeps_its_samples_in_whatever_company(
+    decoder: LSTMDecoder, features: Tensor, options: SearchOptions
+) -> None:
+    seeds = [2**63 + 11, 5, 0, 7, 8, 9, 2**64 - 1]
+    together = ids_of(search(decoder, features, options, picture_seeds=seeds))
+    for i, seed in enumerate(seeds):
+        assert ids_of(search(decoder, features[i : i + 1], options, picture_seeds=[seed])) == [together[i]]
+    backwards = search(decoder, features.flip(0), options, picture_seeds=seeds[::-1])
+    assert ids_of(backwards) == together[::-1]
+    assert ids_of(search(decoder, features, options, picture_seeds=range(7))) == ids_of(
+        search(decoder, features, options)
+    )
+
+
+def test_other_seeds_give_other_samples(features: Tensor) -> None:
+    decoder, options = make_decoder(-1.0), SearchOptions(sample=True, max_length=9)
+    first = ids_of(search(decoder, features, options))
+    assert first == ids_of(search(decoder, features, options))
+    assert first != ids_of(search(decoder, features, SearchOptions(sample=True, max_length=9, seed=1)))
+    assert first != ids_of(search(decoder, features, options, picture_seeds=range(1, PICTURES + 1)))
+
+
+@pytest.mark.parametrize("options", SAMPLING, ids=["plain", "several", "nucleus"])
+def test_samples_are_distinct_sorted_and_scored_by_the_models_own_probabilities(
+    decoder: LSTMDecoder, features: Tensor, options: SearchOptions
+) -> None:
+    for feature, found in zip(features, search(decoder, features, options), strict=True):
+        assert 1 <= len({h.ids for h in found}) == len(found) <= options.num_captions
+        assert [h.score for h in found] == sorted((h.score for h in found), reverse=True)
+        for h in found:
+            assert h.word_log_probabilities == pytest.approx(step_log_probabilities(decoder, feature, h.ids), abs=1e-4)
+            assert h.score == pytest.approx(h.log_probability / len(h.ids) ** 0.7)
+
+
+def test_sampling_settles_for_fewer_captions_where_there_are_no_more(features: Tensor) -> None:
+    options = SearchOptions(sample=True, max_length=1, num_captions=50, temperature=10)
+    for found in search(make_decoder(0.0), features, options):
+        assert {h.ids for h in found} == {(word,) for word in ORDINARY}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [SearchOptions(1), SearchOptions(4, num_captions=4), SearchOptions(sample=True, num_captions=4)],
+    ids=["greedy", "beam", "samples"],
+)
+def test_banned_words_are_not_said_and_the_others_keep_their_probabilities(
+    features: Tensor, options: SearchOptions
+) -> None:
+    decoder = make_decoder(0.0)
+    said = {word for found in search(decoder, features, options) for h in found for word in h.ids}
+    banned = sorted(said)[:2]
+    assert len(banned) == 2
+    for feature, found in zip(features, search(decoder, features, options, banned_ids=[*banned, UNKNOWN]), strict=True):
+        assert found
+        for h in found:
+            assert not set(banned) & set(h.ids)
+            assert h.word_log_probabilities == pytest.approx(step_log_probabilities(decoder, feature, h.ids), abs=1e-4)
+
+
+def test_banned_words_are_kept_as_the_tokeniser_writes_them() -> None:
+    assert SearchOptions(ban=["Dog", "T-shirt!", "n't", "'s"]).ban == ("dog", "t-shirt", "n't", "'s")  # type: ignore[arg-type]
+    assert SearchOptions(ban="Dog").ban == ("dog",)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
+        ({"num_captions": 0}, "number of captions"),
+        ({"num_captions": 1001}, "number of captions"),
+        ({"temperature": 0}, "temperature"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"temperature": float("inf")}, "temperature"),
+        ({"top_p": 0}, "top-p"),
+        ({"top_p": 1.01}, "top-p"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 1.5}, "seed"),
+        ({"ban": ["a dog"]}, "single word can be banned, not 'a dog'"),
+        ({"ban": ["don't"]}, "single word"),
+        ({"ban": ["..."]}, "single word"),
+        ({"ban": [""]}, "single word"),
         ({"beam_size": 0}, "beam size"),
         ({"beam_size": -1}, "beam size"),
         ({"beam_size": 1001}, "beam size"),

@@ -9,16 +9,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import TINY_TRAINING
+from conftest import SMALLEST_PICTURE, TINY_TRAINING
 from safetensors.torch import load_file
 
+from imgcap.captioner import load_model
+from imgcap.confidence import Calibration, agreement, fit
 from imgcap.decoder import LSTMDecoder
 from imgcap.errors import ImgcapError, UsageError
 from imgcap.features import PreparedFolder
-from imgcap.files import read_json, read_json_lines
-from imgcap.model_store import DECODER_FILE, ENCODER_FILE, verify
-from imgcap.training import STATE_FILE, EpochResult, SilentListener, Trainer, TrainingOptions, train
-from imgcap.vocabulary import PAD, START, UNKNOWN
+from imgcap.files import read_json, read_json_lines, write_json
+from imgcap.images import load_batches
+from imgcap.model import load_model_folder
+from imgcap.model_store import CONFIG_FILE, DECODER_FILE, ENCODER_FILE, INDEX_FILE, verify
+from imgcap.training import STATE_FILE, EpochResult, SilentListener, Trainer, TrainingOptions, finish, train
+from imgcap.training_index import TrainingIndex
+from imgcap.vocabulary import PAD, START, UNKNOWN, tokenize
+
+CPU = torch.device("cpu")
 
 
 class Killer(SilentListener):
@@ -78,9 +85,87 @@ def test_a_killed_and_resumed_training_ends_with_the_same_weights(
         train(prepared, options, tmp_path / "killed", listener=Killer(3, RuntimeError))
     assert not (tmp_path / "killed" / DECODER_FILE).exists()
     train(prepared, TrainingOptions(), tmp_path / "killed", resume=True)
-    for name in (DECODER_FILE, ENCODER_FILE):
+    for name in (DECODER_FILE, ENCODER_FILE, INDEX_FILE):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert not (tmp_path / "killed" / STATE_FILE).exists()
+
+
+@pytest.fixture
+def calibrated_on_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imgcap.training.FEWEST_PICTURES", 2)
+
+
+def test_confidence_is_calibrated_on_the_val_captions(
+    prepared: PreparedFolder, tmp_path: Path, calibrated_on_few: None
+) -> None:
+    train(prepared, TINY_TRAINING, tmp_path / "model")
+    verify(tmp_path / "model")
+    model = load_model_folder(tmp_path / "model", CPU)
+    rows = prepared.rows("val")
+    found = [h[0] for h in model.search(torch.from_numpy(prepared.features[rows]), model.config.search)]
+    references = [[tokenize(caption) for caption in prepared.records[row].captions] for row in rows]
+    expected = fit(found, agreement([model.vocabulary.decode(h.ids) for h in found], references))
+    assert isinstance(model.config.confidence, Calibration)
+    assert model.config.confidence.pictures == len(rows)
+    assert model.config.confidence.weights == pytest.approx(expected.weights, abs=1e-4)
+
+
+def test_a_resumed_training_is_calibrated_as_an_uninterrupted_one(
+    prepared: PreparedFolder, tmp_path: Path, calibrated_on_few: None
+) -> None:
+    train(prepared, TINY_TRAINING, tmp_path / "whole")
+    with pytest.raises(RuntimeError):
+        train(prepared, TINY_TRAINING, tmp_path / "killed", listener=Killer(2, RuntimeError))
+    train(prepared, TrainingOptions(), tmp_path / "killed", resume=True)
+    whole, killed = (read_json(tmp_path / name / CONFIG_FILE)["confidence"] for name in ("whole", "killed"))
+    assert whole == killed is not None
+
+
+def test_without_enough_val_pictures_of_two_captions_there_is_no_confidence(
+    prepared: PreparedFolder, model_folder: Path, tmp_path: Path, calibrated_on_few: None
+) -> None:
+    assert load_model_folder(model_folder, CPU).config.confidence is None  # they are fewer than 50
+    single = PreparedFolder(prepared.root)
+    single.records = tuple(replace(record, captions=record.captions[:1]) for record in prepared.records)
+    train(single, TINY_TRAINING, tmp_path / "model")
+    assert load_model_folder(tmp_path / "model", CPU).config.confidence is None
+
+
+def test_the_model_folder_has_an_index_of_its_training_pictures(prepared: PreparedFolder, model_folder: Path) -> None:
+    index = TrainingIndex.load(model_folder / INDEX_FILE)
+    rows = prepared.rows("train")
+    assert index.names == tuple(prepared.records[row].path for row in rows)
+    [found] = index.explain(torch.from_numpy(prepared.features[rows[3:4]]), [prepared.records[rows[3]].captions[0]])
+    assert found.nearest[0][0] == prepared.records[rows[3]].path
+    assert found.verbatim
+    assert INDEX_FILE in read_json(model_folder / "manifest.json")["files"]
+
+
+def test_a_model_is_finished_afterwards_as_by_its_training(
+    prepared: PreparedFolder, tmp_path: Path, calibrated_on_few: None
+) -> None:
+    folder = tmp_path / "model"
+    train(prepared, TINY_TRAINING, folder)
+    whole = {name: (folder / name).read_bytes() for name in (INDEX_FILE, CONFIG_FILE, "manifest.json")}
+    (folder / INDEX_FILE).unlink()
+    write_json(folder / CONFIG_FILE, {**read_json(folder / CONFIG_FILE), "confidence": None})
+    finish(prepared, folder, CPU)
+    assert {name: (folder / name).read_bytes() for name in whole} == whole
+
+
+def test_a_tuned_encoder_is_what_index_and_confidence_are_made_with(
+    prepared: PreparedFolder, tmp_path: Path, calibrated_on_few: None
+) -> None:
+    options = replace(TINY_TRAINING, epochs=1, fine_tune_encoder=True, encoder_learning_rate=1e-5)
+    train(prepared, options, tmp_path / "tuned")
+    captioner = load_model(tmp_path / "tuned", device="cpu")
+    row = prepared.rows("train")[0]
+    own = captioner.encoder(next(load_batches([prepared.image_root / prepared.records[row].path], SMALLEST_PICTURE)))
+    assert (own - torch.from_numpy(prepared.features[[row]])).abs().max() > 0.01
+    [found] = TrainingIndex.load(tmp_path / "tuned" / INDEX_FILE).explain(own, [""])
+    assert found.nearest[0][0] == prepared.records[row].path
+    assert found.nearest[0][1] > 0.99
+    assert captioner.model.config.confidence
 
 
 def test_ctrl_c_leaves_the_best_model_so_far_and_can_be_resumed(prepared: PreparedFolder, tmp_path: Path) -> None:
@@ -89,6 +174,7 @@ def test_ctrl_c_leaves_the_best_model_so_far_and_can_be_resumed(prepared: Prepar
     assert stopped.interrupted
     assert stopped.epochs == 1
     verify(tmp_path / "stopped")
+    assert not (tmp_path / "stopped" / INDEX_FILE).exists()  # whoever presses Ctrl-C does not wait for it
     resumed = train(prepared, options, tmp_path / "stopped", resume=True)
     whole = train(prepared, options, tmp_path / "whole")
     assert not resumed.interrupted

@@ -1,9 +1,10 @@
-"""Turn a trained model into the one that ships in the package: half precision, model card, manifest.
+"""Turn a trained model into the one that ships in the package: half precision, model card, index, manifest.
 
     python tools/package_model.py MODEL CARD.md [--beam-size 3] [--length-penalty 0.8]
 
 writes src/imgcap/models/default, with the search options that were chosen on dev. Rounding changes the scores a little:
-score the packaged model, not the trained one.
+score the packaged model, not the trained one. The index of the training pictures and the calibration of the confidence
+are taken over as they are.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import torch
 from imgcap.encoder import fingerprint, read_encoder, save_encoder
 from imgcap.files import make_folder, read_text, write_text
 from imgcap.model import load_model_folder, save_decoder
-from imgcap.model_store import DEFAULT_MODEL, ENCODER_FILE, MODEL_CARD_FILE, MODEL_FILES, locate, write_manifest
+from imgcap.model_store import DEFAULT_MODEL, ENCODER_FILE, INDEX_FILE, MODEL_CARD_FILE, locate, write_manifest
+from imgcap.training_index import TrainingIndex
 
 FEATURE_STATISTICS = ("feature_mean", "feature_std")
 TARGET = Path(__file__).parents[1] / "src" / "imgcap" / "models" / DEFAULT_MODEL
@@ -42,7 +44,8 @@ def package(source: str, card: Path, search: dict[str, float]) -> None:
     )
     save_decoder(TARGET, decoder, model.vocabulary, named)
     write_text(TARGET / MODEL_CARD_FILE, read_text(card))
-    write_manifest(TARGET, (*MODEL_FILES, MODEL_CARD_FILE))
+    TrainingIndex.load(folder / INDEX_FILE).save(TARGET / INDEX_FILE)
+    write_manifest(TARGET)
     total = sum(file.stat().st_size for file in TARGET.iterdir())
     print(f"{TARGET}: {total:,} bytes")
 

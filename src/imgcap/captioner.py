@@ -2,39 +2,71 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import tee
 from os import PathLike, fspath
 from pathlib import Path
 from typing import overload
 
-import torch
 from PIL import Image
 
 from imgcap.encoder import Encoder, pick_device
 from imgcap.errors import ImgcapError
-from imgcap.images import load_batches
+from imgcap.files import sha256
+from imgcap.images import MAX_PIXELS, Pixels, load_batches
 from imgcap.model import Model, load_model_folder
-from imgcap.model_store import DEFAULT_MODEL, ENCODER_FILE, locate
-from imgcap.search import SearchOptions
+from imgcap.model_store import DEFAULT_MODEL, ENCODER_FILE, INDEX_FILE, MANIFEST_FILE, locate
+from imgcap.picture_files import PictureError
+from imgcap.search import Hypothesis, SearchOptions
+from imgcap.training_index import Explanation, TrainingIndex
 
-Picture = str | PathLike[str] | Image.Image
+Picture = str | PathLike[str] | bytes | Image.Image
+"""A file by its path, the content of one, or pixels."""
 
 BATCH_SIZE = 8
 """Pictures captioned together: small enough that the first captions come soon."""
 
 
 @dataclass(frozen=True)
-class Caption:
-    """The caption of one picture, or why it has none."""
+class Wording:
+    """One way to say what a picture shows."""
 
-    path: str | None
-    """The file as it was named; None for a picture that was given as pixels."""
     text: str
     log_probability: float
-    """Natural logarithm of the probability that the model gives to this caption."""
-    error: ImgcapError | None = None
+    """Natural logarithm of the probability that the model gives to this wording."""
+    confidence: float | None
+    """Calibrated, 0.0-1.0, see `confidence.Calibration`; None if the model was not calibrated."""
+    words: tuple[tuple[str, float], ...]
+    """Each word with the probability, 0.0-1.0, that the model gave it after the words before."""
+
+
+@dataclass(frozen=True)
+class Caption:
+    """What a model says about one picture, or why it says nothing."""
+
+    path: str | None
+    """The file as it was named; None for a picture that was given as pixels or bytes."""
+    wordings: tuple[Wording, ...] = ()
+    """Best first, `SearchOptions.num_captions` at most; empty if there is an error."""
+    explanation: Explanation | None = None
+    """What the training pictures tell about this caption, if that was asked for."""
+    error: PictureError | None = None
+
+    @property
+    def text(self) -> str:
+        return self.wordings[0].text if self.wordings else ""
+
+    @property
+    def log_probability(self) -> float:
+        return self.wordings[0].log_probability if self.wordings else -math.inf
+
+    @property
+    def confidence(self) -> float | None:
+        return self.wordings[0].confidence if self.wordings else None
 
 
 class Captioner:
@@ -58,7 +90,7 @@ class Captioner:
 
         A single picture that cannot be read raises `ImgcapError`; in a list it gets a `Caption` with an `error`.
         """
-        if not isinstance(pictures, (str, PathLike, Image.Image)):
+        if not isinstance(pictures, (str, PathLike, bytes, Image.Image)):
             return list(self.stream(pictures, options))
         [caption] = self.stream([pictures], options)
         if caption.error:
@@ -67,19 +99,80 @@ class Captioner:
 
     def stream(self, pictures: Iterable[Picture], options: SearchOptions | None = None) -> Iterator[Caption]:
         """Caption any number of pictures in order, in constant memory; one bad file never stops the rest."""
+        for batch in self.batches(pictures, options):
+            yield from batch
+
+    def batches(
+        self,
+        pictures: Iterable[Picture | PictureError],
+        options: SearchOptions | None = None,
+        *,
+        batch_size: int = BATCH_SIZE,
+        max_pixels: int = MAX_PIXELS,
+        explain: bool = False,
+    ) -> Iterator[list[Caption]]:
+        """The captions of `stream` as they are made, `batch_size` pictures at a time; the size changes no caption.
+
+        A `PictureError` among the pictures, as a search of folders gives, is passed on. A picture of more than
+        `max_pixels` pixels is not decoded. With `explain`, captions carry an explanation.
+        Raises `ImgcapError` if the model cannot explain.
+        """
+        index = self.training_index if explain else None
         named, opened = tee(pictures)
-        sources = (picture if isinstance(picture, Image.Image) else Path(picture) for picture in opened)
-        names = (None if isinstance(picture, Image.Image) else fspath(picture) for picture in named)
-        for batch in load_batches(sources, self.encoder.config.pixels, BATCH_SIZE):
-            decoded = [pixels for pixels in batch if not isinstance(pixels, ImgcapError)]
-            features = self.encoder(decoded) if decoded else torch.empty(0)
-            found = self.model.search(features, options or self.model.config.search)
-            for pixels in batch:
-                if isinstance(pixels, ImgcapError):
-                    yield Caption(next(names), "", -torch.inf, pixels)
-                else:
-                    best = next(found)[0]
-                    yield Caption(next(names), self.model.text(best), best.log_probability)
+        names = map(picture_name, named)
+        sources = (Path(p) if isinstance(p, (str, PathLike)) else p for p in opened)
+        for batch in load_batches(sources, self.encoder.config.pixels, batch_size, max_pixels=max_pixels):
+            found = self._captions([p for p in batch if not isinstance(p, PictureError)], options, index)
+            captions = [Caption(None, error=p) if isinstance(p, PictureError) else next(found) for p in batch]
+            yield [replace(caption, path=name) for caption, name in zip(captions, names)]  # noqa: B905 (names go on)
+
+    def _captions(
+        self, pixels: list[Pixels], options: SearchOptions | None, index: TrainingIndex | None
+    ) -> Iterator[Caption]:
+        """A caption, without its picture's name, for each of `pixels`."""
+        if not pixels:
+            return
+        features = self.encoder(pixels)
+        seeds = [int.from_bytes(hashlib.sha256(picture.tobytes()).digest()[:8], "big") for picture in pixels]
+        found = self.model.search(features, options or self.model.config.search, picture_seeds=seeds)
+        wordings = [tuple(map(self._wording, hypotheses)) for hypotheses in found]
+        explanations = index.explain(features, [own[0].text for own in wordings]) if index else [None] * len(wordings)
+        for own, explanation in zip(wordings, explanations, strict=True):
+            yield Caption(None, own, explanation)
+
+    def _wording(self, hypothesis: Hypothesis) -> Wording:
+        calibration = self.model.config.confidence
+        words = self.model.vocabulary.decode(hypothesis.ids)
+        probabilities = map(math.exp, hypothesis.word_log_probabilities)
+        return Wording(
+            self.model.text(hypothesis),
+            hypothesis.log_probability,
+            calibration.probability(hypothesis) if calibration else None,
+            tuple(zip(words, probabilities)),  # noqa: B905 (the last probability is that of `<end>`)
+        )
+
+    @cached_property
+    def model_hash(self) -> str:
+        """16 digits that tell this model from any other: the start of its manifest's SHA-256."""
+        return sha256(self.model.folder / MANIFEST_FILE)[:16]
+
+    @cached_property
+    def training_index(self) -> TrainingIndex:
+        """What the model folder knows about its training pictures. Raises `ImgcapError` if it knows nothing."""
+        file = self.model.folder / INDEX_FILE
+        if not file.is_file():
+            raise ImgcapError(
+                f"The model {self.model.config.name!r} has no index of its training pictures, so it cannot explain.",
+                "Train it again with this version of imgcap.",
+            )
+        return TrainingIndex.load(file)
+
+
+def picture_name(picture: Picture | PictureError) -> str | None:
+    """The path that a picture is known by; None for pixels and bytes."""
+    if isinstance(picture, PictureError):
+        return picture.path
+    return None if isinstance(picture, (bytes, Image.Image)) else fspath(picture)
 
 
 def load_model(name_or_path: str | PathLike[str] = DEFAULT_MODEL, device: str | None = None) -> Captioner:

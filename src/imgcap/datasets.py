@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from imgcap.errors import ImgcapError, UsageError, listing
 from imgcap.files import read_json, read_json_lines, read_text
-from imgcap.images import find_images, is_image_name, no_pictures
+from imgcap.picture_files import find_images, is_image_name, no_pictures
 from imgcap.vocabulary import tokenize
 
 TRAIN, VAL, TEST = SPLITS = ("train", "val", "test")

@@ -35,3 +35,8 @@ def listing(names: list[str], limit: int = 5) -> str:
     """The first `limit` names for a sentence, and how many more there are."""
     more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
+
+
+def printable(text: str) -> str:
+    """`text` with control characters escaped, so that no file name can steer the terminal or break a line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)

@@ -13,14 +13,14 @@ from uuid import uuid4
 
 from imgcap.errors import ImgcapError
 
-_SURROGATES = "backslashreplace"
+SURROGATES = "backslashreplace"
 """How half characters, as in file names that are not UTF-8, are written: as JSON escapes them."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; once written, flush it to disk and rename it to `path`."""
-    partial = path.with_name(f".{path.name}.{uuid4().hex[:12]}")
+    partial = path.with_name(f".{path.name[:50]}.{uuid4().hex[:12]}")  # a name of 255 bytes leaves no room for more
     try:
         partial.touch()
         mode = partial.stat().st_mode  # as the user's umask has it; some writers make files that nobody else may read
@@ -35,7 +35,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8", errors=_SURROGATES, newline="\n")
+        partial.write_text(text, encoding="utf-8", errors=SURROGATES, newline="\n")
 
 
 def write_json(path: Path, value: object) -> None:
@@ -43,16 +43,24 @@ def write_json(path: Path, value: object) -> None:
 
 
 def write_json_lines(path: Path, rows: Iterable[object]) -> None:
-    with replacing(path) as partial, partial.open("w", encoding="utf-8", errors=_SURROGATES, newline="\n") as file:
+    with replacing(path) as partial, partial.open("w", encoding="utf-8", errors=SURROGATES, newline="\n") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, errors: str = "strict") -> str:
     """The file as UTF-8, with or without a byte order mark. Raises `ImgcapError`."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig", errors=errors)
     except UnicodeDecodeError as error:
         raise ImgcapError(f"{path} is not UTF-8 text (byte {error.start}).", "Save it as UTF-8.") from None
+    except OSError as error:
+        raise ImgcapError(f"{path} cannot be read: {reason(error)}.") from None
+
+
+def read_bytes(path: Path) -> bytes:
+    """The file's content. Raises `ImgcapError`."""
+    try:
+        return path.read_bytes()
     except OSError as error:
         raise ImgcapError(f"{path} cannot be read: {reason(error)}.") from None
 

@@ -1,27 +1,30 @@
-"""Find picture files, and decode any of them to upright RGB pixels."""
+"""Decode any picture to upright RGB pixels."""
 
 from __future__ import annotations
 
 import io
+import logging
 import os
+import stat
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from threading import Lock
-from typing import Literal, TypeVar
+from typing import BinaryIO, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageFile, UnidentifiedImageError
 
-from imgcap.errors import ImgcapError
 from imgcap.files import reason
+from imgcap.picture_files import HEIF_SUFFIXES, Kind, PictureError
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".avif"})
-"""File name endings, in lower case, that count as pictures when a folder is searched."""
+Source = Path | Image.Image | bytes
+"""A picture: a file, an opened picture, or what a file holds."""
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -31,8 +34,23 @@ RESIZE = "squash-bicubic"
 BATCH_SIZE = 32
 """Pictures that go through the encoder together."""
 
+MAX_PIXELS = 178_956_970
+"""Most pixels of a picture: where Pillow stops too. As RGB they take 0.7 GB."""
+
+SPARE = 2
+"""What is decoded has at least this many times the pixels that are wanted, along each side.
+
+Then reduced decoding of JPEGs changes the squashed pixels less than Lanczos instead of bicubic resizing would.
+"""
+
 _DECODING_THREADS = 2
 _BATCHES_AHEAD = 3
+_HEADER_BYTES = 64
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"II*\0", b"MM\0*")
+_BRANDS = (b"WEBP", b"avif", b"avis")
+_HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
+_PILLOW_LIMIT = Lock()
+_GREY_MODES = ("1", "L", "LA", "La")
 _WHITE = (255, 255, 255)
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -46,66 +64,150 @@ _TURNS = {
 """What makes a picture upright, by its EXIF orientation."""
 _T = TypeVar("_T")
 
-
-def is_image_name(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122 (a Path is slow to make a million times)
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else Pillow's messages go to stderr where nobody asked
 
 
-def find_images(folder: Path) -> Iterator[Path]:
-    """Picture files under `folder` and its sub-folders, sorted, without hidden ones. Raises `ImgcapError`."""
-    problems: list[OSError] = []
-    for parent, folders, files in os.walk(folder, onerror=problems.append):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if is_image_name(name) and not name.startswith("."):
-                yield Path(parent, name)
-    if problems:
-        raise ImgcapError(f"The folder {problems[0].filename} cannot be read: {reason(problems[0])}.")
-
-
-def expand(paths: Iterable[Path]) -> Iterator[Path]:
-    """Files as they are given, folders replaced by the pictures in them. Raises `ImgcapError` for an empty folder."""
-    for path in paths:
-        if path.is_dir():
-            found = False
-            for file in find_images(path):
-                found = True
-                yield file
-            if not found:
-                raise no_pictures(path)
-        else:
-            yield path
-
-
-def no_pictures(folder: Path) -> ImgcapError:
-    """The error for a folder in which `find_images` finds nothing."""
-    return ImgcapError(f"The folder {folder} holds no pictures.", f"Looked for {', '.join(sorted(SUFFIXES))}.")
-
-
-def open_image(source: Path | Image.Image) -> Image.Image:
+def open_image(source: Source, max_pixels: int = MAX_PIXELS, at_least: int | None = None) -> Image.Image:
     """Decode a picture to upright 8-bit RGB: first frame, EXIF rotation applied, transparency over white, sRGB.
 
-    Raises `ImgcapError` if the file is missing, unreadable, not a picture or damaged.
+    `source` is a file, its content, or a picture that a program has opened. More than `max_pixels` are refused before
+    any is decoded. With `at_least`, a large JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, of which the shorter
+    side keeps `at_least` pixels. Raises `PictureError` for whatever cannot be decoded.
     """
-    name = source if isinstance(source, Path) else getattr(source, "filename", "") or "The picture"
+    path = os.fspath(source) if isinstance(source, Path) else str(getattr(source, "filename", ""))
     try:
         with _SILENCE:
             if isinstance(source, Image.Image):
+                _check_size(source, max_pixels)
                 return to_rgb(source)
-            with Image.open(source) as image:
-                return to_rgb(image)
-    except FileNotFoundError:
-        raise ImgcapError(f"{name} does not exist.") from None
+            with _open_file(source) as file:
+                return _decode(file, path, max_pixels, at_least)
+    except Exception as error:  # on damaged files Pillow's decoders raise whatever they stumble over
+        refusal = error if isinstance(error, _Refusal) else _explain(error)
+    raise PictureError(f"{path or 'The picture'} {refusal.what}.", kind=refusal.kind, path=path)
+
+
+class _Refusal(Exception):  # noqa: N818 (an answer, which `open_image` turns into the error)
+    """Why a picture is not decoded: `what` completes the sentence that begins with its name."""
+
+    def __init__(self, kind: Kind, what: str) -> None:
+        super().__init__(what)
+        self.kind: Kind = kind
+        self.what = what
+
+
+def _explain(error: Exception) -> _Refusal:
+    if isinstance(error, FileNotFoundError):
+        return _Refusal("missing", "does not exist")
+    if isinstance(error, OSError) and error.errno:  # from the system, not from a decoder
+        return _Refusal("unreadable", f"cannot be read: {reason(error)}")
+    if isinstance(error, Image.DecompressionBombError):
+        return _Refusal("too large", "has too many pixels to be decoded safely")
+    if isinstance(error, MemoryError):
+        return _Refusal("too large", "cannot be decoded: there is not enough memory")
+    why = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return _Refusal("damaged", f"cannot be decoded: {why}")
+
+
+def _open_file(source: Path | bytes) -> BinaryIO:
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    mode = source.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise _Refusal("not a picture", "is a folder, not a picture")
+    if not stat.S_ISREG(mode):  # opening a pipe would wait for somebody to write into it
+        raise _Refusal("not a picture", "is a pipe or a device, not a file")
+    return source.open("rb")
+
+
+def _decode(file: BinaryIO, path: str, max_pixels: int, at_least: int | None) -> Image.Image:
+    header = file.read(_HEADER_BYTES)
+    if not header:
+        raise _Refusal("damaged", "is empty")
+    if _is_heif(header, path):
+        _register_heif()
+    try:
+        try:
+            return _decode_first_frame(file, header, max_pixels, at_least)
+        except Image.DecompressionBombError:
+            with _pillow_allowing(max_pixels):
+                return _decode_first_frame(file, header, max_pixels, at_least)
     except UnidentifiedImageError:
-        raise ImgcapError(f"{name} is not a picture that can be read.") from None
-    except Image.DecompressionBombError:
-        raise ImgcapError(f"{name} has too many pixels to be decoded safely.") from None
-    except OSError as error:
-        raise ImgcapError(f"{name} cannot be decoded: {reason(error)}.") from None
-    except Exception as error:
-        # On damaged files Pillow's decoders raise whatever they stumble over.
-        why = " ".join(str(error).split()) or type(error).__name__
-        raise ImgcapError(f"{name} cannot be decoded: {why}.") from None
+        if header.startswith(_SIGNATURES) or header[8:12] in _BRANDS or _is_heif(header, path):
+            raise _Refusal("damaged", "is damaged, or a kind of picture that cannot be read") from None
+        raise _Refusal("not a picture", "is not a picture that can be read") from None
+
+
+def _decode_first_frame(file: BinaryIO, header: bytes, max_pixels: int, at_least: int | None) -> Image.Image:
+    with Image.open(file) as image:
+        if image.format == "EPS":  # Pillow would start Ghostscript
+            raise _Refusal("unsupported", "is a PostScript drawing, not a picture that can be decoded")
+        _check_size(image, max_pixels)
+        if at_least is not None and image.format in ("JPEG", "MPO"):
+            _reduce(image, at_least)
+        if image.format == "PNG" and image.mode != "P":
+            _scale_transparent_colour(image, bits=header[24])
+        return to_rgb(image)
+
+
+def _scale_transparent_colour(image: Image.Image, bits: int) -> None:
+    """Give a PNG's transparent colour the 8 bits of its pixels: Pillow leaves it as it is in the file."""
+
+    def scaled(value: int) -> int:
+        return value * 255 // (2**bits - 1) if bits < 8 else value >> (bits - 8)
+
+    colour = image.info.get("transparency")
+    if isinstance(colour, int):
+        image.info["transparency"] = scaled(colour)
+    elif isinstance(colour, tuple):
+        image.info["transparency"] = tuple(map(scaled, colour))
+
+
+def _check_size(image: Image.Image, max_pixels: int) -> None:
+    if image.width * image.height > max_pixels:
+        size = f"{image.width} x {image.height} = {image.width * image.height:,} pixels"
+        raise _Refusal("too large", f"has {size}, more than the {max_pixels:,} that are allowed")
+
+
+def _reduce(image: ImageFile.ImageFile, at_least: int) -> None:
+    """Have a JPEG decoded by the largest reduction that divides its sides, so that no part of a pixel is added."""
+    for scale in (8, 4, 2):
+        width, height = image.width // scale, image.height // scale
+        if (width * scale, height * scale) == image.size and min(width, height) >= at_least:
+            image.draft(None, (width, height))  # the mode stays as it is
+            return
+
+
+@contextmanager
+def _pillow_allowing(max_pixels: int) -> Iterator[None]:
+    """Lets Pillow decode `max_pixels`: it refuses pictures of more than twice `Image.MAX_IMAGE_PIXELS`.
+
+    Only for a picture that Pillow has refused, one at a time, because the limit holds for the whole program.
+    """
+    with _PILLOW_LIMIT:
+        before = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = (max_pixels + 1) // 2
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
+def _is_heif(header: bytes, path: str) -> bool:
+    """Whether a file is HEIC or another HEIF but AVIF, by the brands that it begins with (ISO/IEC 23008-12)."""
+    if header[4:8] != b"ftyp":
+        return False
+    brands = {header[i : i + 4] for i in range(8, min(int.from_bytes(header[:4], "big"), len(header)), 4)}
+    return not brands.isdisjoint(_HEIF_BRANDS) or path.lower().endswith(tuple(HEIF_SUFFIXES))
+
+
+def _register_heif() -> None:
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        what = "is a HEIC picture, for which pillow-heif is missing (pip install 'imgcap[heif]')"
+        raise _Refusal("unsupported", what) from None
+    register_heif_opener()
 
 
 class _Silence:
@@ -141,16 +243,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
     upright = _upright(image)
     if upright.mode[0] in "IF":
         upright = _stretch(upright)
-    profile = upright.info.get("icc_profile")
-    if upright.has_transparency_data:
-        rgba = upright.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (*_WHITE, 255))
-        upright = Image.alpha_composite(white, rgba).convert("RGB")
-    elif upright.mode not in ("RGB", "CMYK", "L"):
-        upright = upright.convert("RGB")
-    if profile:
-        upright = _to_srgb(upright, profile)
-    rgb = upright.convert("RGB")
+    opaque = _flatten(upright)
+    if profile := upright.info.get("icc_profile"):
+        opaque = _to_srgb(opaque, profile)
+    rgb = opaque.convert("RGB")
     rgb.info = {}  # orientation and colour profile are used up
     return rgb
 
@@ -167,12 +263,14 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def _stretch(image: Image.Image) -> Image.Image:
     """16- and 32-bit grey (modes I;16, I, F) to 8 bits: by the format's full range if the values fit one."""
+    if image.mode.startswith("I;16"):
+        grey = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        grey.info = image.info
+        return grey
     with np.errstate(all="ignore"):  # odd floats become 0
         values = np.nan_to_num(np.asarray(image).astype(np.float64), posinf=0.0, neginf=0.0)
     low, high = values.min(), values.max()
-    if image.mode.startswith("I;16"):
-        scale = 255 / 65535
-    elif low >= 0 and high <= 1 and image.mode == "F":
+    if low >= 0 and high <= 1 and image.mode == "F":
         scale = 255.0
     elif low >= 0 and high <= 255:
         scale = 1.0
@@ -183,12 +281,24 @@ def _stretch(image: Image.Image) -> Image.Image:
     return Image.fromarray((values * scale).round().clip(0, 255).astype(np.uint8))
 
 
+def _flatten(image: Image.Image) -> Image.Image:
+    """The picture over white: L, CMYK or RGB, whichever its mode and so its colour profile belong to."""
+    mode = image.mode if image.mode == "CMYK" else "L" if image.mode in _GREY_MODES else "RGB"
+    if not image.has_transparency_data:
+        return image if image.mode == mode else image.convert(mode)
+    rgba = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+    white = Image.new("RGBA", rgba.size, (*_WHITE, 255))
+    return Image.alpha_composite(white, rgba).convert(mode)
+
+
 def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if image.mode == "L" and source.profile.xcolor_space.strip() == "RGB":
+            image = image.convert("RGB")
         converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError):
-        return image  # a broken profile is no reason to refuse the picture
+        return image  # a broken profile, or one of another kind of picture, is no reason to refuse the picture
     return converted or image
 
 
@@ -198,22 +308,27 @@ def squash(image: Image.Image, size: int) -> Pixels:
     return np.array(image.resize((size, size), resample))
 
 
-def load_pixels(source: Path | Image.Image, size: int) -> Pixels | ImgcapError:
-    """Pixels of one picture as `squash` gives them, or the error, so that one bad file never stops the rest."""
+def load_pixels(source: Source | PictureError, size: int, max_pixels: int = MAX_PIXELS) -> Pixels | PictureError:
+    """Pixels of one picture as `squash` gives them, or the error, so that one bad file never stops the rest.
+
+    An error in the place of a picture is passed on.
+    """
+    if isinstance(source, PictureError):
+        return source
     try:
-        return squash(open_image(source), size)
-    except ImgcapError as error:
+        return squash(open_image(source, max_pixels, SPARE * size), size)
+    except PictureError as error:
         return error
 
 
 def load_batches(
-    sources: Iterable[Path | Image.Image], size: int, batch_size: int = BATCH_SIZE
-) -> Iterator[list[Pixels | ImgcapError]]:
-    """Batches of decoded pictures in the order of `sources`, decoded in threads ahead of their use."""
+    sources: Iterable[Source | PictureError], size: int, batch_size: int = BATCH_SIZE, max_pixels: int = MAX_PIXELS
+) -> Iterator[list[Pixels | PictureError]]:
+    """Batches of what `load_pixels` gives, in the order of `sources`, decoded in threads ahead of their use."""
     with ThreadPoolExecutor(_DECODING_THREADS) as pool:
-        waiting: deque[list[Future[Pixels | ImgcapError]]] = deque()
+        waiting: deque[list[Future[Pixels | PictureError]]] = deque()
         for batch in batched(sources, batch_size):
-            waiting.append([pool.submit(load_pixels, source, size) for source in batch])
+            waiting.append([pool.submit(load_pixels, source, size, max_pixels) for source in batch])
             if len(waiting) > _BATCHES_AHEAD:
                 yield [future.result() for future in waiting.popleft()]
         while waiting:

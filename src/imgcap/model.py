@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from imgcap.confidence import Calibration
 from imgcap.decoder import DecoderConfig, LSTMDecoder
-from imgcap.errors import ImgcapError
+from imgcap.errors import ImgcapError, UsageError
 from imgcap.files import read_json, replacing, write_json
 from imgcap.images import batched
 from imgcap.model_store import CONFIG_FILE, DECODER_FILE, ENCODER_FILE, VOCABULARY_FILE
 from imgcap.search import Hypothesis, SearchOptions, search
-from imgcap.vocabulary import TOKENIZER, Vocabulary, detokenize
+from imgcap.vocabulary import SPECIAL_WORDS, TOKENIZER, Vocabulary, detokenize
 
 FORMAT_VERSION = 1
 
@@ -35,6 +37,8 @@ class ModelConfig:
     """The options that captions are searched with unless the user says otherwise."""
     training: dict[str, Any] = field(default_factory=dict)
     """How the model was trained: options, data, and val scores of the chosen epoch."""
+    confidence: Calibration | None = None
+    """From hypotheses, searched with `search`, to confidence; None if there were too few val pictures to fit it on."""
     tokenizer: str = TOKENIZER
     format_version: int = FORMAT_VERSION
 
@@ -56,11 +60,23 @@ class Model:
         """The readable caption that `hypothesis` stands for."""
         return detokenize(self.vocabulary.decode(hypothesis.ids))
 
-    def search(self, features: Iterable[Tensor], options: SearchOptions) -> Iterator[list[Hypothesis]]:
-        """Hypotheses, best first, for each vector (2048,) of `features`."""
+    def search(
+        self, features: Iterable[Tensor], options: SearchOptions, picture_seeds: Iterable[int] | None = None
+    ) -> Iterator[list[Hypothesis]]:
+        """Hypotheses, best first, for each vector (2048,) of `features`.
+
+        Samples of a picture follow from its own of `picture_seeds`, integers from 0 on; None numbers the pictures from
+        0. Raises `UsageError` if every word is banned.
+        """
+        banned = self.vocabulary.encode(options.ban)
+        if set(banned).issuperset(range(len(SPECIAL_WORDS), len(self.vocabulary))):
+            raise UsageError(f"Every word that the model {self.config.name!r} knows is banned.")
         device = self.decoder.feature_mean.device
-        for batch in batched(features, 128):
-            yield from search(self.decoder, torch.stack(batch).to(device), options)
+        seeds = count() if picture_seeds is None else picture_seeds
+        for batch in batched(zip(features, seeds, strict=picture_seeds is not None), 128):
+            vectors, own_seeds = zip(*batch, strict=True)
+            stacked = torch.stack(vectors).to(device)
+            yield from search(self.decoder, stacked, options, banned_ids=banned, picture_seeds=own_seeds)
 
 
 def load_model_folder(folder: Path, device: torch.device) -> Model:
@@ -69,8 +85,7 @@ def load_model_folder(folder: Path, device: torch.device) -> Model:
     try:
         if data["format_version"] != FORMAT_VERSION or data["tokenizer"] != TOKENIZER:
             raise ImgcapError(f"The model {folder} was made by another version of imgcap.", "Train it again.")
-        parts = {"decoder": DecoderConfig(**data["decoder"]), "search": SearchOptions(**data["search"])}
-        config = ModelConfig(**{**data, **parts})
+        config = _read_config(data)
         vocabulary = _read_vocabulary(folder / VOCABULARY_FILE)
     except (KeyError, TypeError):
         raise ImgcapError(f"The settings of the model {folder} are damaged.", "Import or train it again.") from None
@@ -88,6 +103,16 @@ def load_model_folder(folder: Path, device: torch.device) -> Model:
     if not all(tensor.isfinite().all() for tensor in weights.values()):
         raise ImgcapError(f"The decoder of {folder} holds weights that are not numbers.")
     return Model(folder, config, vocabulary, decoder.to(device).eval().requires_grad_(False))
+
+
+def _read_config(data: dict[str, Any]) -> ModelConfig:
+    parts: dict[str, object] = {
+        "decoder": DecoderConfig(**data["decoder"]),
+        "search": SearchOptions(**data["search"]),
+    }
+    if data.get("confidence") is not None:
+        parts["confidence"] = Calibration(**data["confidence"])
+    return ModelConfig(**{**data, **parts})
 
 
 def _read_vocabulary(file: Path) -> Vocabulary:

@@ -1,9 +1,10 @@
 """Model folders by name or path: the model that ships with the package, imported ones, and how they are checked.
 
-A model folder holds `config.json`, `vocabulary.json`, `encoder.safetensors`, `decoder.safetensors` and a
-`manifest.json` with the size and SHA-256 of each. The shipped model is unpacked from the package into the user cache on
-first use. Each file is replaced on its own, by a rename, with content that is the same for every process; so any number
-of processes may unpack at once, and a damaged file is put right while others read.
+A model folder holds `config.json`, `vocabulary.json`, `encoder.safetensors`, `decoder.safetensors`, perhaps
+`training_index.safetensors` and `MODEL_CARD.md`, and a `manifest.json` with the size and SHA-256 of each. The shipped
+model is unpacked from the package into the user cache on first use. Each file is replaced on its own, by a rename, with
+content that is the same for every process; so any number of processes may unpack at once, and a damaged file is put
+right while others read.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 from uuid import uuid4
@@ -24,9 +24,10 @@ from imgcap.files import make_folder, read_json, reason, replacing, sha256, writ
 DEFAULT_MODEL = "default"
 CONFIG_FILE, VOCABULARY_FILE = "config.json", "vocabulary.json"
 ENCODER_FILE, DECODER_FILE = "encoder.safetensors", "decoder.safetensors"
-MANIFEST_FILE, MODEL_CARD_FILE = "manifest.json", "MODEL_CARD.md"
+MANIFEST_FILE, MODEL_CARD_FILE, INDEX_FILE = "manifest.json", "MODEL_CARD.md", "training_index.safetensors"
 MODEL_FILES = (CONFIG_FILE, VOCABULARY_FILE, ENCODER_FILE, DECODER_FILE)
 """Files without which a folder is not a model."""
+OPTIONAL_FILES = (INDEX_FILE, MODEL_CARD_FILE)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """What a model, and a file in a model folder, may be called: never a path."""
@@ -74,8 +75,9 @@ def verify(folder: Path) -> None:
         raise ImgcapError(f"The model {folder} is damaged: {listing(damaged)} is not as its manifest says.")
 
 
-def write_manifest(folder: Path, names: Iterable[str] = MODEL_FILES) -> None:
-    """Write the size and SHA-256 of the files `names`; done last, it makes the folder a complete model."""
+def write_manifest(folder: Path) -> None:
+    """Write the size and SHA-256 of the model's files; done last, it makes the folder a complete model."""
+    names = [*MODEL_FILES, *(name for name in OPTIONAL_FILES if (folder / name).is_file())]
     write_json(folder / MANIFEST_FILE, {"files": {name: _describe(folder / name) for name in names}})
 
 

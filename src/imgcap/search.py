@@ -1,15 +1,20 @@
-"""From a decoder and features to captions: beam search, and greedy search as its beam of one."""
+"""From a decoder and features to captions: beam search, greedy search as its beam of one, and sampling."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from imgcap.decoder import LSTMDecoder
 from imgcap.errors import UsageError
-from imgcap.vocabulary import END, PAD, START, UNKNOWN
+from imgcap.vocabulary import END, PAD, START, UNKNOWN, tokenize
+
+_ROUNDS = 5
+"""Sampling draws `num_captions` captions of a picture this often before it settles for fewer distinct ones."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,18 @@ class SearchOptions:
     """Most words in a caption."""
     min_length: int = 1
     """Fewest words in a caption."""
+    num_captions: int = 1
+    """Captions of each picture, which all differ. Beam search then runs with a beam of at least this size."""
+    sample: bool = False
+    """Draw captions at random, as the model's probabilities have it, instead of searching for the best."""
+    temperature: float = 1.0
+    """Sampling divides log-probabilities by this: below 1 it is bolder, above 1 more varied."""
+    top_p: float = 1.0
+    """Sampling draws each word from the most probable ones that together reach this (Holtzman et al. 2020)."""
+    seed: int = 0
+    """Another seed draws other samples."""
+    ban: tuple[str, ...] = ()
+    """Words that are never written; kept as the tokeniser writes them."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.beam_size <= 1000:
@@ -35,27 +52,78 @@ class SearchOptions:
                 f"The shortest and longest caption must satisfy 1 <= min <= max <= 1000, not {self.min_length} and "
                 f"{self.max_length}."
             )
+        if not 1 <= self.num_captions <= 1000:
+            raise UsageError(f"The number of captions must be between 1 and 1000, not {self.num_captions}.")
+        if not 0.01 <= self.temperature <= 100:
+            raise UsageError(f"The temperature must be between 0.01 and 100, not {self.temperature}.")
+        if not 0 < self.top_p <= 1:
+            raise UsageError(f"The option top-p must be above 0 and at most 1, not {self.top_p}.")
+        if type(self.seed) is not int or self.seed < 0:
+            raise UsageError(f"The seed must be a whole number from 0 on, not {self.seed!r}.")
+        words = (self.ban,) if isinstance(self.ban, str) else self.ban
+        object.__setattr__(self, "ban", tuple(_single_token(word) for word in words))
+
+    @property
+    def beam(self) -> int:
+        """Captions that beam search keeps alive at each step."""
+        return max(self.beam_size, self.num_captions)
+
+
+def _single_token(word: str) -> str:
+    tokens = tokenize(word) if isinstance(word, str) else []
+    if len(tokens) != 1:
+        raise UsageError(f"Only a single word can be banned, not {word!r}.", "Ban each word on its own.")
+    return tokens[0]
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A finished caption: word ids without `<start>` and `<end>`, and the log-probability of words and `<end>`."""
+    """A finished caption: word ids without `<start>` and `<end>`, and what the model thinks of it."""
 
     ids: tuple[int, ...]
-    log_probability: float
+    word_log_probabilities: tuple[float, ...]
+    """Natural logarithm of the model's own probability of each word, and of `<end>` after them: whatever the
+    temperature, and not scaled up for words that may not be said."""
     score: float
     """What captions are ranked by; see `SearchOptions.length_penalty`."""
 
+    @property
+    def log_probability(self) -> float:
+        """Natural logarithm of the probability of the whole caption."""
+        return sum(self.word_log_probabilities)
+
 
 @torch.inference_mode()
-def search(decoder: LSTMDecoder, features: Tensor, options: SearchOptions) -> list[list[Hypothesis]]:
-    """Captions for features (B, 2048), best first, at most `options.beam_size` for each picture.
+def search(
+    decoder: LSTMDecoder,
+    features: Tensor,
+    options: SearchOptions,
+    *,
+    banned_ids: Sequence[int] = (),
+    picture_seeds: Sequence[int] | None = None,
+) -> list[list[Hypothesis]]:
+    """Captions for features (B, 2048), best first, at most `options.num_captions` for each picture.
 
-    Beam search over all pictures at once. A hypothesis that takes `<end>` while it is among the `beam_size` best leaves
-    the beam; a picture is done when none that is still alive can overtake its finished ones.
+    Words of `banned_ids` are never said. A picture's samples follow from `options.seed` and its own of `picture_seeds`,
+    integers from 0 on, and not from the other pictures; None numbers the pictures from 0.
     """
     decoder.eval()
-    pictures, beam, device = len(features), options.beam_size, features.device
+    never = torch.tensor([PAD, START, UNKNOWN, *banned_ids], device=features.device)
+    if options.sample:
+        seeds = range(len(features)) if picture_seeds is None else picture_seeds
+        return _sample(decoder, features, options, never, seeds)
+    return _beam_search(decoder, features, options, never)
+
+
+def _beam_search(
+    decoder: LSTMDecoder, features: Tensor, options: SearchOptions, never: Tensor
+) -> list[list[Hypothesis]]:
+    """Beam search over all pictures at once.
+
+    A hypothesis that takes `<end>` while it is among the K best leaves the beam; a picture is done when none that is
+    still alive can overtake its best finished ones.
+    """
+    pictures, beam, device = len(features), options.beam, features.device
     words = decoder.config.vocabulary_size
     finished: list[list[Hypothesis]] = [[] for _ in range(pictures)]
     active = list(range(pictures))  # pictures that are still searched, row by row of the tensors below
@@ -63,32 +131,30 @@ def search(decoder: LSTMDecoder, features: Tensor, options: SearchOptions) -> li
     state = decoder.start(features)
     state = tuple(s.repeat_interleave(beam, 1) for s in state)  # type: ignore[assignment]  # (1, B * K, hidden)
     ids = torch.full((pictures, beam, 1), START, device=device)  # (B, K, 1 + words so far)
+    steps = torch.zeros((pictures, beam, 1), device=device)  # log-probabilities of `ids`
     totals = torch.full((pictures, beam), -torch.inf, device=device)  # (B, K)
     totals[:, 0] = 0  # all hypotheses begin alike, so only the first may branch
 
     for length in range(options.max_length + 1):
         log_probabilities, state = decoder.step(ids[:, :, -1].flatten(), state)
-        log_probabilities[:, [PAD, START, UNKNOWN]] = -torch.inf
-        if length < options.min_length:
-            log_probabilities[:, END] = -torch.inf
-        if length == options.max_length:
-            log_probabilities[:, UNKNOWN + 1 :] = -torch.inf
-        grown = totals[:, :, None] + log_probabilities.view(len(active), beam, words)  # (B, K, V)
-        best, places = grown.flatten(1).topk(2 * beam)  # (B, 2K), at most K of which end: one for each parent
-        parents, tokens = places // words, places % words
+        _forbid(log_probabilities, length, options, never)
+        log_probabilities = log_probabilities.view(len(active), beam, words)
+        best, places = (totals[:, :, None] + log_probabilities).flatten(1).topk(2 * beam)
+        last = log_probabilities.flatten(1).gather(1, places)
+        parents, tokens = places // words, places % words  # (B, 2K), at most K of which end: one for each parent
         ended = tokens == END
 
         for row, column in (ended & best.isfinite())[:, :beam].nonzero().tolist():
-            found = tuple(ids[row, parents[row, column], 1:].tolist())
-            total = best[row, column].item()
-            finished[active[row]].append(Hypothesis(found, total, total / max(length, 1) ** options.length_penalty))
+            parent = parents[row, column]
+            said = [*steps[row, parent, 1:].tolist(), last[row, column].item()]
+            finished[active[row]].append(_hypothesis(ids[row, parent, 1:].tolist(), said, options))
         if length == options.max_length:
             break
 
         # The K best that go on.
         order = ended.to(torch.uint8).argsort(dim=1, stable=True)[:, :beam]  # (B, K)
-        totals, parents, tokens = (t.gather(1, order) for t in (best, parents, tokens))
-        ids = torch.cat([ids.gather(1, parents[:, :, None].expand(-1, -1, ids.shape[2])), tokens[:, :, None]], 2)
+        totals, parents, tokens, last = (t.gather(1, order) for t in (best, parents, tokens, last))
+        ids, steps = _extend(ids, parents, tokens), _extend(steps, parents, last)
         keep = [
             row
             for row, picture in enumerate(active)
@@ -100,16 +166,103 @@ def search(decoder: LSTMDecoder, features: Tensor, options: SearchOptions) -> li
         active = [active[row] for row in keep]
         flat = (rows[:, None] * beam + parents[rows]).flatten()
         state = (state[0][:, flat], state[1][:, flat])
-        ids, totals = ids[rows], totals[rows]
-    return [sorted(found, key=lambda h: -h.score)[:beam] for found in finished]
+        ids, steps, totals = ids[rows], steps[rows], totals[rows]
+    return [_ranked(found)[: options.num_captions] for found in finished]
+
+
+def _forbid(log_probabilities: Tensor, length: int, options: SearchOptions, never: Tensor) -> None:
+    """Set to -inf, in place, what may not follow `length` words: (B, V)."""
+    log_probabilities[:, never] = -torch.inf
+    if length < options.min_length:
+        log_probabilities[:, END] = -torch.inf
+    if length == options.max_length:
+        log_probabilities[:, UNKNOWN + 1 :] = -torch.inf
+
+
+def _extend(sequences: Tensor, parents: Tensor, last: Tensor) -> Tensor:
+    """Of sequences (B, K, T), those of `parents` (B, K), each followed by its own of `last` (B, K)."""
+    kept = sequences.gather(1, parents[:, :, None].expand(-1, -1, sequences.shape[2]))
+    return torch.cat([kept, last[:, :, None]], 2)
 
 
 def _is_done(finished: list[Hypothesis], best_alive: float, options: SearchOptions) -> bool:
-    """Whether no living hypothesis can still be ranked among the `beam_size` best."""
-    if len(finished) < options.beam_size:
+    """Whether no living hypothesis can still be ranked among the `num_captions` best."""
+    if len(finished) < options.num_captions:
         return best_alive == -torch.inf
-    if options.beam_size == 1:
+    if options.beam == 1:
         return True  # greedy search ends with the first `<end>` it takes
-    worst_kept = sorted((h.score for h in finished), reverse=True)[options.beam_size - 1]
+    worst_kept = _ranked(finished)[options.num_captions - 1].score
     # Log-probabilities only fall; the longest caption divides what is left by the most.
     return worst_kept >= best_alive / float(options.max_length**options.length_penalty)
+
+
+def _hypothesis(ids: list[int], word_log_probabilities: list[float], options: SearchOptions) -> Hypothesis:
+    score = sum(word_log_probabilities) / max(len(ids), 1) ** options.length_penalty
+    return Hypothesis(tuple(ids), tuple(word_log_probabilities), score)
+
+
+def _ranked(hypotheses: Sequence[Hypothesis]) -> list[Hypothesis]:
+    return sorted(hypotheses, key=lambda hypothesis: -hypothesis.score)
+
+
+def _sample(
+    decoder: LSTMDecoder, features: Tensor, options: SearchOptions, never: Tensor, picture_seeds: Sequence[int]
+) -> list[list[Hypothesis]]:
+    """The first `num_captions` distinct captions that are drawn for each picture, fewer if they keep repeating."""
+    count = options.num_captions
+    distinct: list[dict[tuple[int, ...], Hypothesis]] = [{} for _ in picture_seeds]
+    for first in range(0, _ROUNDS * count, count):
+        lacking = [picture for picture, found in enumerate(distinct) if len(found) < count]
+        if not lacking:
+            break
+        draws = [(picture, first + i) for picture in lacking for i in range(count)]
+        generators = [np.random.default_rng([options.seed, picture_seeds[p], number]) for p, number in draws]
+        drawn = _draw(decoder, features[[picture for picture, _ in draws]], options, never, generators)
+        for (picture, _), hypothesis in zip(draws, drawn, strict=True):
+            distinct[picture].setdefault(hypothesis.ids, hypothesis)
+    return [_ranked(list(found.values())[:count]) for found in distinct]
+
+
+def _draw(
+    decoder: LSTMDecoder,
+    features: Tensor,
+    options: SearchOptions,
+    never: Tensor,
+    generators: list[np.random.Generator],
+) -> list[Hypothesis]:
+    """One caption for each of features (R, 2048), by its own generator.
+
+    A word is drawn as the largest of its log-probabilities with Gumbel noise (Maddison et al. 2014, "A* Sampling"),
+    which a difference in their last bits, as between batches of different size, hardly ever changes.
+    """
+    drawn: list[tuple[list[int], list[float]]] = [([], []) for _ in generators]
+    alive = np.arange(len(generators))  # rows that have not ended
+    state = decoder.start(features)
+    tokens = torch.full((len(generators),), START, device=features.device)
+    for length in range(options.max_length + 1):
+        log_probabilities, state = decoder.step(tokens, state)
+        _forbid(log_probabilities, length, options, never)
+        log_probabilities = log_probabilities.cpu().double()
+        tempered = (log_probabilities / options.temperature).log_softmax(-1)
+        noise = np.stack([generators[row].standard_exponential(tempered.shape[1]) for row in alive])
+        perturbed = _nucleus(tempered, options.top_p) - torch.from_numpy(noise).log()
+        tokens = perturbed.argmax(-1, keepdim=True)  # (R, 1)
+        last = log_probabilities.gather(1, tokens)
+        for row, [token], [log_probability] in zip(alive, tokens.tolist(), last.tolist(), strict=True):
+            drawn[row][0].append(token)
+            drawn[row][1].append(log_probability)
+        on = (tokens[:, 0] != END).nonzero()[:, 0]
+        if not len(on):
+            break
+        alive, tokens = alive[on.numpy()], tokens[on, 0].to(features.device)
+        state = (state[0][:, on], state[1][:, on])
+    return [_hypothesis(ids[:-1], said, options) for ids, said in drawn]
+
+
+def _nucleus(log_probabilities: Tensor, top_p: float) -> Tensor:
+    """The fewest words that together reach the probability `top_p`, the others at -inf: (B, V)."""
+    if top_p == 1:
+        return log_probabilities
+    ordered, words = log_probabilities.sort(-1, descending=True)
+    before = ordered.exp().cumsum(-1) - ordered.exp()
+    return torch.full_like(ordered, -torch.inf).scatter(-1, words, ordered.masked_fill(before >= top_p, -torch.inf))

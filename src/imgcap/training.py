@@ -14,8 +14,10 @@ import math
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -27,19 +29,21 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from imgcap import __version__
+from imgcap.confidence import FEWEST_PICTURES, Calibration, agreement, fit
 from imgcap.decoder import DecoderConfig, LSTMDecoder, pack
 from imgcap.encoder import Encoder, fingerprint, has_fast_bfloat16, pick_device, save_encoder
 from imgcap.errors import ImgcapError, UsageError, listing
-from imgcap.features import PreparedFolder
-from imgcap.files import make_folder, reason, replacing, write_json_lines, write_text
+from imgcap.features import Features, MappedFeatures, PreparedFolder
+from imgcap.files import make_folder, reason, replacing, write_json, write_json_lines, write_text
 from imgcap.images import Pixels, batched, load_batches
 from imgcap.inception import FEATURE_SIZE, InceptionV3
 from imgcap.metrics import CiderD, corpus_bleu
 from imgcap.model import Model, ModelConfig, check_encoder, load_model_folder, save_decoder
-from imgcap.model_store import ENCODER_FILE, MANIFEST_FILE, locate, write_manifest
+from imgcap.model_store import CONFIG_FILE, ENCODER_FILE, INDEX_FILE, MANIFEST_FILE, locate, write_manifest
 from imgcap.report import Curve, plot_svg
 from imgcap.search import SearchOptions, search
 from imgcap.self_critical import Reward, sample, self_critical_loss
+from imgcap.training_index import TrainingIndex
 from imgcap.vocabulary import END, PAD, SPECIAL_WORDS, START, UNKNOWN, Vocabulary, tokenize
 
 STATE_FILE, METRICS_FILE, CURVES_FILE = "training-state.safetensors", "metrics.jsonl", "curves.svg"
@@ -193,8 +197,61 @@ def train(
         raise ImgcapError(f"{out} cannot be written: {reason(error)}.", "Run again with --resume to go on.") from None
     trainer.save_model(out)
     if not interrupted:
+        finish(prepared, out, trainer.device)
         state_file.unlink(missing_ok=True)
     return TrainingResult(out, trainer.best, len(trainer.log), interrupted)
+
+
+def finish(prepared: PreparedFolder, folder: Path, device: torch.device) -> None:
+    """Add to the trained model in `folder` the calibration of its confidence and the index of its training pictures.
+
+    `prepared` is what the model was trained on. A model with an encoder of its own sees the pictures once more. Raises
+    `ImgcapError`.
+    """
+    model = load_model_folder(folder, device)
+    with _features_for(model, prepared) as features:
+        confidence = _calibrate(model, prepared, features)
+        index = TrainingIndex.build(prepared, model.decoder, features)
+    (folder / MANIFEST_FILE).unlink(missing_ok=True)
+    index.save(folder / INDEX_FILE)
+    write_json(folder / CONFIG_FILE, asdict(replace(model.config, confidence=confidence)))
+    write_manifest(folder)
+
+
+@contextmanager
+def _features_for(model: Model, prepared: PreparedFolder) -> Iterator[MappedFeatures | Features]:
+    """Features (N, 2048) of train and val pictures by the model's own encoder, prepared ones if it is the same."""
+    if model.config.encoder_fingerprint == prepared.metadata.encoder_fingerprint:
+        yield prepared.features
+        return
+    encoder = Encoder.load(model.encoder_file, model.decoder.feature_mean.device)
+    with TemporaryDirectory() as folder:
+        shape = (len(prepared.records), FEATURE_SIZE)
+        features = np.lib.format.open_memmap(Path(folder) / "features.npy", "w+", np.float32, shape)
+        for rows in batched(prepared.rows("train") + prepared.rows("val"), 32):
+            features[rows] = encoder(list(_decoded(prepared, rows, encoder.config.pixels))).numpy()
+        yield features
+
+
+def _calibrate(model: Model, prepared: PreparedFolder, features: MappedFeatures | Features) -> Calibration | None:
+    """Fit the confidence on val pictures with two references or more; None if they are too few."""
+    rows = [row for row in prepared.rows("val") if len(prepared.records[row].captions) > 1]
+    if len(rows) < FEWEST_PICTURES:
+        return None
+    vectors = (vector for part in batched(rows, 128) for vector in torch.from_numpy(features[part]))
+    hypotheses = [found[0] for found in model.search(vectors, model.config.search)]
+    references = [[tokenize(caption) for caption in prepared.records[row].captions] for row in rows]
+    return fit(hypotheses, agreement([model.vocabulary.decode(h.ids) for h in hypotheses], references))
+
+
+def _decoded(prepared: PreparedFolder, rows: list[int], size: int) -> Iterator[Pixels]:
+    """Decoded pictures of `rows`. Raises `ImgcapError` for one that has gone since they were prepared."""
+    sources = (prepared.image_root / prepared.records[row].path for row in rows)
+    for batch in load_batches(sources, size):
+        for pixels in batch:
+            if isinstance(pixels, ImgcapError):
+                raise pixels
+            yield pixels
 
 
 def _check_out(out: Path, resume: bool) -> None:
@@ -393,19 +450,9 @@ class Trainer:
         if not self.encoder:
             yield from ((batch, None) for batch in batches)
             return
-        pixels = self._pixels([row for batch in batches for row in batch.rows])
+        pixels = _decoded(self.prepared, [row for batch in batches for row in batch.rows], self.encoder.config.pixels)
         for batch in batches:
             yield batch, [next(pixels) for _ in batch.rows]
-
-    def _pixels(self, rows: list[int]) -> Iterator[Pixels]:
-        """Decoded pictures of `rows`. Raises `ImgcapError` for one that has gone since they were prepared."""
-        assert self.encoder
-        sources = (self.prepared.image_root / self.prepared.records[row].path for row in rows)
-        for batch in load_batches(sources, self.encoder.config.pixels):
-            for pixels in batch:
-                if isinstance(pixels, ImgcapError):
-                    raise pixels
-                yield pixels
 
     def _features(self, rows: list[int], pixels: list[Pixels] | None) -> Tensor:
         """Features (R, 2048) from the prepared folder, or with gradients from the pictures; half of them mirrored."""
@@ -478,7 +525,7 @@ class Trainer:
                 yield torch.from_numpy(self.prepared.features[rows])
             return
         encoder = Encoder(network, self.encoder.config, self.device)
-        for pixels in batched(self._pixels(self.val_rows), 32):
+        for pixels in batched(_decoded(self.prepared, self.val_rows, encoder.config.pixels), 32):
             yield encoder(pixels)
 
     def save_state(self, file: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from imgcap import __version__
-from imgcap.cli import caption, evaluate, models, prepare, train
+from imgcap.cli import apply, caption, evaluate, models, prepare, train
 from imgcap.cli.console import print_error
 from imgcap.errors import ExitCode, ImgcapError
 
@@ -22,6 +22,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("caption")(caption.caption)
+app.command("apply")(apply.apply)
 app.command("prepare")(prepare.prepare)
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)

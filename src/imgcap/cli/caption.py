@@ -2,70 +2,371 @@
 
 from __future__ import annotations
 
-import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from imgcap.cli import options
-from imgcap.cli.console import interruptible, print_error, printable
-from imgcap.errors import ExitCode
+from imgcap.cli.console import Watch, interruptible, print_error, say, stdout, stoppable
+from imgcap.errors import ExitCode, ImgcapError, UsageError
+from imgcap.files import read_bytes
 from imgcap.model_store import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from imgcap.captioner import Caption
+    from imgcap.batch import Tally
+    from imgcap.captioner import Picture
+    from imgcap.gallery import GalleryWriter
+    from imgcap.picture_files import PictureError, Selection
+    from imgcap.resume import DoneRows, ResumeOptions
+    from imgcap.rows import Row
     from imgcap.search import SearchOptions
+    from imgcap.sidecars import Sidecars
 
 
 def caption(
-    paths: Annotated[list[Path], typer.Argument(help="Pictures, or folders that are searched for pictures.")],
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Pictures, folders that are searched for pictures, or - for stdin.")
+    ] = None,
+    from_file: Annotated[
+        Path | None, typer.Option(help="A list of paths, one a line; - for stdin.", rich_help_panel=options.PICTURES)
+    ] = None,
+    recursive: Annotated[bool, typer.Option(help="Search sub-folders too.", rich_help_panel=options.PICTURES)] = True,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only these of a folder's pictures, such as '*.jpg'. Repeat it.", rich_help_panel=options.PICTURES
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(help="None of these, such as 'thumbs/**'. Repeat it.", rich_help_panel=options.PICTURES),
+    ] = None,
+    max_pixels: Annotated[
+        int | None,
+        typer.Option(
+            help="Pictures with more pixels are not decoded; by default about 179 million.",
+            show_default=False,
+            rich_help_panel=options.PICTURES,
+        ),
+    ] = None,
     model: options.Model = DEFAULT_MODEL,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object a line: path, caption, log_probability or error.")
-    ] = False,
+    num_captions: Annotated[
+        int,
+        typer.Option(
+            "--num-captions", "-n", help="Different captions for each picture.", rich_help_panel=options.WORDING
+        ),
+    ] = 1,
     beam_size: options.BeamSize = None,
     length_penalty: options.LengthPenalty = None,
+    min_length: Annotated[
+        int | None, typer.Option(help="Fewest words in a caption.", rich_help_panel=options.WORDING)
+    ] = None,
     max_length: options.MaxLength = None,
+    ban: Annotated[
+        list[str] | None,
+        typer.Option(help="A word that captions never hold. Repeat it.", rich_help_panel=options.WORDING),
+    ] = None,
+    sample: Annotated[
+        bool,
+        typer.Option("--sample", help="Draw captions instead of searching the best.", rich_help_panel=options.WORDING),
+    ] = False,
+    temperature: Annotated[
+        float, typer.Option(help="With --sample: below 1 bolder, above 1 wilder.", rich_help_panel=options.WORDING)
+    ] = 1.0,
+    top_p: Annotated[
+        float,
+        typer.Option(help="With --sample: draw from this share of the probability.", rich_help_panel=options.WORDING),
+    ] = 1.0,
+    seed: Annotated[
+        int, typer.Option(help="With --sample: equal seeds, equal captions.", rich_help_panel=options.WORDING)
+    ] = 0,
+    prefix: Annotated[str, typer.Option(help="Text before each caption.", rich_help_panel=options.WORDING)] = "",
+    suffix: Annotated[str, typer.Option(help="Text after each caption.", rich_help_panel=options.WORDING)] = "",
+    trigger: Annotated[
+        str,
+        typer.Option(help="Word and comma before everything, for fine-tuning sets.", rich_help_panel=options.WORDING),
+    ] = "",
+    words: Annotated[
+        bool, typer.Option("--words", help="Each word's probability.", rich_help_panel=options.TELLING)
+    ] = False,
+    min_confidence: Annotated[
+        float, typer.Option(help="Withhold captions with less confidence, 0 to 1.", rich_help_panel=options.TELLING)
+    ] = 0.0,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="Nearest training pictures, whether the caption stands in the training captions, and a warning for "
+            "pictures unlike all of them.",
+            rich_help_panel=options.TELLING,
+        ),
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write rows to this file, not to stdout.", rich_help_panel=options.OUTPUT),
+    ] = None,
+    format_name: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            "-f",
+            help="text, jsonl, json or csv; by default what the ending of --output says, else text.",
+            show_default=False,
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a gallery page with thumbnails, too.", rich_help_panel=options.OUTPUT)
+    ] = None,
+    sidecar: options.Sidecar = None,
+    sidecar_dir: options.SidecarDir = None,
+    write_metadata: options.WriteMetadata = False,
+    overwrite: options.Overwrite = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the .jsonl file of --output.", rich_help_panel=options.RUN)
+    ] = False,
+    retry_failed: Annotated[
+        bool,
+        typer.Option("--retry-failed", help="With --resume: try failed pictures again.", rich_help_panel=options.RUN),
+    ] = False,
+    by_content: Annotated[
+        bool,
+        typer.Option(
+            "--by-content",
+            help="Know pictures by SHA-256, not by size and time of change.",
+            rich_help_panel=options.RUN,
+        ),
+    ] = False,
+    skip_existing: Annotated[
+        bool,
+        typer.Option("--skip-existing", help="Leave out pictures that have a sidecar.", rich_help_panel=options.RUN),
+    ] = False,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="Stop at the first failure.", rich_help_panel=options.RUN)
+    ] = False,
+    batch_size: Annotated[
+        int, typer.Option(help="Pictures computed together; changes no caption.", rich_help_panel=options.RUN)
+    ] = 8,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Neither progress nor summary.", rich_help_panel=options.RUN)
+    ] = False,
     device: options.Device = None,
 ) -> None:
     """Write a caption for each picture.
 
     A single picture gets its bare caption, several get lines of path, tab and caption. A picture that cannot be read is
-    reported and the others go on (exit code 3; 1 if none could be read).
+    reported and the others go on. Exit codes: 0 all have captions, 3 some failed, 1 none succeeded, 2 wrong usage.
     """
+    inputs = _inputs(paths or [], from_file)
+    kind = _format(format_name, output)
+    files = bool(sidecar or sidecar_dir or write_metadata)
+    _check_calls(kind, output, resume, retry_failed, skip_existing and not (sidecar or sidecar_dir))
+    _check_page(html, output, overwrite or resume)
+    from_stdin = any(map(_is_stdin, inputs))
+    if files and from_stdin:
+        raise UsageError("A picture from stdin is no file that could get a sidecar or metadata.")
+    from imgcap.batch import BatchOptions, Outputs, Tally, caption_batches
     from imgcap.captioner import load_model
-    from imgcap.images import expand
+    from imgcap.images import MAX_PIXELS
+    from imgcap.picture_files import Selection
+    from imgcap.resume import ResumeOptions
+    from imgcap.rows import RowOptions, make_origin, open_rows
 
-    captioner = load_model(model, device)
-    search = with_overrides(captioner.model.config.search, beam_size, length_penalty, max_length)
-    bare = len(paths) == 1 and not paths[0].is_dir()
-    done = failed = 0
-    with interruptible("The captions above are complete."):
-        for found in captioner.stream(expand(paths), search):
-            if found.error:
-                failed += 1
-                print_error(str(found.error), found.error.hint)
-            else:
-                done += 1
-            if as_json:
-                print(json.dumps(_row(found), ensure_ascii=False), flush=True)
-            elif not found.error:
-                print(found.text if bare else f"{printable(found.path or '')}\t{found.text}", flush=True)
-    if failed:
-        raise typer.Exit(ExitCode.SOME_FAILED if done else ExitCode.FAILED)
+    selection = Selection(recursive, tuple(include or ()), tuple(exclude or ()))
+    row_options = RowOptions(prefix, suffix, trigger, min_confidence, words, by_content)
+    sidecars = options.make_sidecars(sidecar, sidecar_dir, inputs, overwrite)
+    bare = len(inputs) == 1 and from_file is None and not inputs[0].is_dir()
+    silent = quiet or bare
+    tally = Tally()
+    with ExitStack() as stack:
+        stack.enter_context(interruptible("Nothing was captioned."))
+        captioner = load_model(model, device)
+        search = replace(
+            with_overrides(captioner.model.config.search, beam_size, length_penalty, max_length, min_length),
+            num_captions=num_captions,
+            ban=tuple(ban or ()),
+            sample=sample,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+        )
+        chosen = BatchOptions(search, row_options, batch_size, max_pixels or MAX_PIXELS, explain, fail_fast)
+        origin = make_origin(captioner, search, row_options)
+        earlier = output if resume and output and output.exists() else None
+        done = _take_up(earlier, origin, ResumeOptions(by_content, retry_failed), quiet)
+        pictures = partial(_pictures, inputs, selection, done)
+        to = open_rows(output or stdout(kind), kind, bare=bare, append=bool(earlier), overwrite=overwrite)
+        outputs = Outputs(
+            stack.enter_context(to),
+            sidecars,
+            write_metadata,
+            overwrite,
+            stack.enter_context(_gallery(html, earlier)) if html else None,
+        )
+        watch = stack.enter_context(Watch("Captioning", silent, rows_on_terminal=not output and sys.stdout.isatty()))
+        if not from_stdin:
+            watch.count(pictures(None))
+        stopped = stack.enter_context(stoppable())
+        found = pictures(sidecars if skip_existing else None)
+        for rows in caption_batches(captioner, found, chosen, outputs, origin, tally):
+            _tell(rows, tally, watch)
+            if stopped():
+                break
+    _end(tally, stopped(), bool(done.kept), silent, can_resume=bool(output) and kind == "jsonl")
+
+
+def _tell(rows: list[Row], tally: Tally, watch: Watch) -> None:
+    """Failures and progress of one batch."""
+    for row in rows:
+        if "error" in row:
+            print_error(row["error"])
+    watch.advance(tally.pictures, tally.failed.total())
+
+
+def _end(tally: Tally, stopped: bool, earlier: bool, silent: bool, can_resume: bool) -> None:
+    """Say how the run went, and leave with the exit code that says it too."""
+    if not silent:
+        say(_summary(tally))
+    if stopped:
+        go_on = "The same command with --resume goes on." if can_resume else "What was written is complete."
+        say(f"Interrupted. {go_on}")
+        raise typer.Exit(ExitCode.INTERRUPTED)
+    if tally.failed:
+        raise typer.Exit(ExitCode.SOME_FAILED if tally.captioned or tally.withheld or earlier else ExitCode.FAILED)
+
+
+def _inputs(paths: list[Path], from_file: Path | None) -> list[Path]:
+    """All paths that were given, `-` for the picture on stdin. Raises `UsageError` if there is none."""
+    if from_file is None:
+        listed: list[Path] = []
+    elif _is_stdin(from_file):
+        if any(map(_is_stdin, paths)):
+            raise UsageError("Stdin cannot be both a picture and a list of paths.")
+        listed = _read_list(sys.stdin.buffer.read())
+    else:
+        listed = _read_list(read_bytes(from_file))
+    if not paths and not listed:
+        raise UsageError(
+            f"{from_file} lists no paths." if from_file else "Give a picture, a folder, or - for stdin.",
+            "See `imgcap caption --help`.",
+        )
+    return paths + listed
+
+
+def _read_list(data: bytes) -> list[Path]:
+    """One path a line, or with NUL characters between them, as `find -print0` writes; names need not be UTF-8."""
+    lines = data.split(b"\0") if b"\0" in data else data.splitlines()
+    return [Path(os.fsdecode(line)) for line in lines if line.strip()]
+
+
+def _is_stdin(path: Path) -> bool:
+    return str(path) == "-"
+
+
+def _pictures(
+    inputs: Iterable[Path], selection: Selection, done: DoneRows, skip: Sidecars | None
+) -> Iterator[Picture | PictureError]:
+    """The pictures that `done` does not hold and, with `skip`, that have no sidecar."""
+    from imgcap.captioner import picture_name
+    from imgcap.picture_files import expand
+
+    for path in inputs:
+        if _is_stdin(path):
+            yield sys.stdin.buffer.read()
+            continue
+        for picture in expand([path], selection):
+            name = picture_name(picture)
+            if name is None or not (name in done or (skip and skip.path(Path(name)).exists())):
+                yield picture
+
+
+def _take_up(earlier: Path | None, origin: dict[str, str], how: ResumeOptions, quiet: bool) -> DoneRows:
+    """What an earlier run has done, if there was one."""
+    from imgcap.resume import DoneRows, take_up
+
+    if earlier is None:
+        return DoneRows()
+    done = take_up(earlier, origin, how)
+    if not quiet:
+        say(f"{earlier}: {done.kept:,} pictures are done" + f", {done.dropped:,} to be done again" * bool(done.dropped))
+    return done
+
+
+def _format(name: str | None, output: Path | None) -> str:
+    kinds = ("text", "jsonl", "json", "csv")
+    ending = output.suffix[1:].lower() if output else ""
+    kind = name or (ending if ending in kinds else "text")
+    if kind not in kinds:
+        raise UsageError(f"There is no format {kind!r}.", f"Use one of {', '.join(kinds)}.")
+    return kind
+
+
+def _check_calls(kind: str, output: Path | None, resume: bool, retry_failed: bool, skips_nothing: bool) -> None:
+    """Raise `UsageError` for options that do not go together."""
+    if resume and (output is None or kind != "jsonl"):
+        raise UsageError("--resume goes with -o FILE.jsonl.")
+    if retry_failed and not resume:
+        raise UsageError("--retry-failed goes with --resume.")
+    if skips_nothing:
+        raise UsageError("--skip-existing goes with --sidecar or --sidecar-dir.")
+
+
+def _check_page(html: Path | None, output: Path | None, may_be_there: bool) -> None:
+    if html and html == output:
+        raise UsageError(f"{html} cannot be both the gallery and the rows.")
+    if html and html.exists() and not may_be_there:
+        raise ImgcapError(f"{html} is there already.", "Give another file, or replace it with --overwrite.")
+
+
+@contextmanager
+def _gallery(html: Path, earlier: Path | None) -> Iterator[GalleryWriter]:
+    """A gallery that begins with the rows of the run that is gone on with."""
+    from imgcap.gallery import GalleryWriter
+    from imgcap.rows import STDIN, read_rows
+
+    with GalleryWriter(html, "Captions") as gallery:
+        for row in read_rows(earlier) if earlier else ():
+            gallery.add(row, None if row["path"] == STDIN else Path(row["path"]))
+        yield gallery
+
+
+def _summary(tally: Tally) -> str:
+    """What came of all pictures, in one line."""
+    if not tally.pictures:
+        return "There was nothing left to do."
+    seconds = tally.pictures / tally.rate
+    parts = [
+        f"Captioned {tally.captioned:,} of {tally.pictures:,} pictures in {seconds:,.1f} s, {tally.rate:.1f} a second"
+    ]
+    if tally.withheld:
+        parts.append(f"{tally.withheld:,} withheld for their confidence")
+    if tally.kept:
+        parts.append(f"{tally.kept:,} keep the description that a person wrote")
+    if tally.failed:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in tally.failed.most_common())
+        parts.append(f"{tally.failed.total():,} failed ({kinds})")
+    return "; ".join(parts) + "."
 
 
 def with_overrides(
-    search: SearchOptions, beam_size: int | None, length_penalty: float | None, max_length: int | None
+    search: SearchOptions,
+    beam_size: int | None,
+    length_penalty: float | None,
+    max_length: int | None,
+    min_length: int | None = None,
 ) -> SearchOptions:
     """`search` with the options that were given on the command line."""
-    given: dict[str, Any] = {"beam_size": beam_size, "length_penalty": length_penalty, "max_length": max_length}
+    given: dict[str, Any] = {
+        "beam_size": beam_size,
+        "length_penalty": length_penalty,
+        "max_length": max_length,
+        "min_length": min_length,
+    }
     return replace(search, **{name: value for name, value in given.items() if value is not None})
-
-
-def _row(found: Caption) -> dict[str, object]:
-    if found.error:
-        return {"path": found.path, "error": str(found.error)}
-    return {"path": found.path, "caption": found.text, "log_probability": round(found.log_probability, 4)}

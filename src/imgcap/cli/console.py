@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import io
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING
+from threading import Event, Thread
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, TextIO, cast
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from imgcap.errors import ExitCode
+from imgcap.errors import ExitCode, printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(highlight=False, soft_wrap=True, stderr=True)
-
-
-def printable(text: str) -> str:
-    """`text` with control characters escaped, so that no file name can steer the terminal or break a line."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
 
 
 def print_error(message: str, hint: str = "") -> None:
@@ -59,3 +60,99 @@ def counting(description: str) -> tuple[AbstractContextManager[Progress], Callab
     )
     task = progress.add_task(description, total=None)
     return progress, lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def stdout(format_name: str) -> TextIO:
+    """Stdout for rows: UTF-8, and no file name that it could stumble over."""
+    stream = cast(io.TextIOWrapper, sys.stdout)
+    stream.reconfigure(
+        encoding="utf-8", errors="surrogateescape" if format_name == "csv" else "backslashreplace", newline=""
+    )
+    return stream
+
+
+@contextmanager
+def stoppable() -> Iterator[Callable[[], bool]]:
+    """Within the block the first Ctrl-C is only noted: the yielded function says so; a second one interrupts."""
+    noted = Event()
+
+    def note(_number: int, _frame: FrameType | None) -> None:
+        noted.set()
+        signal.signal(signal.SIGINT, before)
+        say("Stopping after this batch; Ctrl-C again stops at once.")
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield noted.is_set
+    except KeyboardInterrupt:
+        noted.set()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class Watch:
+    """Progress of a long run on stderr: a bar on a terminal, a line a minute in a log, nothing if it is `silent`.
+
+    Where the rows themselves appear on the terminal, they are the progress, and there is no bar.
+    """
+
+    LINE_EVERY = 60
+    """Seconds between two lines in a log."""
+
+    def __init__(self, description: str, silent: bool, rows_on_terminal: bool) -> None:
+        self._log = not silent and not err.is_terminal
+        self._begun = self._last_line = time.monotonic()
+        self._bar: Progress | None = None
+        self._ended = False
+        if not silent and err.is_terminal and not rows_on_terminal:
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[more]}"),
+                console=err,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._task = self._bar.add_task(description, total=None, more="")
+
+    def __enter__(self) -> Watch:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended = True
+        if self._bar:
+            self._bar.stop()
+
+    def count(self, pictures: Iterable[object]) -> None:
+        """Count what there is to do while it is done already; a bar without an end becomes one with an end."""
+        if not self._bar:
+            return
+        bar, task = self._bar, self._task
+
+        def run() -> None:
+            total = 0
+            for _ in pictures:
+                if self._ended:
+                    return
+                total += 1
+            bar.update(task, total=total)
+
+        Thread(target=run, daemon=True).start()
+
+    def advance(self, done: int, failed: int) -> None:
+        """`done` pictures so far, `failed` among them."""
+        rate = done / max(time.monotonic() - self._begun, 1e-9)
+        if self._bar:
+            self._bar.update(self._task, completed=done, more=f"{rate:.1f}/s" + f", {failed:,} failed" * bool(failed))
+        elif self._log and time.monotonic() - self._last_line >= self.LINE_EVERY:
+            self._last_line = time.monotonic()
+            say(f"{done:,} pictures, {rate:.1f} a second" + f", {failed:,} failed" * bool(failed))
