@@ -186,13 +186,22 @@ def test_text_explains_below_the_caption() -> None:
     explanation = Explanation((("dog.jpg", 0.8),), True, 0.4, 0.99, "Unlike all of them.")
     with open_rows(stream, "text", bare=True) as writer:
         writer.write(make_row(Caption("a.png", (WALL,), explanation), RowOptions(words=True), ORIGIN))
-    caption, words, nearest, distance, verbatim, warning = stream.getvalue().splitlines()
+    caption, words, nearest, verbatim, warning = stream.getvalue().splitlines()
     assert caption == "a red wall"
     assert "red 0.51" in words
     assert "dog.jpg 0.80" in nearest
-    assert "99%" in distance
     assert "verbatim" in verbatim
     assert warning.strip() == "Unlike all of them."
+
+
+def test_text_explains_a_picture_that_is_like_the_others() -> None:
+    stream = io.StringIO()
+    explanation = Explanation((("dog.jpg", 0.8),), False, 0.4, 0.5, "")
+    with open_rows(stream, "text", bare=True) as writer:
+        writer.write(make_row(Caption("a.png", (WALL,), explanation), RowOptions(), ORIGIN))
+    _, nearest, distance = stream.getvalue().splitlines()
+    assert "dog.jpg" in nearest
+    assert "50%" in distance
 
 
 def test_a_file_that_is_there_is_kept_unless_it_may_be_overwritten_or_goes_on(tmp_path: Path) -> None:

@@ -1,10 +1,10 @@
 """Turn a trained model into the one that ships in the package: half precision, model card, index, manifest.
 
-    python tools/package_model.py MODEL CARD.md [--beam-size 3] [--length-penalty 0.8]
+    python tools/package_model.py MODEL PREPARED CARD.md [--beam-size 5] [--length-penalty 0.8]
 
-writes src/imgcap/models/default, with the search options that were chosen on dev. Rounding changes the scores a little:
-score the packaged model, not the trained one. The index of the training pictures and the calibration of the confidence
-are taken over as they are.
+writes src/imgcap/models/default, with the search options that were chosen on dev. PREPARED is the folder that the model
+was trained on: the calibration of the confidence and the index of the training pictures are made anew for these
+options. Rounding changes the scores a little: score the packaged model, not the trained one.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from pathlib import Path
 import torch
 
 from imgcap.encoder import fingerprint, read_encoder, save_encoder
+from imgcap.features import PreparedFolder
 from imgcap.files import make_folder, read_text, write_text
 from imgcap.model import load_model_folder, save_decoder
-from imgcap.model_store import DEFAULT_MODEL, ENCODER_FILE, INDEX_FILE, MODEL_CARD_FILE, locate, write_manifest
-from imgcap.training_index import TrainingIndex
+from imgcap.model_store import DEFAULT_MODEL, ENCODER_FILE, MODEL_CARD_FILE, locate
+from imgcap.training import finish
 
 FEATURE_STATISTICS = ("feature_mean", "feature_std")
 TARGET = Path(__file__).parents[1] / "src" / "imgcap" / "models" / DEFAULT_MODEL
 
 
-def package(source: str, card: Path, search: dict[str, float]) -> None:
+def package(source: str, prepared: Path, card: Path, search: dict[str, float]) -> None:
     folder = locate(source)
     make_folder(TARGET)
     weights, config = read_encoder(folder / ENCODER_FILE)
@@ -44,8 +45,7 @@ def package(source: str, card: Path, search: dict[str, float]) -> None:
     )
     save_decoder(TARGET, decoder, model.vocabulary, named)
     write_text(TARGET / MODEL_CARD_FILE, read_text(card))
-    TrainingIndex.load(folder / INDEX_FILE).save(TARGET / INDEX_FILE)
-    write_manifest(TARGET)
+    finish(PreparedFolder(prepared), TARGET, torch.device("cpu"))
     total = sum(file.stat().st_size for file in TARGET.iterdir())
     print(f"{TARGET}: {total:,} bytes")
 
@@ -53,12 +53,13 @@ def package(source: str, card: Path, search: dict[str, float]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="model folder, or the name of an imported model")
+    parser.add_argument("prepared", type=Path, help="prepared folder that it was trained on")
     parser.add_argument("card", type=Path, help="its model card")
     parser.add_argument("--beam-size", type=int)
     parser.add_argument("--length-penalty", type=float)
     args = parser.parse_args()
     chosen = {"beam_size": args.beam_size, "length_penalty": args.length_penalty}
-    package(args.model, args.card, {name: value for name, value in chosen.items() if value is not None})
+    package(args.model, args.prepared, args.card, {name: value for name, value in chosen.items() if value is not None})
 
 
 if __name__ == "__main__":

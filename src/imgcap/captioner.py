@@ -15,7 +15,6 @@ from typing import overload
 from PIL import Image
 
 from imgcap.encoder import Encoder, pick_device
-from imgcap.errors import ImgcapError
 from imgcap.files import sha256
 from imgcap.images import MAX_PIXELS, Pixels, load_batches
 from imgcap.model import Model, load_model_folder
@@ -159,13 +158,7 @@ class Captioner:
     @cached_property
     def training_index(self) -> TrainingIndex:
         """What the model folder knows about its training pictures. Raises `ImgcapError` if it knows nothing."""
-        file = self.model.folder / INDEX_FILE
-        if not file.is_file():
-            raise ImgcapError(
-                f"The model {self.model.config.name!r} has no index of its training pictures, so it cannot explain.",
-                "Train it again with this version of imgcap.",
-            )
-        return TrainingIndex.load(file)
+        return TrainingIndex.load(self.model.folder / INDEX_FILE)
 
 
 def picture_name(picture: Picture | PictureError) -> str | None:

@@ -172,9 +172,10 @@ class TextWriter(RowWriter):
         if "nearest" in row:
             nearest = ", ".join(f"{printable(name)} {similarity:.2f}" for name, similarity in row["nearest"])
             lines.append(f"  nearest training pictures: {nearest}")
-            lines.append(f"  farther from them than {row['percentile']:.0%} of the val pictures")
-            lines += ["  this caption stands verbatim in the training captions"] * row["verbatim"]
-            lines += [f"  {row['warning']}"] * ("warning" in row)
+            if row["verbatim"]:
+                lines.append("  this caption stands verbatim in the training captions")
+            distance = f"farther from them than {row['percentile']:.0%} of the val pictures"
+            lines.append(f"  {row.get('warning', distance)}")
         self.stream.writelines(line + "\n" for line in lines)
 
 
