@@ -392,6 +392,15 @@ def test_wrong_usage_is_one_sentence_and_writes_nothing(
     assert done.stdout == ""
 
 
+def test_a_model_that_cannot_do_what_is_asked_leaves_no_file(
+    imgcap_here: Run, album: Path, telling_model: Path, tmp_path: Path
+) -> None:
+    for option in (["--explain"], ["--min-confidence", "0.5"]):
+        done = imgcap_here("caption", album, "-o", tmp_path / "rows.jsonl", *option, "--model", telling_model)
+        assert done.returncode in (ExitCode.FAILED, ExitCode.USAGE)
+        assert not (tmp_path / "rows.jsonl").exists()
+
+
 def test_apply_wants_to_know_where_to(imgcap_here: Run, tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"path": "a.jpg", "error": "x"}\n')
     assert "Say where to" in imgcap_here("apply", tmp_path / "rows.jsonl").stderr

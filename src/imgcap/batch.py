@@ -83,6 +83,17 @@ class Tally:
         self.kept += row.get("description") == KEPT
 
 
+def check_model(captioner: Captioner, options: BatchOptions) -> None:
+    """Raise `ImgcapError` if the model cannot do what `options` ask; best before outputs are opened."""
+    if options.rows.min_confidence and not captioner.model.config.confidence:
+        raise UsageError(
+            f"The model {captioner.model.config.name!r} has no calibrated confidence, so none can be asked for.",
+            "Train it again with at least 50 val pictures that have two captions or more.",
+        )
+    if options.explain:
+        _ = captioner.training_index  # raises if there is none
+
+
 def caption_batches(
     captioner: Captioner,
     pictures: Iterable[Picture | PictureError],
@@ -93,13 +104,9 @@ def caption_batches(
 ) -> Iterator[list[Row]]:
     """Caption `pictures` in order; after each batch has reached its outputs and `tally`, yield its rows.
 
-    Raises `ImgcapError` if the rows or the gallery cannot be written, or the model cannot do what is asked.
+    Raises `ImgcapError` if the rows or the gallery cannot be written, or where `check_model` does.
     """
-    if options.rows.min_confidence and not captioner.model.config.confidence:
-        raise UsageError(
-            f"The model {captioner.model.config.name!r} has no calibrated confidence, so none can be asked for.",
-            "Train it again with at least 50 val pictures that have two captions or more.",
-        )
+    check_model(captioner, options)
     states: deque[tuple[Picture | PictureError, FileState]] = deque()  # as they were before the pictures were read
 
     def watched() -> Iterator[Picture | PictureError]:

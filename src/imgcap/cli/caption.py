@@ -172,7 +172,7 @@ def caption(
     from_stdin = any(map(_is_stdin, inputs))
     if files and from_stdin:
         raise UsageError("A picture from stdin is no file that could get a sidecar or metadata.")
-    from imgcap.batch import BatchOptions, Outputs, Tally, caption_batches
+    from imgcap.batch import BatchOptions, Outputs, Tally, caption_batches, check_model
     from imgcap.captioner import load_model
     from imgcap.images import MAX_PIXELS
     from imgcap.picture_files import Selection
@@ -198,6 +198,7 @@ def caption(
             seed=seed,
         )
         chosen = BatchOptions(search, row_options, batch_size, max_pixels or MAX_PIXELS, explain, fail_fast)
+        check_model(captioner, chosen)
         origin = make_origin(captioner, search, row_options)
         earlier = output if resume and output and output.exists() else None
         done = _take_up(earlier, origin, ResumeOptions(by_content, retry_failed), quiet)
