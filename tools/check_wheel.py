@@ -11,7 +11,14 @@ from pathlib import Path
 
 MAX_BYTES = 80_000_000
 MODEL = "imgcap/models/default/"
-WANTED = {f"{MODEL}{name}" for name in ("manifest.json", "encoder.safetensors", "decoder.safetensors", "MODEL_CARD.md")}
+MODEL_FILES = (
+    "manifest.json",
+    "encoder.safetensors",
+    "decoder.safetensors",
+    "training_index.safetensors",
+    "MODEL_CARD.md",
+)
+WANTED = {"imgcap/gallery.html", *(MODEL + name for name in MODEL_FILES)}
 FORBIDDEN = (".jpg", ".jpeg", ".png", ".pt", ".pth", ".pkl", "token.txt")
 
 
