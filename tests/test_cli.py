@@ -64,7 +64,7 @@ def test_the_whole_loop_prepare_train_eval_caption(imgcap: Run, encoder_file: Pa
     assert done.returncode == ExitCode.DONE, done.stderr
     lines = [line.split("\t") for line in done.stdout.splitlines()]
     assert [path for path, _ in lines] == [str(images / f"{i:03}.png") for i in range(24)]
-    assert done.stderr == ""
+    assert "Captioned 24 of 24 pictures" in done.stderr
 
 
 def test_eval_prints_each_score_with_its_interval(imgcap: Run, tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_eval_prints_each_score_with_its_interval(imgcap: Run, tmp_path: Path) -
 def test_caption_goes_on_after_a_broken_file(imgcap: Run, model_folder: Path, tmp_path: Path) -> None:
     draw("red", 0).save(tmp_path / "good.png")
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
-    done = imgcap("caption", tmp_path, "--model", model_folder, "--json")
+    done = imgcap("caption", tmp_path, "--model", model_folder, "--format", "jsonl")
     assert done.returncode == ExitCode.SOME_FAILED
     broken, good = map(json.loads, done.stdout.splitlines())
     assert broken["path"].endswith("broken.jpg")
@@ -165,7 +165,7 @@ def test_version_and_module_entry_point() -> None:
     [
         (["caption", "missing.jpg", "--model", "MODEL"], ExitCode.FAILED, "missing.jpg does not exist"),
         (["caption", "missing.jpg", "--model", "nobody"], ExitCode.FAILED, "no model 'nobody'"),
-        (["caption"], ExitCode.USAGE, "Missing argument"),
+        (["caption"], ExitCode.USAGE, "Give a picture, a folder, or - for stdin"),
         (["caption", "EMPTY", "--model", "MODEL"], ExitCode.FAILED, "holds no pictures"),
         (["caption", "x.jpg", "--model", "MODEL", "--beam-size", "0"], ExitCode.USAGE, "beam size"),
         (["caption", "x.jpg", "--model", "MODEL", "--device", "abacus"], ExitCode.USAGE, "'abacus' is not available"),

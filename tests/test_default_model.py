@@ -27,7 +27,7 @@ def captioner(tmp_path_factory: pytest.TempPathFactory) -> Captioner:
 
 
 def test_captions_the_examples_offline_with_a_caption_of_its_own_for_each(imgcap: Run) -> None:
-    done = imgcap("caption", EXAMPLES, "--json", without_network=True)
+    done = imgcap("caption", EXAMPLES, "--format", "jsonl", without_network=True)
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert [Path(row["path"]).name for row in rows] == ["astronaut.jpg", "cat.jpg", "coffee.jpg", "rocket.jpg"]
@@ -77,3 +77,29 @@ def test_beats_the_constant_caption_clearly_on_unseen_pictures(captioner: Captio
     floor = score([CONSTANT_CAPTION] * PICTURES, references)
     assert ours.bleu[3] > 1.5 * floor.bleu[3]
     assert ours.cider_d > 2 * floor.cider_d
+
+
+def test_knows_its_confidence_and_its_training_pictures(captioner: Captioner) -> None:
+    [[caption]] = captioner.batches([EXAMPLES / "coffee.jpg"], explain=True)
+    assert caption.confidence is not None
+    assert 0 < caption.confidence < 1
+    assert caption.explanation is not None
+    similarities = [similarity for _, similarity in caption.explanation.nearest]
+    assert len(similarities) == 3
+    assert 1 > similarities[0] >= similarities[1] >= similarities[2] > 0
+    assert caption.explanation.warning  # coffee is nothing that Flickr8k shows
+
+
+@pytest.mark.shared_data
+def test_knows_the_training_captions_word_for_word_and_not_those_of_the_test_split(captioner: Captioner) -> None:
+    def captions(split: str) -> list[str]:
+        names = set((SHARED_DATA / f"Flickr_8k.{split}Images.txt").read_text().split()[:100])
+        lines = (SHARED_DATA / "Flickr8k.token.txt").read_text().splitlines()
+        return [line.split("\t")[1] for line in lines if line.split("#")[0] in names]
+
+    def share_known(texts: list[str]) -> float:
+        features = torch.zeros(len(texts), 2048)
+        return sum(e.verbatim for e in captioner.training_index.explain(features, texts)) / len(texts)
+
+    assert share_known(captions("train")) == 1
+    assert share_known(captions("test")) < 0.05
