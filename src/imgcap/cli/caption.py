@@ -301,7 +301,7 @@ def _take_up(earlier: Path | None, origin: dict[str, str], how: ResumeOptions, q
 
 
 def _format(name: str | None, output: Path | None) -> str:
-    kinds = ("text", "jsonl", "json", "csv")
+    kinds = ("text", "jsonl", "json", "csv")  # those of `rows.FORMATS`, whose import would take a second
     ending = output.suffix[1:].lower() if output else ""
     kind = name or (ending if ending in kinds else "text")
     if kind not in kinds:
