@@ -49,19 +49,19 @@ def take_up(file: Path, origin: dict[str, str], options: ResumeOptions) -> DoneR
     """
     done = DoneRows()
     try:
-        keep = list(_judge(file, origin, options, done))
+        judged = list(_judge(file, origin, options, done))
         if done.dropped:
             with replacing(file) as partial, file.open("rb") as old, partial.open("wb") as new:
-                new.writelines(line for line, kept in zip(old, keep) if kept)  # noqa: B905 (a torn line is not judged)
+                new.writelines(line for line, (_, kept) in zip(old, judged) if kept)  # noqa: B905 (not the torn line)
         else:
-            os.truncate(file, sum(_lengths(file, len(keep))))
+            os.truncate(file, sum(length for length, _ in judged))
     except OSError as error:
         raise ImgcapError(f"{file} cannot be gone on with: {reason(error)}.") from None
     return done
 
 
-def _judge(file: Path, origin: dict[str, str], options: ResumeOptions, done: DoneRows) -> Iterator[bool]:
-    """Whether to keep each whole line of `file`; what is kept is added to `done`."""
+def _judge(file: Path, origin: dict[str, str], options: ResumeOptions, done: DoneRows) -> Iterator[tuple[int, bool]]:
+    """The bytes of each whole line of `file` and whether to keep it; what is kept is added to `done`."""
     with file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if not line.endswith(b"\n"):
@@ -78,7 +78,7 @@ def _judge(file: Path, origin: dict[str, str], options: ResumeOptions, done: Don
                 done.add(row["path"])
             else:
                 done.dropped += 1
-            yield kept
+            yield len(line), kept
 
 
 def _parse(file: Path, number: int, line: bytes) -> Row:
@@ -97,11 +97,6 @@ def _is_done(row: Row, options: ResumeOptions) -> bool:
     now = FileState.of(row["path"], options.by_content)
     gone = now.bytes is None and "error" not in row  # a caption outlives its picture
     return gone or FileState.from_row(row).same_picture(now)
-
-
-def _lengths(file: Path, lines: int) -> Iterator[int]:
-    with file.open("rb") as opened:
-        yield from (len(line) for line, _ in zip(opened, range(lines)))  # noqa: B905
 
 
 def _key(name: str) -> int:
