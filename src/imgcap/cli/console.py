@@ -19,7 +19,7 @@ from rich.markup import escape
 from imgcap.errors import ExitCode, printable
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, TextColumn
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(highlight=False, soft_wrap=True, stderr=True)
@@ -46,18 +46,17 @@ def interruptible(advice: str) -> Iterator[None]:
         raise typer.Exit(ExitCode.INTERRUPTED) from None
 
 
-def counting(description: str) -> tuple[AbstractContextManager[Progress], Callable[[int, int], None]]:
-    """A progress bar over pictures, and the `(done, total)` callback that moves it."""
+def _bar(*more: TextColumn) -> Progress:
+    """A bar over pictures on stderr, with `more` columns behind it, that leaves stdout to the rows."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=err,
-        transient=True,
-    )
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), *more)
+    return Progress(*columns, console=err, transient=True, redirect_stdout=False, redirect_stderr=False)
+
+
+def counting(description: str) -> tuple[AbstractContextManager[Progress], Callable[[int, int], None]]:
+    """A progress bar over pictures, and the `(done, total)` callback that moves it."""
+    progress = _bar()
     task = progress.add_task(description, total=None)
     return progress, lambda done, total: progress.update(task, completed=done, total=total)
 
@@ -105,19 +104,9 @@ class Watch:
         self._bar: Progress | None = None
         self._ended = False
         if not silent and err.is_terminal and not rows_on_terminal:
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+            from rich.progress import TextColumn
 
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[more]}"),
-                console=err,
-                transient=True,
-                redirect_stdout=False,
-                redirect_stderr=False,
-            )
+            self._bar = _bar(TextColumn("{task.fields[more]}"))
             self._task = self._bar.add_task(description, total=None, more="")
 
     def __enter__(self) -> Watch:
