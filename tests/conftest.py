@@ -6,9 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -25,6 +26,9 @@ from imgcap.model import load_model_folder, save_decoder
 from imgcap.model_store import ENCODER_FILE, write_manifest
 from imgcap.search import SearchOptions
 from imgcap.training import TrainingOptions, train
+
+if TYPE_CHECKING:
+    from browser import Browser
 
 torch.set_num_threads(1)  # tiny tensors: more threads only get in each other's way
 
@@ -197,3 +201,23 @@ def imgcap_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
         return subprocess.CompletedProcess(command, int(end.value.code or 0), printed.out, printed.err)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    from browser import CHROMIUM, DRIVER, Browser  # here, because few tests need selenium
+
+    if not CHROMIUM or not DRIVER:
+        pytest.skip("needs Chromium and its chromedriver")
+    browser = Browser(tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.driver.quit()
+
+
+@pytest.fixture
+def browser(chromium: Browser) -> Iterator[Browser]:
+    chromium.requests()
+    yield chromium
+    chromium.resize(1200, 900)
+    chromium.emulate("light")
+    assert chromium.driver.get_log("browser") == []

@@ -19,7 +19,7 @@ from imgcap.errors import ImgcapError, UsageError
 from imgcap.features import PreparedFolder
 from imgcap.model_store import import_model
 from imgcap.search import SearchOptions
-from imgcap.vocabulary import detokenize
+from imgcap.tokenizer import detokenize
 
 COLOURS = ("red", "green", "blue", "white")
 

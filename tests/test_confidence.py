@@ -10,7 +10,7 @@ import pytest
 
 from imgcap.confidence import Calibration, agreement, expected_calibration_error, fit
 from imgcap.errors import ImgcapError
-from imgcap.metrics import CiderD
+from imgcap.metrics.cider import CiderD
 from imgcap.search import Hypothesis
 
 

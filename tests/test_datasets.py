@@ -389,7 +389,7 @@ def test_naming_a_picture_twice_in_one_list_is_no_mistake(tmp_path: Path) -> Non
         ({"train": "nothing.jpg\nat all\n"}, "The split list TRAIN names none of the pictures."),
         ({"train": ""}, "The split list TRAIN names none of the pictures."),
         ({"train": "a.jpg\n", "val": "b.jpg\na.jpg\n"}, "a.jpg is in two split lists, train and val."),
-        ({"train": b"\xe4.jpg\n"}, "TRAIN is not UTF-8 text (byte 0)."),
+        ({"train": b"\xe4.jpg\n"}, "TRAIN, line 1 is not UTF-8 text."),
         ({"train": None}, "TRAIN cannot be read: no such file or directory."),
     ],
 )
@@ -572,14 +572,14 @@ def karpathy(**fields: object) -> dict[str, object]:
         ("all.csv", 'image,caption\na.jpg,"A dog\n', None, "FILE, line 2 is not valid CSV: unexpected end of data."),
         ("all.csv", 'image,caption\na.jpg,"A" dog\n', None, "FILE, line 2 is not valid CSV: ',' expected after '\"'."),
         ("all.csv", "image,caption,split\na.jpg,x,eval\n", None, "FILE, line 2: unknown split 'eval'."),
-        ("all.csv", "image,caption\na.jpg,caf\xe9\n".encode("latin-1"), None, "FILE is not UTF-8 text (byte 23)."),
-        ("all.csv", "image,caption\na.jpg,x\n".encode("utf-16"), None, "FILE is not UTF-8 text (byte 0)."),
+        ("all.csv", "image,caption\na.jpg,caf\xe9\n".encode("latin-1"), None, "FILE, line 2 is not UTF-8 text."),
+        ("all.csv", "image,caption\na.jpg,x\n".encode("utf-16"), None, "FILE, line 1 is not UTF-8 text."),
         ("a.csv", "image| number| comment\na.jpg| 4   A dog .\n", None, "FILE, line 2 has 2 of 3 columns."),
         ("a.csv", "x" * 99 + ",b,c,d,e,f,g\n", None, f"FILE has no picture column; its header is {LONG_HEADER}."),
         # Flickr8k
         ("t.txt", "a.jpg#0\tx\na.jpg\tx\n", None, "FILE, line 2 is not NAME.jpg#K<TAB>caption."),
         ("t.txt", "a.jpg#0\tx\na.jpg#1 x\n", None, "FILE, line 2 is not NAME.jpg#K<TAB>caption."),
-        ("t.txt", b"a.jpg#0\tcaf\xe9\n", None, "FILE is not UTF-8 text (byte 11)."),
+        ("t.txt", b"a.jpg#0\tcaf\xe9\n", None, "FILE, line 1 is not UTF-8 text."),
         # COCO
         ("a.json", '{"images": [],\n"annotations": [', None, "FILE is not valid JSON at line 2."),
         ("a.json", coco(images={}), None, "FILE: 'images' of the file is not a list."),
@@ -635,7 +635,7 @@ def karpathy(**fields: object) -> dict[str, object]:
         ("a.json", '"text"', None, "The format of FILE cannot be told from its content."),
         ("a.txt", "A dog\nA cat\n", None, "The format of FILE cannot be told from its content."),
         ("a.txt", "", None, "The format of FILE cannot be told from its content."),
-        ("a.bin", bytes(range(256)), None, "FILE is not UTF-8 text (byte 128)."),
+        ("a.bin", bytes(range(256)), None, "FILE, line 2 is not UTF-8 text."),
         # another format than the one named
         ("a.csv", "image,caption\na.jpg,x\n", "flickr8k", "FILE, line 1 is not NAME.jpg#K<TAB>caption."),
         ("a.csv", "image,caption\na.jpg,x\n", "coco", "FILE is not valid JSON at line 1."),
@@ -678,7 +678,7 @@ def test_a_broken_sidecar_and_a_broken_metadata_file_are_named(tmp_path: Path) -
     write(images, {"a.txt": "x", "sub/b.txt": b"\xff"})
     with pytest.raises(ImgcapError) as caught:
         read_dataset(images, images)
-    assert str(caught.value) == f"{images / 'sub' / 'b.txt'} is not UTF-8 text (byte 0)."
+    assert str(caught.value) == f"{images / 'sub' / 'b.txt'}, line 1 is not UTF-8 text."
     write(images, {"sub/metadata.csv": "file_name\nb.jpg\n"})
     with pytest.raises(ImgcapError) as caught:
         read_dataset(images, images)

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from imgcap import load_model
 from imgcap.captioner import Captioner
-from imgcap.metrics import score
 from imgcap.model_store import DEFAULT_MODEL, MODEL_CARD_FILE, locate
+from imgcap.scoring import score
 
 CONSTANT_CAPTION = "a man in a blue shirt is standing on a rock"
 PICTURES = 100

@@ -1,155 +1,108 @@
-"""Captioning a split of a prepared folder, and the file it is written to."""
+"""An evaluation: scores, and what they are judged by."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
-from pathlib import Path
+import random
 
 import pytest
 
-from imgcap.caption_files import read_captions, read_pairs
-from imgcap.captioner import load_model
-from imgcap.errors import ImgcapError, UsageError
-from imgcap.evaluation import CaptionedRecord, caption_split, write_captions
-from imgcap.features import METADATA_FILE, PreparedFolder
-from imgcap.files import read_json, write_json
-from imgcap.model_store import import_model
-from imgcap.search import SearchOptions
+from imgcap.errors import ImgcapError
+from imgcap.evaluation import Evaluation, evaluate
+from imgcap.scoring import METRICS, score
+
+CAPTIONS = ["a dog runs on grass", "two cats sit on a wall", "a man rides a bike"]
+REFERENCES = [
+    ["A dog runs on the grass .", "a brown dog is running"],
+    ["two cats sit on a wall", "cats on a wall"],
+    ["a man is riding a bicycle", "a man rides a red bike"],
+]
 
 
-@pytest.fixture(scope="module")
-def captioned(prepared: PreparedFolder, telling_model: Path) -> list[CaptionedRecord]:
-    return caption_split(prepared.root, str(telling_model), "train", device="cpu")
+def test_the_scores_are_those_of_score_within_their_intervals() -> None:
+    found = evaluate(CAPTIONS, REFERENCES)
+    assert found.scores == score(CAPTIONS, REFERENCES)
+    assert list(found.intervals) == list(METRICS)
+    for name, (low, high) in found.intervals.items():
+        assert low <= found.scores.metrics[name] <= high
+    assert len(found.pictures) == 3
+    assert found.references == (2, 2)
+    assert found.comparison is None
 
 
-@pytest.mark.parametrize("split", ["train", "val", "test"])
-def test_every_picture_of_the_split_has_one_row(prepared: PreparedFolder, telling_model: Path, split: str) -> None:
-    rows = caption_split(prepared.root, str(telling_model), split, device="cpu")
-    expected = [record for record in prepared.records if record.split == split]
-    assert expected
-    assert [(row.image_id, row.path, row.references) for row in rows] == [
-        (record.image_id, record.path, record.captions) for record in expected
-    ]
-    assert all(len(row.references) == 2 for row in rows)
-    assert all(row.caption and row.log_probability < 0 for row in rows)
+def test_the_constant_caption_comes_from_the_references() -> None:
+    found = evaluate(CAPTIONS, REFERENCES)
+    assert found.floor_caption in {caption.lower().removesuffix(" .") for several in REFERENCES for caption in several}
+    assert found.floor == score([found.floor_caption] * 3, REFERENCES)
+    assert found.scores.verbatim is None
 
 
-def test_captions_are_those_of_the_pictures(
-    captioned: list[CaptionedRecord], prepared: PreparedFolder, telling_model: Path
-) -> None:
-    captions = load_model(telling_model, device="cpu").caption([prepared.image_root / row.path for row in captioned])
-    assert len({row.caption for row in captioned}) > 3  # else a wrong order could not be seen
-    assert [row.caption for row in captioned] == [caption.text for caption in captions]
-    for row, caption in zip(captioned, captions, strict=True):
-        assert row.log_probability == pytest.approx(caption.log_probability, abs=1e-2)
+def test_the_constant_caption_comes_from_the_training_captions_where_they_are_known() -> None:
+    found = evaluate(CAPTIONS, REFERENCES, training=[["A man rides a bike!"], ["two birds"]])
+    assert found.floor_caption == "a man rides a bike"
+    assert found.floor.verbatim == 1
+    assert found.scores.verbatim == pytest.approx(1 / 3)
+    assert found.ceiling is not None
+    assert found.ceiling.verbatim == 0
 
 
-def test_options_start_from_the_models_own_and_are_passed_on(prepared: PreparedFolder, telling_model: Path) -> None:
-    seen = []
-
-    def choose(own: SearchOptions) -> SearchOptions:
-        seen.append(own)
-        return replace(own, min_length=6, max_length=6)
-
-    rows = caption_split(prepared.root, str(telling_model), "test", choose, device="cpu")
-    assert seen == [SearchOptions(beam_size=2, max_length=8)]
-    assert all(len(row.caption.split()) == 6 for row in rows)
+def test_the_constant_caption_can_be_given() -> None:
+    found = evaluate(CAPTIONS, REFERENCES, training=[["two birds"]], constant="A cat, asleep.")
+    assert found.floor_caption == "a cat asleep"
+    assert found.floor.bleu == score(["a cat asleep"] * 3, REFERENCES).bleu
 
 
-def test_progress_counts_to_the_end(prepared: PreparedFolder, telling_model: Path) -> None:
-    seen: list[tuple[int, int]] = []
-    rows = caption_split(
-        prepared.root, str(telling_model), "train", device="cpu", on_progress=lambda *now: seen.append(now)
+def test_a_single_reference_has_no_ceiling() -> None:
+    found = evaluate(CAPTIONS, [several[:1] for several in REFERENCES[:2]] + [REFERENCES[2]])
+    assert found.ceiling is None
+    assert found.references == (1, 2)
+
+
+def test_other_captions_are_compared_with() -> None:
+    theirs = ["a dog", "a wall", "a man rides a red bike"]
+    found = evaluate(CAPTIONS, REFERENCES, name="ours", compared=("theirs", theirs)).comparison
+    assert found is not None
+    assert found.name == "theirs"
+    assert found.scores == score(theirs, REFERENCES)
+    ours = score(CAPTIONS, REFERENCES).metrics
+    for name, difference in found.differences.items():
+        assert difference.value == pytest.approx(ours[name] - found.scores.metrics[name])
+    assert found.verdict.startswith("No verdict: ours is ahead of theirs by")  # three pictures prove nothing
+
+
+def signature(captions: list[str], references: list[list[str]], made_by: tuple[str, ...] = ()) -> dict[str, str]:
+    text = evaluate(captions, references, made_by=made_by).signature
+    return dict(part.split(":", 1) for part in text.split("|"))
+
+
+def test_the_signature_says_what_it_takes_to_repeat_the_scores() -> None:
+    found = signature(CAPTIONS, REFERENCES, ("model:mine@1a2b", "beam:5"))
+    for name in ("model", "beam", "images", "nrefs", "refs", "case", "tok", "bleu", "cider_d", "rouge_l", "bootstrap"):
+        assert found[name]
+    assert (found["model"], found["images"], found["nrefs"]) == ("mine@1a2b", "3", "2")
+
+
+def test_the_signature_names_the_references_whatever_their_order() -> None:
+    first = signature(CAPTIONS, REFERENCES)["refs"]
+    assert signature(CAPTIONS[::-1], [several[::-1] for several in REFERENCES[::-1]])["refs"] == first
+    assert signature(CAPTIONS, [*REFERENCES[:2], ["a man rides a bike"] * 2])["refs"] != first
+    assert signature(CAPTIONS, [*REFERENCES[:2], REFERENCES[2][:1]])["nrefs"] == "1-2"
+
+
+def test_numbers_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ImgcapError, match="There are 2 captions for 3 pictures"):
+        evaluate(CAPTIONS[:2], REFERENCES)
+    with pytest.raises(ImgcapError, match="There are 1 captions for 3 pictures"):
+        evaluate(CAPTIONS, REFERENCES, compared=("other", ["a"]))
+    with pytest.raises(ImgcapError, match="Picture number 2 has no reference"):
+        evaluate(CAPTIONS, [REFERENCES[0], [], REFERENCES[2]])
+
+
+def test_the_order_of_pictures_changes_nothing_but_the_order() -> None:
+    order = random.Random(0).sample(range(3), 3)
+
+    def facts(found: Evaluation) -> tuple[object, ...]:
+        return found.floor_caption, found.signature, found.floor.bleu, found.scores.bleu
+
+    assert facts(evaluate([CAPTIONS[i] for i in order], [REFERENCES[i] for i in order])) == facts(
+        evaluate(CAPTIONS, REFERENCES)
     )
-    assert seen == [(done, len(rows)) for done in range(1, len(rows) + 1)]
-
-
-def test_an_imported_model_is_found_by_name(
-    prepared: PreparedFolder, telling_model: Path, captioned: list[CaptionedRecord]
-) -> None:
-    import_model(telling_model, "mine")
-    assert caption_split(prepared.root, "mine", "train", device="cpu") == captioned
-
-
-@pytest.fixture
-def copy(prepared: PreparedFolder, tmp_path: Path) -> Path:
-    """The prepared folder again, its files linked, its metadata free to be changed."""
-    folder = tmp_path / "prepared"
-    folder.mkdir()
-    for path in prepared.root.iterdir():
-        (folder / path.name).symlink_to(path)
-    (folder / METADATA_FILE).unlink()
-    write_json(folder / METADATA_FILE, read_json(prepared.root / METADATA_FILE))
-    return folder
-
-
-def test_features_of_another_encoder_are_an_error_that_says_what_to_do(copy: Path, telling_model: Path) -> None:
-    write_json(copy / METADATA_FILE, {**read_json(copy / METADATA_FILE), "encoder_fingerprint": "0" * 64})
-    with pytest.raises(ImgcapError, match="come from another encoder than the model 'telling' needs") as caught:
-        caption_split(copy, str(telling_model), "test", device="cpu")
-    assert f"--encoder {telling_model}" in caught.value.hint
-    assert "another folder" in caught.value.hint
-
-
-def test_what_is_missing_is_one_sentence(
-    prepared: PreparedFolder, copy: Path, telling_model: Path, tmp_path: Path
-) -> None:
-    model = str(telling_model)
-    with pytest.raises(ImgcapError, match="is not a prepared folder"):
-        caption_split(tmp_path / "nothing", model, "test")
-    with pytest.raises(ImgcapError, match="There is no model 'barns'"):
-        caption_split(prepared.root, "barns", "test")
-    with pytest.raises(UsageError, match="Unknown split 'dev'"):
-        caption_split(prepared.root, model, "dev")
-    with pytest.raises(UsageError, match="abacus"):
-        caption_split(prepared.root, model, "test", device="abacus")
-    lines = (copy / "records.jsonl").read_text().replace('"split": "val"', '"split": "train"')
-    (copy / "records.jsonl").unlink()
-    (copy / "records.jsonl").write_text(lines)
-    with pytest.raises(ImgcapError, match="no pictures in the split 'val'"):
-        caption_split(copy, model, "val")
-
-
-def test_written_captions_are_read_back(captioned: list[CaptionedRecord], tmp_path: Path) -> None:
-    odd = [
-        CaptionedRecord(
-            'a "quoted" name.jpg', "sub/a.jpg", "line\u2028separators, ünïcödé and \\ too", -1.23456789, ()
-        ),
-        CaptionedRecord("empty.jpg", "empty.jpg", "", -2.0, ()),
-    ]
-    file = tmp_path / "new" / "folder" / "captions.jsonl"
-    write_captions(file, [*captioned, *odd])
-    assert read_captions(file) == {row.image_id: [row.caption] for row in [*captioned, *odd]}
-    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
-    assert rows[-2] == {"image_id": odd[0].image_id, "path": "sub/a.jpg", "caption": odd[0].caption} | {
-        "log_probability": -1.2346
-    }
-    assert list(file.parent.iterdir()) == [file]
-
-
-def test_written_captions_match_their_references(captioned: list[CaptionedRecord], tmp_path: Path) -> None:
-    write_captions(tmp_path / "captions.jsonl", captioned)
-    references = [{"image_id": row.image_id, "captions": list(row.references)} for row in captioned]
-    write_json(tmp_path / "references.json", references)
-    ids, texts, found = read_pairs(tmp_path / "captions.jsonl", [tmp_path / "references.json"])
-    assert ids == [row.image_id for row in captioned]
-    assert texts == [row.caption for row in captioned]
-    assert found == [list(row.references) for row in captioned]
-
-
-def test_a_file_that_cannot_be_written_is_one_sentence(captioned: list[CaptionedRecord], tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
-    (tmp_path / "folder.jsonl").mkdir()
-    with pytest.raises(ImgcapError, match="cannot be created"):
-        write_captions(tmp_path / "file" / "captions.jsonl", captioned)
-    with pytest.raises(ImgcapError, match="cannot be written: is a directory"):
-        write_captions(tmp_path / "folder.jsonl", captioned)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.jsonl"]
-
-
-def test_captions_replace_those_of_an_earlier_run(captioned: list[CaptionedRecord], tmp_path: Path) -> None:
-    file = tmp_path / "captions.jsonl"
-    write_captions(file, captioned)
-    write_captions(file, captioned[:1])
-    assert len(read_captions(file)) == 1

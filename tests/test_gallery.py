@@ -9,26 +9,19 @@ import io
 import json
 import os
 import re
-import shutil
 import tracemalloc
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import Browser
 from conftest import EXAMPLES, draw
 from PIL import Image
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
-from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import WebDriverWait
 
 from imgcap.errors import ImgcapError
-from imgcap.gallery import THUMBNAIL_SIZE, GalleryWriter
-
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
+from imgcap.gallery import GalleryWriter
+from imgcap.page_parts import THUMBNAIL_SIZE
 
 HOSTILE = "</script><img src=x onerror=window.broken=1>\u2028\n'\"&amp;\udcff\ud83d\u202e{{rows}}"
 ROWS: list[dict[str, object]] = [
@@ -201,114 +194,14 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
 # The page.
 
 
-class Browser:
-    """A headless Chromium that must see no error and send no request."""
-
-    def __init__(self, profile: Path) -> None:
-        options = webdriver.ChromeOptions()
-        options.binary_location = CHROMIUM or ""
-        for switch in (
-            "headless",
-            "no-sandbox",
-            "disable-gpu",
-            "disable-quic",
-            "no-first-run",
-            "disable-background-networking",
-            "disable-component-update",
-            "disable-sync",
-            "disable-dev-shm-usage",
-            "force-color-profile=srgb",
-            f"user-data-dir={profile}",
-        ):
-            options.add_argument(f"--{switch}")
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-        self.driver = webdriver.Chrome(options, Service(DRIVER))
-        self.driver.set_page_load_timeout(200)
-        self.resize(1200, 900)
-        self.emulate("light")
-
-    def resize(self, width: int, height: int) -> None:
-        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
-        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-
-    def emulate(self, theme: str) -> None:
-        features = [{"name": "prefers-color-scheme", "value": theme}]
-        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-
-    def open(self, file: Path, address: str = "") -> None:
-        self.driver.get("about:blank")  # else a change after # alone would load nothing
-        self.driver.get(file.as_uri() + address)
-        self.run("localStorage.clear()")
-
-    def run(self, script: str, *arguments: object) -> Any:
-        return self.driver.execute_script(script, *arguments)
-
-    def find(self, selector: str) -> Any:
-        return self.driver.find_element(By.CSS_SELECTOR, selector)
-
-    def texts(self, selector: str) -> list[str]:
-        texts = "return [...document.querySelectorAll(arguments[0])].map(e => e.textContent)"
-        return [str(text) for text in self.run(texts, selector)]
-
-    def names(self) -> list[str]:
-        """The file names on the cards, in order."""
-        return self.texts(".path span:last-child")
-
-    def count(self) -> str:
-        return str(self.find("#count").text)
-
-    def press(self, *keys: str) -> None:
-        for key in keys:
-            self.driver.switch_to.active_element.send_keys(key)
-
-    def at(self) -> int:
-        """The number of the card that has the focus."""
-        return int(self.run("return document.activeElement.parentNode.getAttribute('aria-posinset')"))
-
-    def choose(self, control: str, value: object) -> None:
-        change = "const e = document.querySelector(arguments[0]); e.value = arguments[1]; "
-        self.run(
-            change + "for (const t of ['input', 'change']) e.dispatchEvent(new Event(t, {bubbles: true}))",
-            control,
-            value,
-        )
-
-    def pick_state(self, state: str) -> None:
-        self.run("document.querySelector(`input[value=${arguments[0]}]`).click()", state)
-
-    def wait(self, condition: Callable[[], bool]) -> None:
-        WebDriverWait(self.driver, 60).until(lambda _: condition())
-
-    def address(self) -> str:
-        return str(self.run("return location.hash"))
-
-    def measure(self, name: str) -> float:
-        """What the browser counts; times are seconds on the processor, so that no other program's work counts."""
-        metrics = self.driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
-        return next(float(metric["value"]) for metric in metrics if metric["name"] == name)
-
-    def requests(self) -> set[str]:
-        messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
-        urls = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-        return {url.split("#")[0] for url in urls if not url.startswith("data:")} - {"about:blank"}
+def file_names(browser: Browser) -> list[str]:
+    """The file names on the cards, in order."""
+    return browser.texts(".path span:last-child")
 
 
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    if not CHROMIUM or not DRIVER:
-        pytest.skip("needs Chromium and its chromedriver")
-    browser = Browser(tmp_path_factory.mktemp("profile"))
-    yield browser
-    browser.driver.quit()
-
-
-@pytest.fixture
-def browser(chromium: Browser) -> Iterator[Browser]:
-    chromium.requests()
-    yield chromium
-    chromium.resize(1200, 900)
-    chromium.emulate("light")
-    assert chromium.driver.get_log("browser") == []
+def at(browser: Browser) -> int:
+    """The number of the card that has the focus."""
+    return int(browser.run("return document.activeElement.parentNode.getAttribute('aria-posinset')"))
 
 
 @pytest.fixture(scope="module")
@@ -396,8 +289,8 @@ def test_filters_and_orders(browser: Browser, page: Path, control: str, value: o
     if control.startswith("#"):
         browser.choose(control, value)
     else:
-        browser.pick_state(control)
-    assert [None if "onerror" in name or "script" in name else name for name in browser.names()] == names
+        browser.pick(control)
+    assert [None if "onerror" in name or "script" in name else name for name in file_names(browser)] == names
     assert browser.count() == ("6 pictures" if len(names) == 6 else f"{len(names)} of 6 pictures")
     assert browser.find("#none").is_displayed() == (not names)
 
@@ -407,24 +300,24 @@ def test_a_view_is_linked_by_its_address(browser: Browser, page: Path) -> None:
     browser.choose("#text", "wall")
     browser.choose("#least", 20)
     browser.choose("#sort", "confidence-up")
-    browser.pick_state("captioned")
+    browser.pick("captioned")
     browser.wait(lambda: "state" in browser.address())
-    address, names = browser.address(), browser.names()
+    address, names = browser.address(), file_names(browser)
     assert address == "#text=wall&least=20&state=captioned&sort=confidence-up"
     assert names == ["2.png", "red.png"]
     browser.open(page, address)
-    assert browser.names() == names
+    assert file_names(browser) == names
     assert browser.find("#text").get_attribute("value") == "wall"
     assert browser.find("#least-value").text == "20%"
     browser.run("location.hash = '#state=failed'")
-    browser.wait(lambda: browser.names() == ["broken.jpg"])
+    browser.wait(lambda: file_names(browser) == ["broken.jpg"])
 
 
 @pytest.mark.parametrize("address", ["#%", "#least=x&sort=constructor&state=]&picture=-1", "#picture=99", "#grid"])
 def test_an_address_that_makes_no_sense_shows_everything(browser: Browser, page: Path, address: str) -> None:
     browser.open(page, address)
     assert browser.count() == "6 pictures"
-    assert browser.names()[0] == "red.png"
+    assert file_names(browser)[0] == "red.png"
 
 
 def test_the_dialog_shows_all_that_is_known(browser: Browser, page: Path) -> None:
@@ -440,7 +333,7 @@ def test_the_dialog_shows_all_that_is_known(browser: Browser, page: Path) -> Non
     browser.wait(lambda: browser.address() == "#picture=3")
     browser.press(Keys.ESCAPE)
     assert not browser.find("#detail").is_displayed()
-    assert browser.at() == 3
+    assert at(browser) == 3
     browser.wait(lambda: browser.address() == "")
 
 
@@ -449,7 +342,7 @@ def test_everything_can_be_done_from_the_keyboard(browser: Browser, page: Path) 
     browser.press(Keys.TAB)
     assert browser.find("#skip").is_displayed()
     browser.press(Keys.ENTER)
-    assert browser.at() == 1
+    assert at(browser) == 1
     assert browser.run("return document.querySelectorAll('.card[tabindex=\"0\"]').length") == 1
     places = []
     for key in (
@@ -462,14 +355,14 @@ def test_everything_can_be_done_from_the_keyboard(browser: Browser, page: Path) 
         Keys.HOME,
     ):
         browser.press(key)
-        places.append(browser.at())
+        places.append(at(browser))
     assert places == [2, 6, 5, 1, 6, 6, 1]  # four columns
     for key in (Keys.ENTER, Keys.SPACE):
         browser.press(key)
         assert browser.find("#detail").is_displayed()
         browser.press(Keys.ESCAPE)
         assert not browser.find("#detail").is_displayed()
-        assert browser.at() == 1
+        assert at(browser) == 1
     browser.press("?")
     assert browser.find("#keys").is_displayed()
     browser.press(Keys.ESCAPE, "/")
@@ -477,7 +370,7 @@ def test_everything_can_be_done_from_the_keyboard(browser: Browser, page: Path) 
     browser.press("z", "?", "/")
     assert browser.find("#text").get_attribute("value") == "z?/"
     browser.press(Keys.BACKSPACE, Keys.BACKSPACE, Keys.ARROW_DOWN)
-    assert browser.names()[browser.at() - 1] == "2.png"
+    assert file_names(browser)[at(browser) - 1] == "2.png"
 
 
 def test_the_theme_follows_the_system_until_it_is_switched_and_is_remembered(browser: Browser, page: Path) -> None:
@@ -555,18 +448,18 @@ def test_a_page_of_ten_thousand_pictures_is_small_in_the_browser_and_quick(brows
     browser.choose("#sort", "given")
     browser.run("document.querySelector('.card').focus()")
     browser.press(Keys.END)
-    assert browser.at() == 10_000
+    assert at(browser) == 10_000
     assert browser.run(
         "const b = document.activeElement.getBoundingClientRect(); return b.top > 0 && b.bottom <= innerHeight"
     )
     browser.press(Keys.PAGE_UP)
-    assert browser.at() == 9_992  # two rows of four fit the window
+    assert at(browser) == 9_992  # two rows of four fit the window
     browser.run("scrollTo(0, 100000)")
     browser.wait(lambda: bool(browser.run("return document.elementFromPoint(300, 600).closest('.card') !== null")))
     assert drawn() < 1500
-    assert browser.at() == 9_992  # what has the focus stays, however far away
+    assert at(browser) == 9_992  # what has the focus stays, however far away
     browser.press(Keys.HOME)
-    assert browser.at() == 1
+    assert at(browser) == 1
 
 
 @pytest.mark.parametrize(
@@ -576,38 +469,20 @@ def test_print_shows_every_picture_of_the_view_up_to_a_limit(
     browser: Browser, tmp_path: Path, rows: int, cards: int, count: str
 ) -> None:
     browser.open(write(tmp_path / "page.html", [{"path": f"{i}.png"} for i in range(rows)]))
-    assert len(browser.names()) < 40
+    assert len(file_names(browser)) < 40
     browser.run("dispatchEvent(new Event('beforeprint'))")
-    assert browser.names() == [f"{i}.png" for i in range(cards)]
+    assert file_names(browser) == [f"{i}.png" for i in range(cards)]
     assert browser.count() == count
     browser.run("dispatchEvent(new Event('afterprint'))")
-    assert len(browser.names()) < 40
+    assert len(file_names(browser)) < 40
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_text_has_enough_contrast(browser: Browser, page: Path, theme: str) -> None:
-    """WCAG 2.2, 1.4.3: 4.5 to 1 between text and what lies behind it."""
-    measure = """
-        const linear = v => v <= 10.31475 ? v / 3294.6 : ((v / 255 + .055) / 1.055) ** 2.4;
-        const luminance = colour => {
-          const [r, g, b] = colour.match(/[\\d.]+/g).map(linear);
-          return .2126 * r + .7152 * g + .0722 * b;
-        };
-        const behind = e => {
-          const colour = getComputedStyle(e).backgroundColor;
-          return colour.endsWith(", 0)") ? behind(e.parentNode) : colour;
-        };
-        const hasText = e => [...e.childNodes].some(node => node.nodeType === 3 && node.data.trim());
-        return [...document.querySelectorAll("body *")]
-          .filter(e => e.checkVisibility() && !e.closest("script, :disabled") && hasText(e))
-          .map(e => {
-            const [a, b] = [getComputedStyle(e).color, behind(e)].map(luminance).sort((x, y) => y - x);
-            return [(a + .05) / (b + .05), e.className || e.tagName];
-          });"""
     browser.emulate(theme)
     for number in (0, 1, 2, 3, 4):
         browser.open(page, f"#picture={number}")
-        measured = browser.run(measure)
+        measured = browser.contrasts()
         assert len(measured) > 30
         assert [name for ratio, name in measured if ratio < 4.5] == []
 

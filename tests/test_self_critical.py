@@ -7,7 +7,7 @@ import torch
 
 from imgcap.decoder import DecoderConfig, LSTMDecoder
 from imgcap.inception import FEATURE_SIZE
-from imgcap.metrics import CiderD
+from imgcap.metrics.cider import CiderD
 from imgcap.self_critical import Reward, sample, self_critical_loss
 from imgcap.vocabulary import END, PAD, SPECIAL_WORDS, START, UNKNOWN, Vocabulary
 

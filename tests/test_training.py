@@ -21,9 +21,10 @@ from imgcap.files import read_json, read_json_lines, write_json
 from imgcap.images import load_batches
 from imgcap.model import load_model_folder
 from imgcap.model_store import CONFIG_FILE, DECODER_FILE, ENCODER_FILE, INDEX_FILE, verify
+from imgcap.tokenizer import tokenize
 from imgcap.training import STATE_FILE, EpochResult, SilentListener, Trainer, TrainingOptions, finish, train
 from imgcap.training_index import TrainingIndex
-from imgcap.vocabulary import PAD, START, UNKNOWN, tokenize
+from imgcap.vocabulary import PAD, START, UNKNOWN
 
 CPU = torch.device("cpu")
 

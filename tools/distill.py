@@ -42,7 +42,7 @@ from imgcap.encoder import EncoderConfig, save_encoder
 from imgcap.files import replacing
 from imgcap.images import open_image, squash
 from imgcap.inception import FEATURE_SIZE, STEM_PREFIXES, STRIDE_16_LAYER, STRIDE_32_LAYER, InceptionV3
-from imgcap.vocabulary import tokenize
+from imgcap.tokenizer import words
 from probe import probe
 
 Batch = tuple[list[int], Tensor, Tensor]
@@ -143,13 +143,13 @@ def word_shares(token_file: Path, files: list[Path]) -> Tensor:
     for line in token_file.read_text().splitlines():
         key, caption = line.split("\t")
         if (name := key.rsplit("#", 1)[0]) in captions:
-            captions[name].append(set(tokenize(caption)))
+            captions[name].append(set(words(caption)))
     pictures = collections.Counter(word for sets in captions.values() for word in set().union(*sets))
     column = {word: i for i, word in enumerate(sorted(w for w, n in pictures.items() if n >= WORD_PICTURES))}
     shares = torch.zeros(len(files), len(column))
     for row, file in enumerate(files):
-        for words in captions[file.name]:
-            for word in words & column.keys():
+        for used in captions[file.name]:
+            for word in used & column.keys():
                 shares[row, column[word]] += 1 / len(captions[file.name])
     return shares
 

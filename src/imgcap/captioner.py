@@ -15,10 +15,9 @@ from typing import overload
 from PIL import Image
 
 from imgcap.encoder import Encoder, pick_device
-from imgcap.files import sha256
 from imgcap.images import MAX_PIXELS, Pixels, load_batches
 from imgcap.model import Model, load_model_folder
-from imgcap.model_store import DEFAULT_MODEL, ENCODER_FILE, INDEX_FILE, MANIFEST_FILE, locate
+from imgcap.model_store import DEFAULT_MODEL, ENCODER_FILE, INDEX_FILE, locate
 from imgcap.picture_files import PictureError
 from imgcap.search import Hypothesis, SearchOptions
 from imgcap.training_index import Explanation, TrainingIndex
@@ -149,11 +148,6 @@ class Captioner:
             calibration.probability(hypothesis) if calibration else None,
             tuple(zip(words, probabilities)),  # noqa: B905 (the last probability is that of `<end>`)
         )
-
-    @cached_property
-    def model_hash(self) -> str:
-        """16 digits that tell this model from any other: the start of its manifest's SHA-256."""
-        return sha256(self.model.folder / MANIFEST_FILE)[:16]
 
     @cached_property
     def training_index(self) -> TrainingIndex:

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from imgcap.errors import ImgcapError
-from imgcap.metrics import CiderD, Tokens
+from imgcap.metrics.cider import CiderD
+from imgcap.metrics.ngrams import Tokens
 from imgcap.search import Hypothesis
 
 FEWEST_PICTURES = 50

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 from imgcap.errors import ImgcapError, UsageError, listing
 from imgcap.files import read_json, read_json_lines, read_text
-from imgcap.picture_files import find_images, is_image_name, no_pictures
-from imgcap.vocabulary import tokenize
+from imgcap.picture_files import PictureFinder, find_images, is_image_name, no_pictures
+from imgcap.tables import parse_table
+from imgcap.tokenizer import words
 
 TRAIN, VAL, TEST = SPLITS = ("train", "val", "test")
 _SPLIT_NAMES = {
@@ -87,7 +86,7 @@ def read_dataset(
     format_name = format_name or detect_format(captions)
     if format_name not in FORMATS:
         raise UsageError(f"Unknown caption format {format_name!r}.", f"Known formats: {', '.join(FORMATS)}.")
-    finder = _Finder(images)
+    finder = PictureFinder(images)
     if not finder.paths:
         raise no_pictures(images)
 
@@ -97,7 +96,7 @@ def read_dataset(
         path = finder.find(entry.name)
         if path is None:
             left_out[entry.name] = _why_not_found(entry.name)
-        elif tokenize(entry.caption):
+        elif words(entry.caption):
             grouped.setdefault(path, []).append(entry)
         else:
             left_out.setdefault(entry.name, "has an empty caption")
@@ -119,25 +118,6 @@ def read_dataset(
     return Dataset(images, records, tuple(LeftOut(name, why) for name, why in left_out.items()))
 
 
-class _Finder:
-    """Finds a picture by relative path, file name or stem, and never outside its folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.paths = {path.relative_to(folder).as_posix() for path in find_images(folder)}
-        self._by_name: dict[str, str | None] = {}
-        for path in sorted(self.paths):
-            for key in (PurePosixPath(path).name, PurePosixPath(path).stem, path.rsplit(".", 1)[0]):
-                # A key that two pictures share finds neither.
-                self._by_name[key] = None if self._by_name.get(key, path) != path else path
-
-    def find(self, name: str) -> str | None:
-        name = name.replace("\\", "/").removeprefix("./")
-        if name in self.paths:
-            return name
-        last = name.rsplit("/", 1)[-1]
-        return self._by_name.get(name) or self._by_name.get(last)
-
-
 def _why_not_found(name: str) -> str:
     if is_image_name(name) or "." not in name:
         return "has captions, but no picture"
@@ -148,7 +128,9 @@ def _split_of(entries: list[Entry]) -> str | None:
     return next((entry.split for entry in entries if entry.split), None)
 
 
-def _read_split_files(files: Mapping[str, Path], finder: _Finder, left_out: dict[str, str]) -> dict[str, str | None]:
+def _read_split_files(
+    files: Mapping[str, Path], finder: PictureFinder, left_out: dict[str, str]
+) -> dict[str, str | None]:
     """Split of each picture that the lists name; a listed name without picture goes to `left_out`."""
     splits: dict[str, str | None] = {}
     for split, file in files.items():
@@ -203,36 +185,16 @@ def read_flickr8k(file: Path) -> Iterator[Entry]:
 
 def read_csv(file: Path) -> Iterator[Entry]:
     """A table with a header: a picture column, a caption column, perhaps a split column (Kaggle's `image,caption`)."""
-    text = read_text(file)
-    header = text.split("\n", 1)[0]
-    delimiter = max(",\t;|", key=header.count)
-    # Flickr30k's table, the one with bars, has quotation marks in its captions and none around them.
-    lines = io.StringIO(text, newline="")
-    quoting: Literal[0, 3] = csv.QUOTE_NONE if delimiter == "|" else csv.QUOTE_MINIMAL
-    table = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True, skipinitialspace=True)
-    try:
-        columns = [name.strip().lower() for name in next(table, [])]
-        image = _column(columns, _IMAGE_COLUMNS, file, "picture")
-        caption = _column(columns, _CAPTION_COLUMNS, file, "caption")
-        split = columns.index("split") if "split" in columns else None
-        for row in table:
-            where = f"{file}, line {table.line_num}"
-            if any(row):
-                if len(row) <= max(image, caption, split or 0):
-                    raise ImgcapError(f"{where} has {len(row)} of {len(columns)} columns.")
-                if any(row[len(columns) :]):
-                    raise ImgcapError(
-                        f"{where} has {len(row)} columns, but the header {len(columns)}.",
-                        f"Perhaps its caption holds a {delimiter!r} without quotes around it.",
-                    )
-                named = split_name(row[split], where) if split is not None and row[split].strip() else None
-                yield Entry(row[image].strip(), row[caption], named)
-    except csv.Error as error:
-        raise ImgcapError(f"{file}, line {table.line_num} is not valid CSV: {error}.") from None
+    columns, rows = parse_table(read_text(file), file)
+    image = _column(columns, _IMAGE_COLUMNS, file, "picture")
+    caption = _column(columns, _CAPTION_COLUMNS, file, "caption")
+    for line, row in rows:
+        split = row.get("split", "").strip()
+        yield Entry(row[image].strip(), row[caption], split_name(split, f"{file}, line {line}") if split else None)
 
 
-def _column(columns: list[str], wanted: tuple[str, ...], file: Path, what: str) -> int:
-    found = [columns.index(name) for name in wanted if name in columns]
+def _column(columns: list[str], wanted: tuple[str, ...], file: Path, what: str) -> str:
+    found = [name for name in wanted if name in columns]
     if not found:
         raise ImgcapError(
             f"{file} has no {what} column; its header is {listing([name[:40] for name in columns]) or 'empty'}.",
@@ -243,12 +205,7 @@ def _column(columns: list[str], wanted: tuple[str, ...], file: Path, what: str) 
 
 def read_coco(file: Path) -> Iterator[Entry]:
     """COCO captions JSON: `images` with id, file_name; `annotations` with image_id, caption (Chen et al. 2015)."""
-    for _, name, caption in coco_annotations(read_json(file), file):
-        yield Entry(name, caption)
-
-
-def coco_annotations(data: Any, file: Path) -> Iterator[tuple[Any, str, str]]:
-    """Image id, file name and caption of each annotation in `data`, the content of `file`. Raises `ImgcapError`."""
+    data = read_json(file)
     names = {
         _field(image, "id", file, f"images[{i}]"): _text(image, "file_name", file, f"images[{i}]")
         for i, image in enumerate(_list(data, "images", file))
@@ -257,7 +214,7 @@ def coco_annotations(data: Any, file: Path) -> Iterator[tuple[Any, str, str]]:
         image_id = _field(annotation, "image_id", file, f"annotations[{i}]")
         if image_id not in names:
             raise ImgcapError(f"{file}: annotations[{i}] names image_id {image_id!r}, which is not in images.")
-        yield image_id, names[image_id], _text(annotation, "caption", file, f"annotations[{i}]")
+        yield Entry(names[image_id], _text(annotation, "caption", file, f"annotations[{i}]"))
 
 
 def read_karpathy(file: Path) -> Iterator[Entry]:

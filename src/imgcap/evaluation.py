@@ -1,70 +1,122 @@
-"""Caption a split of a prepared folder with a model, to be scored."""
+"""Score captions with all that makes the scores trustworthy: intervals, floor, ceiling, comparison, signature."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import hashlib
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import torch
+import sacrebleu
 
-from imgcap.encoder import pick_device
-from imgcap.errors import ImgcapError
-from imgcap.features import PreparedFolder
-from imgcap.files import make_folder, reason, write_json_lines
-from imgcap.images import batched
-from imgcap.model import check_encoder, load_model_folder
-from imgcap.model_store import locate
-from imgcap.search import SearchOptions
+from imgcap import __version__
+from imgcap.bounds import best_constant, ceiling, floor
+from imgcap.metrics.cider import CiderD
+from imgcap.metrics.ngrams import MAX_ORDER
+from imgcap.resampling import DRAWS, SEED, SHUFFLES, Difference, Interval, compare, intervals, verdict
+from imgcap.scoring import PictureScores, Scores, check_pairs, score_pictures, summarize
+from imgcap.tokenizer import TOKENIZER, detokenize, tokenize
 
 
 @dataclass(frozen=True)
-class CaptionedRecord:
-    """A model's caption of one picture of a data set, beside its references."""
+class Comparison:
+    """Another set of captions of the same pictures, and what differs."""
 
-    image_id: str
-    path: str
-    caption: str
-    log_probability: float
-    references: tuple[str, ...]
+    name: str
+    scores: Scores
+    pictures: PictureScores
+    differences: dict[str, Difference]
+    """Ours - theirs, by the names of `METRICS`."""
+    verdict: str
 
 
-def caption_split(
-    prepared_folder: Path,
-    model_name: str,
-    split: str,
-    choose_options: Callable[[SearchOptions], SearchOptions] = lambda own: own,
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of a set of captions, and what they are to be seen beside."""
+
+    scores: Scores
+    intervals: dict[str, Interval]
+    """95 % interval of each of `METRICS`: how far it would move with another draw of as many pictures."""
+    pictures: PictureScores
+    floor: Scores
+    floor_caption: str
+    """Said of every picture, it has the scores of `floor`."""
+    ceiling: Scores | None
+    """One person's captions against those of the others; None if a picture has a single reference."""
+    references: tuple[int, int]
+    """Fewest and most references of a picture."""
+    signature: str
+    """All that another person needs to repeat the scores."""
+    comparison: Comparison | None = None
+
+
+def evaluate(
+    hypotheses: Sequence[str],
+    references: Sequence[Sequence[str]],
     *,
-    device: str | None = None,
-    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
-) -> list[CaptionedRecord]:
-    """Caption the pictures of `split` from their prepared features.
+    name: str = "captions",
+    training: Sequence[Sequence[str]] | None = None,
+    constant: str | None = None,
+    compared: tuple[str, Sequence[str]] | None = None,
+    made_by: Sequence[str] = (),
+) -> Evaluation:
+    """Score one caption for each picture.
 
-    `choose_options` turns the model's own search options into those to use. Raises `ImgcapError` if the model needs the
-    features of another encoder, or the split is empty.
+    `training` holds the captions of each picture that a model has learned from, if they are known. `constant` is the
+    floor's caption; None chooses it among the training captions or else, with the answers in view, the references.
+    `compared` is the name of another set of captions, and the captions. `made_by` goes into the signature. Raises
+    `ImgcapError` if numbers differ, or a picture has no reference.
     """
-    prepared = PreparedFolder(prepared_folder)
-    model = load_model_folder(locate(model_name), pick_device(device))
-    check_encoder(model, prepared.metadata.encoder_fingerprint, prepared.root)
-    rows = prepared.rows(split)
-    features = (row for part in batched(rows, 128) for row in torch.from_numpy(prepared.features[part]))
-    captioned = []
-    for row, hypotheses in zip(rows, model.search(features, choose_options(model.config.search)), strict=True):
-        record, best = prepared.records[row], hypotheses[0]
-        text, log_probability = model.text(best), best.log_probability
-        captioned.append(CaptionedRecord(record.image_id, record.path, text, log_probability, record.captions))
-        on_progress(len(captioned), len(rows))
-    return captioned
-
-
-def write_captions(file: Path, captioned: Iterable[CaptionedRecord]) -> None:
-    """Write captions as JSON Lines that `imgcap eval --hypotheses` reads. Raises `ImgcapError`."""
-    make_folder(file.absolute().parent)
-    rows = (
-        {"image_id": c.image_id, "path": c.path, "caption": c.caption, "log_probability": round(c.log_probability, 4)}
-        for c in captioned
+    check_pairs(len(hypotheses), [len(captions) for captions in references])
+    tokens = [tokenize(caption) for caption in hypotheses]
+    reference_tokens = [[tokenize(caption) for caption in captions] for captions in references]
+    training_tokens = [[tokenize(caption) for caption in captions] for captions in training or ()]
+    known = None if training is None else {tuple(caption) for captions in training_tokens for caption in captions}
+    constant_tokens = best_constant(training_tokens or reference_tokens) if constant is None else tokenize(constant)
+    pictures = score_pictures(tokens, reference_tokens)
+    comparison = None
+    if compared:
+        check_pairs(len(compared[1]), [len(captions) for captions in references])
+        their_tokens = [tokenize(caption) for caption in compared[1]]
+        theirs = score_pictures(their_tokens, reference_tokens)
+        differences = compare(pictures, theirs)
+        comparison = Comparison(
+            name=compared[0],
+            scores=summarize(their_tokens, theirs, known),
+            pictures=theirs,
+            differences=differences,
+            verdict=verdict(differences, name, compared[0]),
+        )
+    counts = [len(captions) for captions in references]
+    return Evaluation(
+        scores=summarize(tokens, pictures, known),
+        intervals=intervals(pictures),
+        pictures=pictures,
+        floor=floor(constant_tokens, reference_tokens, known),
+        floor_caption=detokenize(constant_tokens),
+        ceiling=ceiling(reference_tokens, known),
+        references=(min(counts), max(counts)),
+        signature=_signature(references, made_by),
+        comparison=comparison,
     )
-    try:
-        write_json_lines(file, rows)
-    except OSError as error:
-        raise ImgcapError(f"{file} cannot be written: {reason(error)}.") from None
+
+
+def _signature(references: Sequence[Sequence[str]], made_by: Sequence[str]) -> str:
+    counts = [len(captions) for captions in references]
+    number = str(counts[0]) if min(counts) == max(counts) else f"{min(counts)}-{max(counts)}"
+    # The order of the pictures, and of the references of a picture, changes no score.
+    digest = hashlib.sha256(json.dumps(sorted(map(sorted, references))).encode()).hexdigest()
+    parts = [
+        *made_by,
+        f"images:{len(references)}",
+        f"nrefs:{number}",
+        f"refs:{digest[:12]}",
+        f"case:lc|tok:{TOKENIZER}",
+        f"bleu:eff=no,smooth=none,sacrebleu={sacrebleu.__version__}",
+        f"cider_d:n={MAX_ORDER},sigma={CiderD.SIGMA:g},idf=refs",
+        "rouge_l:beta=1.2",
+        f"bootstrap:n={DRAWS},seed={SEED}",
+        f"shuffles:n={SHUFFLES},seed={SEED}",
+        f"imgcap:{__version__}",
+    ]
+    return "|".join(parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,13 +49,19 @@ def write_json_lines(path: Path, rows: Iterable[object]) -> None:
 
 
 def read_text(path: Path, errors: str = "strict") -> str:
-    """The file as UTF-8, with or without a byte order mark. Raises `ImgcapError`."""
+    """The file as UTF-8, with or without a byte order mark. Raises `ImgcapError` naming the line that is no text."""
+    hint = "Save it as UTF-8, or unpack it if it is compressed."
     try:
-        return path.read_text(encoding="utf-8-sig", errors=errors)
+        text = path.read_text(encoding="utf-8-sig", errors=errors)
     except UnicodeDecodeError as error:
-        raise ImgcapError(f"{path} is not UTF-8 text (byte {error.start}).", "Save it as UTF-8.") from None
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ImgcapError(f"{path}, line {line} is not UTF-8 text.", hint) from None
     except OSError as error:
         raise ImgcapError(f"{path} cannot be read: {reason(error)}.") from None
+    if "\0" in text:  # the bytes of UTF-16 without its mark, or of a program's own format, can be valid UTF-8
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise ImgcapError(f"{path}, line {line} holds a NUL character.", hint)
+    return text
 
 
 def read_bytes(path: Path) -> bytes:
@@ -66,9 +73,12 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_json(path: Path) -> Any:
-    """The JSON value in `path`. Raises `ImgcapError` naming the line that is broken."""
+    """The JSON value in `path`. Raises `ImgcapError` naming the line that is broken, or a key that stands twice."""
+    text = read_text(path)
     try:
-        return json.loads(read_text(path))
+        return _JSON.decode(text)
+    except KeyError as key:
+        raise ImgcapError(f"{path} has the key {key} twice in one JSON object.") from None
     except (ValueError, RecursionError) as error:
         line = f" at line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise ImgcapError(f"{path} is not valid JSON{line}.", "Check that the file is complete.") from None
@@ -79,9 +89,22 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
     for number, line in enumerate(read_text(path).split("\n"), 1):
         if line.strip():
             try:
-                yield number, json.loads(line)
+                yield number, _JSON.decode(line)
+            except KeyError as key:
+                raise ImgcapError(f"{path}, line {number} has the key {key} twice in one JSON object.") from None
             except (ValueError, RecursionError):
                 raise ImgcapError(f"{path}, line {number} is not valid JSON.") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these keys and values. Raises `KeyError` for a key that stands twice: a value would be lost."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise KeyError(Counter(key for key, _ in pairs).most_common(1)[0][0])
+    return found
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_unique)
 
 
 def sha256(path: Path) -> str:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import math
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
-from html import escape
 from importlib.resources import files
 from os import PathLike
 from pathlib import Path
@@ -18,13 +15,8 @@ from PIL import Image
 
 from imgcap.errors import ImgcapError
 from imgcap.files import reason, replacing
-from imgcap.images import open_image
+from imgcap.page_parts import as_html, thumbnail
 
-THUMBNAIL_SIZE = 320
-"""Longest side of a thumbnail in pixels."""
-
-_QUALITY = 70
-_EFFORT = 2  # of WebP's 0 to 6; more takes longer than decoding the picture and saves less than 4 %
 _ROWS_PER_BLOCK = 50
 """Rows that are held in memory, and whose thumbnails the page reads together."""
 
@@ -46,7 +38,7 @@ class GalleryWriter:
             try:
                 partial = stack.enter_context(replacing(file))
                 self._page = stack.enter_context(partial.open("w", encoding="utf-8", newline="\n"))
-                self._page.write(head.replace("{{title}}", _as_html(title)))
+                self._page.write(head.replace("{{title}}", as_html(title)))
             except OSError as error:
                 raise self._unwritable(error) from None
             self._stack = stack.pop_all()
@@ -61,7 +53,7 @@ class GalleryWriter:
         caption stands in the training data) and `model`. Raises `ImgcapError` if the page cannot be written.
         """
         self._rows.append(_as_json(row))
-        self._thumbnails.append(_thumbnail(picture))
+        self._thumbnails.append(thumbnail(picture))
         if len(self._rows) == _ROWS_PER_BLOCK:
             try:
                 self._write_block()
@@ -102,11 +94,6 @@ class GalleryWriter:
         return ImgcapError(f"The page {self._file} cannot be written: {reason(error)}.")
 
 
-def _as_html(text: str) -> str:
-    """`text` as ASCII that is safe between tags."""
-    return escape(text).encode("ascii", "xmlcharrefreplace").decode("ascii")
-
-
 def _as_json(row: Mapping[str, object]) -> str:
     """ASCII in which nothing ends a script element: a half character, as in a name that is not UTF-8, is an escape."""
     return json.dumps(_finite(row), separators=(",", ":")).replace("<", r"\u003c")
@@ -121,18 +108,3 @@ def _finite(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return [_finite(each) for each in value]
     return value
-
-
-def _thumbnail(picture: str | PathLike[str] | bytes | Image.Image | None) -> str:
-    """A WebP in base64, or nothing."""
-    if picture is None:
-        return ""
-    source = picture if isinstance(picture, (bytes, Image.Image)) else Path(picture)
-    try:
-        image = open_image(source, at_least=THUMBNAIL_SIZE)
-    except ImgcapError:
-        return ""
-    image.thumbnail((THUMBNAIL_SIZE, THUMBNAIL_SIZE))
-    encoded = io.BytesIO()
-    image.save(encoded, "WEBP", quality=_QUALITY, method=_EFFORT)
-    return base64.b64encode(encoded.getvalue()).decode("ascii")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ from torch import Tensor
 from imgcap.confidence import Calibration
 from imgcap.decoder import DecoderConfig, LSTMDecoder
 from imgcap.errors import ImgcapError, UsageError
-from imgcap.files import read_json, replacing, write_json
+from imgcap.files import read_json, replacing, sha256, write_json
 from imgcap.images import batched
-from imgcap.model_store import CONFIG_FILE, DECODER_FILE, ENCODER_FILE, VOCABULARY_FILE
+from imgcap.model_store import CONFIG_FILE, DECODER_FILE, ENCODER_FILE, MANIFEST_FILE, VOCABULARY_FILE
 from imgcap.search import Hypothesis, SearchOptions, search
-from imgcap.vocabulary import SPECIAL_WORDS, TOKENIZER, Vocabulary, detokenize
+from imgcap.tokenizer import KNOWN_TOKENIZERS, TOKENIZER, detokenize
+from imgcap.vocabulary import SPECIAL_WORDS, Vocabulary
 
 FORMAT_VERSION = 1
 
@@ -56,6 +58,11 @@ class Model:
     def encoder_file(self) -> Path:
         return self.folder / ENCODER_FILE
 
+    @cached_property
+    def hash(self) -> str:
+        """16 digits that tell this model from any other: the start of its manifest's SHA-256."""
+        return sha256(self.folder / MANIFEST_FILE)[:16]
+
     def text(self, hypothesis: Hypothesis) -> str:
         """The readable caption that `hypothesis` stands for."""
         return detokenize(self.vocabulary.decode(hypothesis.ids))
@@ -83,7 +90,7 @@ def load_model_folder(folder: Path, device: torch.device) -> Model:
     """Load the decoder of a verified model folder. Raises `ImgcapError` if its parts do not fit together."""
     data = read_json(folder / CONFIG_FILE)
     try:
-        if data["format_version"] != FORMAT_VERSION or data["tokenizer"] != TOKENIZER:
+        if data["format_version"] != FORMAT_VERSION or data["tokenizer"] not in KNOWN_TOKENIZERS:
             raise ImgcapError(f"The model {folder} was made by another version of imgcap.", "Train it again.")
         config = _read_config(data)
         vocabulary = _read_vocabulary(folder / VOCABULARY_FILE)

@@ -134,6 +134,27 @@ def expand(paths: Iterable[Path], selection: Selection = EVERYTHING) -> Iterator
             yield no_pictures(path, selection)
 
 
+class PictureFinder:
+    """Finds a picture by relative path, file name or stem, and never outside its folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Search `folder`. Raises `ImgcapError` if it cannot be read."""
+        self.paths = {path.relative_to(folder).as_posix() for path in find_images(folder)}
+        self._by_name: dict[str, str | None] = {}
+        for path in sorted(self.paths):
+            for key in (PurePosixPath(path).name, PurePosixPath(path).stem, path.rsplit(".", 1)[0]):
+                # A key that two pictures share finds neither.
+                self._by_name[key] = None if self._by_name.get(key, path) != path else path
+
+    def find(self, name: str) -> str | None:
+        """The picture's path relative to the folder, or None."""
+        name = name.replace("\\", "/").removeprefix("./")
+        if name in self.paths:
+            return name
+        last = name.rsplit("/", 1)[-1]
+        return self._by_name.get(name) or self._by_name.get(last)
+
+
 def no_pictures(folder: Path, selection: Selection = EVERYTHING) -> PictureError:
     """The error for a folder in which `find_images` finds nothing."""
     hint = f"Looked for {', '.join(sorted(SUFFIXES))}"

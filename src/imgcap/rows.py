@@ -15,6 +15,7 @@ from imgcap.captioner import Caption, Captioner, Wording
 from imgcap.errors import ImgcapError, UsageError, printable
 from imgcap.files import SURROGATES, make_folder, read_json_lines, read_text, reason, replacing, sha256
 from imgcap.search import SearchOptions
+from imgcap.tables import from_cell, to_cell
 
 Row = dict[str, Any]
 
@@ -25,8 +26,6 @@ NOT_WRITTEN = "not written"
 
 _DIGITS = 3
 """Digits after the point that do not depend on which pictures were computed together."""
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""First characters by which a spreadsheet takes a cell for a formula."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ def make_origin(captioner: Captioner, search: SearchOptions, options: RowOptions
     changed = {k: v for k, v in asdict(options).items() if v != getattr(RowOptions(), k)}
     return {
         "model": captioner.model.config.name,
-        "model_hash": captioner.model_hash,
+        "model_hash": captioner.model.hash,
         "settings": " ".join(f"{name}={json.dumps(value)}" for name, value in (settings | changed).items()),
     }
 
@@ -217,7 +216,7 @@ class CsvWriter(RowWriter):
         csv.writer(self.stream).writerow(self.COLUMNS)
 
     def write(self, row: Row) -> None:
-        csv.writer(self.stream).writerow([_to_cell(row.get(name)) for name in self.COLUMNS])
+        csv.writer(self.stream).writerow([to_cell(row.get(name)) for name in self.COLUMNS])
 
 
 FORMATS: dict[str, type[RowWriter]] = {
@@ -292,17 +291,6 @@ def _read_csv(file: Path) -> Iterator[tuple[int, Row]]:
         raise ImgcapError(f"{file} has no columns `path` and `caption`.", "Keep the first line as it was written.")
     try:
         for row in reader:
-            yield reader.line_num, {name: _from_cell(value) for name, value in row.items() if isinstance(value, str)}
+            yield reader.line_num, {name: from_cell(value) for name, value in row.items() if isinstance(value, str)}
     except csv.Error as error:
         raise ImgcapError(f"{file}, line {reader.line_num} is not valid CSV: {error}.") from None
-
-
-def _to_cell(value: object) -> str:
-    if value is None or value is False:
-        return ""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return "'" + text if isinstance(value, str) and text.startswith((*_FORMULA, "'")) else text
-
-
-def _from_cell(text: str) -> str:
-    return text[1:] if text.startswith("'") and text[1:].startswith((*_FORMULA, "'")) else text

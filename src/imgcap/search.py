@@ -11,7 +11,8 @@ from torch import Tensor
 
 from imgcap.decoder import LSTMDecoder
 from imgcap.errors import UsageError
-from imgcap.vocabulary import END, PAD, START, UNKNOWN, tokenize
+from imgcap.tokenizer import words
+from imgcap.vocabulary import END, PAD, START, UNKNOWN
 
 _ROUNDS = 5
 """Sampling draws `num_captions` captions of a picture this often before it settles for fewer distinct ones."""
@@ -60,8 +61,8 @@ class SearchOptions:
             raise UsageError(f"The option top-p must be above 0 and at most 1, not {self.top_p}.")
         if type(self.seed) is not int or self.seed < 0:
             raise UsageError(f"The seed must be a whole number from 0 on, not {self.seed!r}.")
-        words = (self.ban,) if isinstance(self.ban, str) else self.ban
-        object.__setattr__(self, "ban", tuple(_single_token(word) for word in words))
+        bans = (self.ban,) if isinstance(self.ban, str) else self.ban
+        object.__setattr__(self, "ban", tuple(_single_word(ban) for ban in bans))
 
     @property
     def beam(self) -> int:
@@ -69,11 +70,11 @@ class SearchOptions:
         return max(self.beam_size, self.num_captions)
 
 
-def _single_token(word: str) -> str:
-    tokens = tokenize(word) if isinstance(word, str) else []
-    if len(tokens) != 1:
-        raise UsageError(f"Only a single word can be banned, not {word!r}.", "Ban each word on its own.")
-    return tokens[0]
+def _single_word(ban: str) -> str:
+    banned = words(ban) if isinstance(ban, str) else []
+    if len(banned) != 1:
+        raise UsageError(f"Only a single word can be banned, not {ban!r}.", "Ban each word on its own.")
+    return banned[0]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from imgcap.decoder import LSTMDecoder, pack
-from imgcap.metrics import CiderD, Tokens
+from imgcap.metrics.cider import CiderD
+from imgcap.metrics.ngrams import Tokens
 from imgcap.vocabulary import END, PAD, SPECIAL_WORDS, START, UNKNOWN, Vocabulary
 
 _END_WORD = SPECIAL_WORDS[END]

@@ -34,17 +34,19 @@ from imgcap.decoder import DecoderConfig, LSTMDecoder, pack
 from imgcap.encoder import Encoder, fingerprint, has_fast_bfloat16, pick_device, save_encoder
 from imgcap.errors import ImgcapError, UsageError, listing
 from imgcap.features import Features, MappedFeatures, PreparedFolder
-from imgcap.files import make_folder, reason, replacing, write_json, write_json_lines, write_text
+from imgcap.files import make_folder, read_json_lines, reason, replacing, write_json, write_json_lines, write_text
 from imgcap.images import Pixels, batched, load_batches
 from imgcap.inception import FEATURE_SIZE, InceptionV3
-from imgcap.metrics import CiderD, corpus_bleu
+from imgcap.metrics.bleu import corpus_bleu
+from imgcap.metrics.cider import CiderD
 from imgcap.model import Model, ModelConfig, check_encoder, load_model_folder, save_decoder
 from imgcap.model_store import CONFIG_FILE, ENCODER_FILE, INDEX_FILE, MANIFEST_FILE, locate, write_manifest
 from imgcap.report import Curve, plot_svg
 from imgcap.search import SearchOptions, search
 from imgcap.self_critical import Reward, sample, self_critical_loss
+from imgcap.tokenizer import tokenize, words
 from imgcap.training_index import TrainingIndex
-from imgcap.vocabulary import END, PAD, SPECIAL_WORDS, START, UNKNOWN, Vocabulary, tokenize
+from imgcap.vocabulary import END, PAD, SPECIAL_WORDS, START, UNKNOWN, Vocabulary
 
 STATE_FILE, METRICS_FILE, CURVES_FILE = "training-state.safetensors", "metrics.jsonl", "curves.svg"
 
@@ -327,7 +329,7 @@ class Trainer:
                 f"No word stands {options.min_count} times in the {len(train_captions):,} training captions.",
                 "Lower --min-count.",
             )
-        self.captions = [(row, self.vocabulary.encode(tokenize(caption))) for row, caption in train_captions]
+        self.captions = [(row, self.vocabulary.encode(words(caption))) for row, caption in train_captions]
         self.reward = self._reward() if options.self_critical else None
 
         torch.manual_seed(options.seed)
@@ -622,11 +624,24 @@ def _make_batch(captions: list[tuple[int, list[int]]], rows: list[int]) -> Batch
     longest = max(len(ids) for _, ids in captions)
     ids = torch.full((len(captions), longest + 1), PAD)
     targets = ids.clone()
-    for i, (_, words) in enumerate(captions):
-        ids[i, : len(words) + 1] = torch.tensor([START, *words])
-        targets[i, : len(words) + 1] = torch.tensor([*words, END])
-    lengths = torch.tensor([len(words) + 1 for _, words in captions])
+    for i, (_, caption) in enumerate(captions):
+        ids[i, : len(caption) + 1] = torch.tensor([START, *caption])
+        targets[i, : len(caption) + 1] = torch.tensor([*caption, END])
+    lengths = torch.tensor([len(caption) + 1 for _, caption in captions])
     return Batch(rows, torch.tensor([place for place, _ in captions]), ids, targets, lengths)
+
+
+def learning_curves(folder: Path) -> str | None:
+    """Loss and val scores of the training that made the model in `folder`, as SVG; None if it keeps no record of it.
+
+    Raises `ImgcapError` if the record is damaged.
+    """
+    file = folder / METRICS_FILE
+    try:
+        log = [EpochResult(**row) for _, row in read_json_lines(file)] if file.is_file() else []
+    except TypeError:
+        raise ImgcapError(f"{file} is damaged.") from None
+    return _curves(log) if log else None
 
 
 def _curves(log: list[EpochResult]) -> str:

@@ -26,7 +26,7 @@ from imgcap.features import Features, MappedFeatures, PreparedFolder
 from imgcap.files import replacing
 from imgcap.images import batched
 from imgcap.inception import FEATURE_SIZE
-from imgcap.vocabulary import tokenize
+from imgcap.tokenizer import words
 
 COMPONENTS = 128
 NEAREST = 3
@@ -210,8 +210,8 @@ def _distances(projected: Tensor, variances: Tensor) -> Tensor:
 
 def _hash(caption: str) -> int:
     """64 bits, signed, of the words of `caption`."""
-    words = " ".join(tokenize(caption)).encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(words, digest_size=8).digest(), "little", signed=True)
+    text = " ".join(words(caption)).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little", signed=True)
 
 
 def _warning(percentile: float) -> str:

@@ -3,20 +3,39 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imgcap.cli import options
+from imgcap.cli import options, score_table
 from imgcap.cli.caption import with_overrides
-from imgcap.cli.console import counting, interruptible, out
-from imgcap.errors import UsageError
+from imgcap.cli.console import counting, interruptible
+from imgcap.errors import ImgcapError, UsageError
 from imgcap.model_store import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from imgcap.metrics import Scores
+    from imgcap.evaluation import Evaluation
+    from imgcap.search import SearchOptions
+
+FILES, TRUST = "Captions from files", "Trust"
+
+
+@dataclass(frozen=True)
+class _Captions:
+    """Captions to be scored, wherever they come from."""
+
+    name: str
+    title: str
+    image_ids: Sequence[str]
+    hypotheses: Sequence[str]
+    references: Sequence[Sequence[str]]
+    training: Sequence[Sequence[str]] | None = None
+    made_by: Sequence[str] = ()
+    pictures: Sequence[Path | None] | None = None
+    model_folder: Path | None = None
 
 
 def evaluate(
@@ -25,80 +44,264 @@ def evaluate(
     ] = None,
     model: options.Model = DEFAULT_MODEL,
     split: Annotated[str, typer.Option(help="Split to score: train, val or test.")] = "test",
+    beam_size: options.BeamSize = None,
+    length_penalty: options.LengthPenalty = None,
+    max_length: options.MaxLength = None,
     hypotheses: Annotated[
         Path | None,
-        typer.Option(help="Score these captions instead of a model's: .jsonl, COCO results .json, or .txt lines."),
+        typer.Option(
+            help="Score these captions instead of a model's: JSON Lines, JSON, CSV, or .txt lines.",
+            rich_help_panel=FILES,
+        ),
     ] = None,
     references: Annotated[
         list[Path] | None,
         typer.Option(
-            help="References: .jsonl, COCO .json, Flickr8k token file, or .txt parallel to the captions. Repeat it."
+            help="References: JSON Lines, COCO JSON, CSV, Flickr8k token file, or .txt parallel to the captions. "
+            "Repeat it.",
+            rich_help_panel=FILES,
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the scores as one JSON object.")] = False,
-    save_captions: Annotated[
-        Path | None, typer.Option(help="Write the model's captions to this file, as JSON Lines.")
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the pictures, for --html.", rich_help_panel=FILES)
     ] = None,
-    beam_size: options.BeamSize = None,
-    length_penalty: options.LengthPenalty = None,
-    max_length: options.MaxLength = None,
+    training_captions: Annotated[
+        Path | None,
+        typer.Option(
+            help="Captions that the writer of --hypotheses has learned from: one of them is the floor's, and copies "
+            "of them are counted.",
+            rich_help_panel=FILES,
+        ),
+    ] = None,
+    compare: Annotated[
+        Path | None,
+        typer.Option(help="Other captions of the same pictures: are they better or worse?", rich_help_panel=TRUST),
+    ] = None,
+    floor: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CAPTION",
+            help="The caption said of every picture; by default the one with the highest BLEU-4.",
+            rich_help_panel=TRUST,
+        ),
+    ] = None,
+    min_refs: Annotated[
+        int, typer.Option(help="Fewest references that each picture must have.", rich_help_panel=TRUST)
+    ] = 1,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel=options.OUTPUT)
+    ] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print a table for a README.", rich_help_panel=options.OUTPUT)
+    ] = False,
+    html: Annotated[
+        Path | None, typer.Option(help="Write one page with plots and pictures.", rich_help_panel=options.OUTPUT)
+    ] = None,
+    per_image: Annotated[
+        Path | None,
+        typer.Option(help="Write each picture's scores to .jsonl or .csv, best first.", rich_help_panel=options.OUTPUT),
+    ] = None,
+    worst_first: Annotated[
+        bool, typer.Option("--worst-first", help="Turn --per-image round.", rich_help_panel=options.OUTPUT)
+    ] = False,
+    save_captions: Annotated[
+        Path | None,
+        typer.Option(help="Write the model's captions to this file, as JSON Lines.", rich_help_panel=options.OUTPUT),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace output files.", rich_help_panel=options.OUTPUT)
+    ] = False,
     device: options.Device = None,
 ) -> None:
-    """Print BLEU-1 to BLEU-4, CIDEr-D and ROUGE-L with their intervals, and what it takes to repeat them.
+    """Score captions: BLEU-1 to BLEU-4, CIDEr-D and ROUGE-L with their intervals, between floor and ceiling.
 
-    Captions and references are lower-cased and stripped of punctuation before they are compared, as coco-caption does.
+    The floor is the best caption that never looks at a picture, the ceiling what one person scores against the others.
+    Captions are tokenised as coco-caption tokenises them; a signature says all that it takes to repeat the scores.
     """
-    if (prepared is None) == (hypotheses is None):
-        raise UsageError("Give either a prepared folder or --hypotheses and --references.")
-    if (hypotheses is None) != (not references):
-        raise UsageError("--hypotheses and --references need each other.")
-    from imgcap.metrics import score
+    _check_calls(prepared, hypotheses, references, images, training_captions, save_captions)
+    if as_json and markdown:
+        raise UsageError("--json and --markdown cannot both be printed.")
+    if (worst_first and not per_image) or (images and not html):
+        raise UsageError("--worst-first goes with --per-image, --images with --html.")
+    _check_outputs([file for file in (html, per_image, save_captions) if file], overwrite)
+    if per_image and per_image.suffix.lower() not in (".jsonl", ".csv"):
+        raise UsageError(f"{per_image} is neither .jsonl nor .csv.", "--per-image writes these two.")
+    from imgcap.caption_files import read_hypotheses
+    from imgcap.evaluation import evaluate as score
 
-    if hypotheses:
-        if save_captions:
-            raise UsageError("--save-captions goes with a prepared folder and a model.")
-        from imgcap.caption_files import read_pairs
-
-        _, captions, wanted = read_pairs(hypotheses, references or [])
-        scores, title = score(captions, wanted), str(hypotheses)
-    else:
-        assert prepared
-        from imgcap.evaluation import caption_split, write_captions
-
-        progress, on_progress = counting("Captioning")
-        with interruptible("Nothing was written."), progress:
-            rows = caption_split(
+    with interruptible("Nothing was written."):
+        if hypotheses:
+            captions = _from_files(hypotheses, references or [], images, training_captions, min_refs)
+        else:
+            assert prepared
+            captions = _from_model(
                 prepared,
                 model,
                 split,
                 lambda own: with_overrides(own, beam_size, length_penalty, max_length),
-                device=device,
-                on_progress=on_progress,
+                device,
+                min_refs,
+                save_captions,
             )
-        if save_captions:
-            write_captions(save_captions, rows)
-        scores, title = score([r.caption for r in rows], [r.references for r in rows]), f"{model} on {split}"
+        compared = read_hypotheses(compare, list(captions.image_ids)) if compare else None
+        evaluation = score(
+            captions.hypotheses,
+            captions.references,
+            name=captions.name,
+            training=captions.training,
+            constant=floor,
+            compared=(str(compare), compared) if compared else None,
+            made_by=captions.made_by,
+        )
+    if per_image:
+        from imgcap.picture_scores import picture_rows, write_picture_rows
+
+        rows = picture_rows(
+            captions.image_ids, captions.hypotheses, captions.references, evaluation, compared, worst_first=worst_first
+        )
+        write_picture_rows(per_image, rows)
+    if html:
+        _write_page(html, captions, evaluation, compared)
     if as_json:
-        print(json.dumps(asdict(scores)))
+        print(json.dumps(score_table.as_json(evaluation, captions.title)))
+    elif markdown:
+        print(score_table.markdown(evaluation, captions.title))
     else:
-        _print_table(scores, title)
+        score_table.print_table(evaluation, captions.title)
 
 
-def _print_table(scores: Scores, title: str) -> None:
-    from rich.table import Table
+def _check_calls(
+    prepared: Path | None,
+    hypotheses: Path | None,
+    references: list[Path] | None,
+    images: Path | None,
+    training_captions: Path | None,
+    save_captions: Path | None,
+) -> None:
+    """Raise `UsageError` for options that do not go together."""
+    if (prepared is None) == (hypotheses is None):
+        raise UsageError("Give either a prepared folder or --hypotheses and --references.")
+    if (hypotheses is None) != (not references):
+        raise UsageError("--hypotheses and --references need each other.")
+    if hypotheses and save_captions:
+        raise UsageError("--save-captions goes with a prepared folder and a model.")
+    if prepared and (images or training_captions):
+        extra = "--images" if images else "--training-captions"
+        raise UsageError(f"{extra} goes with --hypotheses: a prepared folder knows its own.")
 
-    table = Table("score", "value", "95 % interval", title=title, title_justify="left")
-    named = {f"bleu_{n}": (f"BLEU-{n}", value) for n, value in enumerate(scores.bleu, 1)}
-    named |= {"cider_d": ("CIDEr-D", scores.cider_d), "rouge_l": ("ROUGE-L", scores.rouge_l)}
-    for key, (name, value) in named.items():
-        low, high = scores.intervals[key]
-        table.add_row(name, f"{value:.4f}", f"{low:.4f} - {high:.4f}")
-    table.add_row("distinct captions", f"{scores.distinct:,}")
-    table.add_row("words used", f"{scores.words_used:,}")
-    table.add_row("captions that repeat a word", f"{scores.repeated_words:,}")
-    table.add_row("brevity penalty", f"{scores.brevity_penalty:.4f}")
-    table.add_row("mean words, captions", f"{scores.mean_length:.2f}")
-    table.add_row("mean words, nearest references", f"{scores.mean_reference_length:.2f}")
-    table.add_row("pictures (N)", f"{scores.pictures:,}")
-    out.print(table)
-    print(f"BLEU signature: {scores.signature}")
+
+def _check_outputs(files: list[Path], overwrite: bool) -> None:
+    """Raise `ImgcapError` rather than lose what is there, or learn after minutes that it cannot be written."""
+    for file in files:
+        if files.count(file) > 1:
+            raise UsageError(f"{file} cannot hold two things.")
+        if file.is_dir() or (file.exists() and not overwrite):
+            hint = "Give another file" + ("." if file.is_dir() else ", or replace it with --overwrite.")
+            raise ImgcapError(f"{file} is there already.", hint)
+
+
+def _from_files(
+    hypotheses: Path, references: list[Path], images: Path | None, training: Path | None, min_refs: int
+) -> _Captions:
+    from imgcap.caption_files import read_captions, read_pairs
+    from imgcap.picture_files import PictureFinder
+
+    pairs = read_pairs(hypotheses, references, min_refs)
+    pictures = None
+    if images:
+        found = map(PictureFinder(images).find, pairs.image_ids)
+        pictures = [images / path if path else None for path in found]
+    return _Captions(
+        name=str(hypotheses),
+        title=str(hypotheses),
+        image_ids=pairs.image_ids,
+        hypotheses=pairs.hypotheses,
+        references=pairs.references,
+        training=list(read_captions(training).values()) if training else None,
+        pictures=pictures,
+    )
+
+
+def _from_model(
+    prepared: Path,
+    model: str,
+    split: str,
+    choose_options: Callable[[SearchOptions], SearchOptions],
+    device: str | None,
+    min_refs: int,
+    save_captions: Path | None,
+) -> _Captions:
+    from imgcap.caption_files import check_references
+    from imgcap.split_captions import caption_split, write_captions
+
+    progress, on_progress = counting("Captioning")
+    with progress:
+        found = caption_split(prepared, model, split, choose_options, device=device, on_progress=on_progress)
+    image_ids = [record.image_id for record in found.records]
+    references = [record.references for record in found.records]
+    check_references(dict(zip(image_ids, references, strict=True)), min_refs, str(prepared))
+    if save_captions:
+        write_captions(save_captions, found.records)
+    search = found.search
+    return _Captions(
+        name=model,
+        title=f"{model} on {split} of {prepared}",
+        image_ids=image_ids,
+        hypotheses=[record.caption for record in found.records],
+        references=references,
+        training=found.training or None,
+        made_by=[
+            f"model:{found.model.config.name}@{found.model.hash}",
+            f"split:{split}",
+            f"beam:{search.beam_size}",
+            f"length_penalty:{search.length_penalty:g}",
+            f"max_length:{search.max_length}",
+        ],
+        pictures=[found.prepared.image_root / record.path for record in found.records],
+        model_folder=found.model.folder,
+    )
+
+
+def _write_page(file: Path, captions: _Captions, evaluation: Evaluation, compared: Sequence[str] | None) -> None:
+    from imgcap.score_page import Measure, ScoredPicture, write_score_page
+    from imgcap.scoring import METRICS
+    from imgcap.training import learning_curves
+
+    comparison, ceiling = evaluation.comparison, evaluation.ceiling
+    by_picture = evaluation.pictures
+    measures = [
+        Measure(
+            name=title,
+            value=evaluation.scores.metrics[name],
+            low=evaluation.intervals[name][0],
+            high=evaluation.intervals[name][1],
+            floor=evaluation.floor.metrics[name],
+            ceiling=ceiling.metrics[name] if ceiling else None,
+            compared=comparison.scores.metrics[name] if comparison else None,
+            top=10.0 if name == "cider_d" else 1.0,
+        )
+        for name, title in METRICS.items()
+    ]
+    pictures = [
+        ScoredPicture(
+            image_id=image_id,
+            caption=captions.hypotheses[i],
+            references=tuple(captions.references[i]),
+            cider_d=float(by_picture.cider_d[i]),
+            bleu_4=float(by_picture.bleu_4[i]),
+            rouge_l=float(by_picture.rouge_l[i]),
+            picture=captions.pictures[i] if captions.pictures else None,
+            compared=compared[i] if compared else None,
+        )
+        for i, image_id in enumerate(captions.image_ids)
+    ]
+    write_score_page(
+        file,
+        title=captions.title,
+        measures=measures,
+        facts=[*score_table.facts(evaluation), ("signature", evaluation.signature)],
+        pictures=pictures,
+        curves=learning_curves(captions.model_folder) if captions.model_folder else None,
+        verdict=comparison.verdict if comparison else None,
+        notes=score_table.notes(evaluation),
+    )

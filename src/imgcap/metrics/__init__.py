@@ -1,0 +1,1 @@
+"""Metrics of tokenised captions against tokenised references: BLEU, CIDEr-D and ROUGE-L."""
