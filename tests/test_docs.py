@@ -43,10 +43,9 @@ def test_commands_in_the_documentation_have_the_options_that_it_gives_them(page:
             assert set(re.findall(r"(?<=\s)--?[a-z][a-z-]*", called[2])) <= known, line
 
 
-def test_every_option_of_caption_and_apply_is_documented() -> None:
-    page = (ROOT / "docs" / "captioning.md").read_text()
-    commands = get_command(app).commands  # type: ignore[attr-defined]
-    for name in ("caption", "apply"):
-        for parameter in commands[name].params:
-            options = [option for option in (*parameter.opts, *parameter.secondary_opts) if option.startswith("--")]
-            assert not options or any(f"`{option}" in page or f" {option}" in page for option in options), options
+@pytest.mark.parametrize(("name", "page"), [("caption", "captioning"), ("apply", "captioning"), ("eval", "scoring")])
+def test_every_option_is_documented(name: str, page: str) -> None:
+    text = (ROOT / "docs" / f"{page}.md").read_text()
+    for parameter in get_command(app).commands[name].params:  # type: ignore[attr-defined]
+        options = [option for option in (*parameter.opts, *parameter.secondary_opts) if option.startswith("--")]
+        assert not options or any(f"`{option}" in text or f" {option}" in text for option in options), options
