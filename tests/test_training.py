@@ -22,7 +22,18 @@ from imgcap.images import load_batches
 from imgcap.model import load_model_folder
 from imgcap.model_store import CONFIG_FILE, DECODER_FILE, ENCODER_FILE, INDEX_FILE, verify
 from imgcap.tokenizer import tokenize
-from imgcap.training import STATE_FILE, EpochResult, SilentListener, Trainer, TrainingOptions, finish, train
+from imgcap.training import (
+    CURVES_FILE,
+    METRICS_FILE,
+    STATE_FILE,
+    EpochResult,
+    SilentListener,
+    Trainer,
+    TrainingOptions,
+    finish,
+    learning_curves,
+    train,
+)
 from imgcap.training_index import TrainingIndex
 from imgcap.vocabulary import PAD, START, UNKNOWN
 
@@ -348,3 +359,16 @@ def test_a_vocabulary_without_words_is_one_sentence(prepared: PreparedFolder, tm
 def test_options_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(UsageError, match=next(iter(wrong))):
         TrainingOptions(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_model_keeps_its_learning_curves(model_folder: Path, tmp_path: Path) -> None:
+    drawn = learning_curves(model_folder)
+    assert drawn == (model_folder / CURVES_FILE).read_text(encoding="utf-8")
+    assert learning_curves(tmp_path) is None
+
+
+@pytest.mark.parametrize("content", ["", "[1]\n", '{"epoch": 1}\n', '{"epoch": 1, "loss": "x"}\n', "{"])
+def test_a_damaged_record_of_a_training_is_one_sentence(tmp_path: Path, content: str) -> None:
+    (tmp_path / METRICS_FILE).write_text(content)
+    with pytest.raises(ImgcapError, match=r"is damaged|is not valid JSON"):
+        learning_curves(tmp_path)

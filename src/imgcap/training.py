@@ -637,11 +637,12 @@ def learning_curves(folder: Path) -> str | None:
     Raises `ImgcapError` if the record is damaged.
     """
     file = folder / METRICS_FILE
+    if not file.is_file():
+        return None
     try:
-        log = [EpochResult(**row) for _, row in read_json_lines(file)] if file.is_file() else []
-    except TypeError:
-        raise ImgcapError(f"{file} is damaged.") from None
-    return _curves(log) if log else None
+        return _curves([EpochResult(**row) for _, row in read_json_lines(file)])
+    except (TypeError, ValueError, LookupError):
+        raise ImgcapError(f"{file} is damaged.", "Train the model again, or remove the file.") from None
 
 
 def _curves(log: list[EpochResult]) -> str:
