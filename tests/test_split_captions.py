@@ -19,13 +19,13 @@ from imgcap.split_captions import CaptionedRecord, caption_split, write_captions
 
 
 @pytest.fixture(scope="module")
-def captioned(prepared: PreparedFolder, telling_model: Path) -> list[CaptionedRecord]:
-    return caption_split(prepared.root, str(telling_model), "train", device="cpu")
+def captioned(prepared: PreparedFolder, telling_model: Path) -> tuple[CaptionedRecord, ...]:
+    return caption_split(prepared.root, str(telling_model), "train", device="cpu").records
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
 def test_every_picture_of_the_split_has_one_row(prepared: PreparedFolder, telling_model: Path, split: str) -> None:
-    rows = caption_split(prepared.root, str(telling_model), split, device="cpu")
+    rows = caption_split(prepared.root, str(telling_model), split, device="cpu").records
     expected = [record for record in prepared.records if record.split == split]
     assert expected
     assert [(row.image_id, row.path, row.references) for row in rows] == [
@@ -36,7 +36,7 @@ def test_every_picture_of_the_split_has_one_row(prepared: PreparedFolder, tellin
 
 
 def test_captions_are_those_of_the_pictures(
-    captioned: list[CaptionedRecord], prepared: PreparedFolder, telling_model: Path
+    captioned: tuple[CaptionedRecord, ...], prepared: PreparedFolder, telling_model: Path
 ) -> None:
     captions = load_model(telling_model, device="cpu").caption([prepared.image_root / row.path for row in captioned])
     assert len({row.caption for row in captioned}) > 3  # else a wrong order could not be seen
@@ -52,24 +52,33 @@ def test_options_start_from_the_models_own_and_are_passed_on(prepared: PreparedF
         seen.append(own)
         return replace(own, min_length=6, max_length=6)
 
-    rows = caption_split(prepared.root, str(telling_model), "test", choose, device="cpu")
+    found = caption_split(prepared.root, str(telling_model), "test", choose, device="cpu")
+    assert found.search == replace(seen[0], min_length=6, max_length=6)
     assert seen == [SearchOptions(beam_size=2, max_length=8)]
-    assert all(len(row.caption.split()) == 6 for row in rows)
+    assert all(len(row.caption.split()) == 6 for row in found.records)
 
 
 def test_progress_counts_to_the_end(prepared: PreparedFolder, telling_model: Path) -> None:
     seen: list[tuple[int, int]] = []
-    rows = caption_split(
+    found = caption_split(
         prepared.root, str(telling_model), "train", device="cpu", on_progress=lambda *now: seen.append(now)
     )
-    assert seen == [(done, len(rows)) for done in range(1, len(rows) + 1)]
+    count = len(found.records)
+    assert seen == [(done, count) for done in range(1, count + 1)]
+
+
+def test_it_knows_what_its_scores_are_judged_by(prepared: PreparedFolder, telling_model: Path) -> None:
+    found = caption_split(prepared.root, str(telling_model), "test", device="cpu")
+    assert found.training == [record.captions for record in prepared.records if record.split == "train"]
+    assert found.model.config.name == "telling"
+    assert found.prepared.image_root == prepared.image_root
 
 
 def test_an_imported_model_is_found_by_name(
-    prepared: PreparedFolder, telling_model: Path, captioned: list[CaptionedRecord]
+    prepared: PreparedFolder, telling_model: Path, captioned: tuple[CaptionedRecord, ...]
 ) -> None:
     import_model(telling_model, "mine")
-    assert caption_split(prepared.root, "mine", "train", device="cpu") == captioned
+    assert caption_split(prepared.root, "mine", "train", device="cpu").records == captioned
 
 
 @pytest.fixture
@@ -111,7 +120,7 @@ def test_what_is_missing_is_one_sentence(
         caption_split(copy, model, "val")
 
 
-def test_written_captions_are_read_back(captioned: list[CaptionedRecord], tmp_path: Path) -> None:
+def test_written_captions_are_read_back(captioned: tuple[CaptionedRecord, ...], tmp_path: Path) -> None:
     odd = [
         CaptionedRecord(
             'a "quoted" name.jpg', "sub/a.jpg", "line\u2028separators, ünïcödé and \\ too", -1.23456789, ()
@@ -128,7 +137,7 @@ def test_written_captions_are_read_back(captioned: list[CaptionedRecord], tmp_pa
     assert list(file.parent.iterdir()) == [file]
 
 
-def test_written_captions_match_their_references(captioned: list[CaptionedRecord], tmp_path: Path) -> None:
+def test_written_captions_match_their_references(captioned: tuple[CaptionedRecord, ...], tmp_path: Path) -> None:
     write_captions(tmp_path / "captions.jsonl", captioned)
     references = [{"image_id": row.image_id, "captions": list(row.references)} for row in captioned]
     write_json(tmp_path / "references.json", references)
@@ -138,7 +147,7 @@ def test_written_captions_match_their_references(captioned: list[CaptionedRecord
     assert pairs.references == [list(row.references) for row in captioned]
 
 
-def test_a_file_that_cannot_be_written_is_one_sentence(captioned: list[CaptionedRecord], tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_one_sentence(captioned: tuple[CaptionedRecord, ...], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     (tmp_path / "folder.jsonl").mkdir()
     with pytest.raises(ImgcapError, match="cannot be created"):
@@ -148,7 +157,7 @@ def test_a_file_that_cannot_be_written_is_one_sentence(captioned: list[Captioned
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.jsonl"]
 
 
-def test_captions_replace_those_of_an_earlier_run(captioned: list[CaptionedRecord], tmp_path: Path) -> None:
+def test_captions_replace_those_of_an_earlier_run(captioned: tuple[CaptionedRecord, ...], tmp_path: Path) -> None:
     file = tmp_path / "captions.jsonl"
     write_captions(file, captioned)
     write_captions(file, captioned[:1])

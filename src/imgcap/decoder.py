@@ -50,7 +50,10 @@ class LSTMDecoder(nn.Module):
         self.register_buffer("feature_mean", torch.zeros(FEATURE_SIZE))
         self.register_buffer("feature_std", torch.ones(FEATURE_SIZE))
         self.picture = nn.Linear(FEATURE_SIZE, config.embedding_size)
-        self.embedding = nn.Embedding(config.vocabulary_size, config.embedding_size)
+        sizes = (config.vocabulary_size, config.embedding_size)
+        self.embedding = nn.Embedding(*sizes, _weight=torch.empty(sizes))
+        if not self.embedding.weight.is_meta:  # drawing there would import a second's worth of torch
+            nn.init.normal_(self.embedding.weight)
         self.lstm = nn.LSTM(config.embedding_size, config.hidden_size, batch_first=True)
         self.output = nn.Linear(config.hidden_size, config.vocabulary_size)
 
