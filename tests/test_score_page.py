@@ -215,9 +215,9 @@ def test_hardly_anything_to_show_is_shown(
 def test_a_page_that_cannot_be_written_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
-    with pytest.raises(ImgcapError, match="The page .*folder cannot be written: "):
+    with pytest.raises(ImgcapError, match=r"The page .*folder cannot be written: "):
         write(tmp_path / "folder")
-    with pytest.raises(ImgcapError, match="The folder .*file cannot be created: "):
+    with pytest.raises(ImgcapError, match=r"The folder .*file cannot be created: "):
         write(tmp_path / "file" / "page.html")
     assert {path.name for path in tmp_path.iterdir()} == {"file", "folder"}
 

@@ -1,0 +1,40 @@
+"""`imgcap bench`: how fast imgcap is on this machine."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from imgcap.cli import options
+from imgcap.cli.console import err, interruptible, out
+from imgcap.model_store import DEFAULT_MODEL
+
+
+def bench(
+    model: options.Model = DEFAULT_MODEL,
+    device: options.Device = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure the encoder, the start of a command, and a folder of large photographs, in under a minute.
+
+    Other programs that run meanwhile make the figures worse.
+    """
+    import torch
+    from rich.table import Table
+
+    from imgcap.bench import machine, measure
+
+    with interruptible("Nothing was measured."), err.status("Measuring"):
+        figures = list(measure(model, device))
+    where = machine(torch.get_num_threads())
+    if as_json:
+        print(json.dumps({"machine": where, "figures": [asdict(figure) for figure in figures]}))
+        return
+    table = Table("what", "", "", show_header=False, box=None)
+    for figure in figures:
+        table.add_row(figure.name, f"{figure.value:.2f}", figure.unit)
+    out.print(table)
+    out.print(where, style="dim")
