@@ -81,7 +81,7 @@ def test_an_encoder_saved_and_loaded_computes_the_same(
 def test_only_an_unfolded_encoder_can_be_trained(encoder_file: Path) -> None:
     folded, unfolded = Encoder.load(encoder_file, CPU).network, Encoder.load(encoder_file, CPU, fold=False).network
     assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
-    assert not any(parameter.requires_grad for parameter in folded.parameters())
+    assert not any(tensor.requires_grad for tensor in (*folded.parameters(), *folded.buffers()))
     assert any(isinstance(module, nn.BatchNorm2d) for module in unfolded.modules())
     assert all(parameter.requires_grad for parameter in unfolded.parameters())
     assert not folded.training
@@ -103,6 +103,19 @@ def test_features_do_not_depend_on_the_batch(encoder: Encoder, pixels: list[Pixe
     assert (together[0] - together[1]).abs().max() > 0
     torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-4 * scale)
     torch.testing.assert_close(by_three, together, rtol=1e-4, atol=1e-4 * scale)
+
+
+@pytest.mark.parametrize(("threads", "parts"), [(1, [4, 4]), (5, [5, 3])])
+def test_a_processor_encodes_few_pictures_at_once(
+    encoder: Encoder, pixels: list[Pixels], monkeypatch: pytest.MonkeyPatch, threads: int, parts: list[int]
+) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    hook = encoder.network.register_forward_pre_hook(lambda _network, inputs: seen.append(len(inputs[0])))
+    features = encoder(pixels)
+    hook.remove()
+    assert seen == parts
+    assert len(features) == len(pixels)
 
 
 def test_half_and_single_precision_copies_have_the_same_fingerprint(

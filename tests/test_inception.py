@@ -6,7 +6,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from imgcap.inception import FEATURE_SIZE, STRIDE_16_LAYER, STRIDE_32_LAYER, AveragePool, InceptionV3, fold_batch_norms
+from imgcap.inception import (
+    FEATURE_SIZE,
+    STRIDE_16_LAYER,
+    STRIDE_32_LAYER,
+    AveragePool,
+    ConvNorm,
+    FoldedConv,
+    InceptionV3,
+    fold_batch_norms,
+)
 from imgcap.torchvision_compat import import_torchvision
 
 
@@ -94,17 +103,40 @@ def test_an_average_pool_counts_the_padding_or_not(count_padding: bool) -> None:
     assert corner == pytest.approx(4 / 9 if count_padding else 1)
 
 
+@pytest.mark.parametrize("one_dnn", [True, False])
 @pytest.mark.parametrize("count_padding", [True, False])
 @torch.inference_mode()
-def test_folding_the_batch_norms_keeps_the_features(weights: dict[str, Tensor], count_padding: bool) -> None:
+def test_folding_the_batch_norms_keeps_the_features(
+    weights: dict[str, Tensor], count_padding: bool, one_dnn: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not one_dnn:
+        monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     folded = network(weights, count_padding)
-    x = pictures(2, 139, 139)
+    x = pictures(3, 139, 107)
     before = folded(x)
     fold_batch_norms(folded)
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    assert not any(isinstance(module, (ConvNorm, nn.BatchNorm2d)) for module in folded.modules())
+    assert not list(folded.parameters())
     assert relative_error(folded(x), before) < 1e-4
     fold_batch_norms(folded)  # again: nothing is left to do
-    assert relative_error(folded(x), before) < 1e-4
+    assert relative_error(folded(x[:1]), before[:1]) < 1e-4
+    other = pictures(1, 75, 91)  # another size than the one that the weights were packed for
+    assert relative_error(folded(other), network(weights, count_padding)(other)) < 1e-4
+
+
+@torch.inference_mode()
+def test_a_folded_convolution_computes_the_same_and_leaves_its_input_alone() -> None:
+    trained = ConvNorm(3, 5, (1, 3), stride=2, padding=(0, 1)).eval()
+    for tensor in (trained.bn.weight, trained.bn.bias, trained.bn.running_mean, trained.bn.running_var):
+        assert isinstance(tensor, Tensor)
+        nn.init.uniform_(tensor, 0.1, 0.5)
+    x = pictures(2, 9, 11)
+    kept, expected = x.clone(), trained(x)
+    output = FoldedConv(trained)(x)
+    assert torch.equal(x, kept)
+    assert output.shape == (2, 5, 5, 6)
+    assert 0 < (output == 0).sum() < output.numel()
+    torch.testing.assert_close(output, expected)
 
 
 def test_gradients_reach_every_parameter_and_the_picture(weights: dict[str, Tensor]) -> None:

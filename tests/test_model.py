@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -253,3 +255,12 @@ def test_features_of_another_encoder_are_refused(model_folder: Path) -> None:
     with pytest.raises(ImgcapError, match="prepared come from another encoder than the model 'walls'") as caught:
         check_encoder(model, "0" * 64, Path("prepared"))
     assert f"--encoder {model_folder}" in caught.value.hint
+
+
+def test_loading_a_model_does_not_wait_for_parts_of_torch_that_it_does_not_use(model_folder: Path) -> None:
+    program = (
+        "import sys; from imgcap import load_model; load_model(sys.argv[1], 'cpu'); "
+        "print(*({'sympy', 'torchvision', 'sacrebleu'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program, model_folder], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

@@ -29,7 +29,7 @@ class ConvNorm(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int | tuple[int, int], **conv: Any) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, bias=False, **conv)
-        self.bn: nn.Module = nn.BatchNorm2d(out_channels, eps=0.001)
+        self.bn = nn.BatchNorm2d(out_channels, eps=0.001)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.bn(self.conv(x)), inplace=True)
@@ -204,9 +204,36 @@ class InceptionV3(nn.Module):
         return x.mean((2, 3), dtype=torch.float32)  # (B, 2048)
 
 
+class FoldedConv(nn.Module):
+    """An evaluating `ConvNorm` with the batch norm in weights and bias: same output, fewer passes over memory.
+
+    On a CPU with oneDNN, the first call packs the weights into the layout that its kernels read. This depends on the
+    height and width of the maps: those of another size are computed as well, but slowly.
+    """
+
+    def __init__(self, trained: ConvNorm) -> None:
+        super().__init__()
+        conv, norm = trained.conv, trained.bn
+        factor = norm.weight / (norm.get_buffer("running_var") + norm.eps).sqrt()
+        self.weight = nn.Buffer(conv.weight.contiguous(memory_format=torch.channels_last) * factor[:, None, None, None])
+        self.bias = nn.Buffer(norm.bias - norm.get_buffer("running_mean") * factor)
+        self.stride, self.padding = conv.stride, conv.padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+            return F.conv2d(x, self.weight, self.bias, self.stride, self.padding).relu_()
+        one_dnn, geometry, weight = torch.ops.mkldnn, (self.padding, self.stride, (1, 1), 1), self.weight
+        if not weight.is_mkldnn:
+            self.weight = weight = one_dnn._reorder_convolution_weight(weight, *geometry, x.shape)
+        output: Tensor = one_dnn._convolution_pointwise(x, weight, self.bias, *geometry, "relu", [], "")
+        return output
+
+
+@torch.no_grad()
 def fold_batch_norms(network: nn.Module) -> None:
-    """Fold every batch norm of an evaluating `network` into its convolution, in place: same output, fewer passes."""
-    for module in network.modules():
-        if isinstance(module, ConvNorm) and isinstance(module.bn, nn.BatchNorm2d):
-            module.conv = nn.utils.fusion.fuse_conv_bn_eval(module.conv, module.bn)
-            module.bn = nn.Identity()
+    """Replace every `ConvNorm` of an evaluating `network` by a `FoldedConv`, in place; it can no longer be trained."""
+    for name, child in network.named_children():
+        if isinstance(child, ConvNorm):
+            setattr(network, name, FoldedConv(child))
+        else:
+            fold_batch_norms(child)

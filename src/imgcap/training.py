@@ -402,18 +402,18 @@ class Trainer:
         begun, epoch = time.monotonic(), len(self.log) + 1
         torch.manual_seed(_epoch_seed(self.options.seed, epoch))
         batches = list(self._batches(epoch))
-        total, words = 0.0, 0
+        total, tokens = 0.0, 0
         for step, (batch, pixels) in enumerate(self._with_pixels(batches), 1):
             self._set_rates((epoch - 1) * len(batches) + step, self.options.epochs * len(batches))
             loss = self._step(batch, pixels)
             count = int(batch.lengths.sum())
-            total, words = total + loss * count, words + count
+            total, tokens = total + loss * count, tokens + count
             self.listener.on_step(epoch, step, len(batches), loss)
         if not math.isfinite(total):
             raise ImgcapError(f"The loss became infinite in epoch {epoch}.", "Try a lower --learning-rate.")
         cider_d, bleu = self._validate()
         rate = self.optimizer.param_groups[0]["lr"]
-        result = EpochResult(epoch, total / words, rate, cider_d, bleu, time.monotonic() - begun)
+        result = EpochResult(epoch, total / tokens, rate, cider_d, bleu, time.monotonic() - begun)
         is_best = not self.log or result.rank > self.best.rank
         self.log.append(result)
         if is_best:

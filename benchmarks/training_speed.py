@@ -1,0 +1,126 @@
+"""Tokens a second of `imgcap train` and of the loop that people write themselves, side by side on the same model.
+
+    python benchmarks/training_speed.py PREPARED [--steps 40] [--repeats 3] [--threads N]
+
+PREPARED is a folder written by `imgcap prepare`. The plain loop pads every batch to the longest caption of the data set
+and computes the padding too; imgcap sorts captions by length in pools and packs them. Both train the same decoder on
+the same features with AdamW; tokens are words and `<end>`, without padding. Prints a table, the time that one epoch
+with its validation would take, and a line of JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from itertools import islice
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from imgcap.decoder import LSTMDecoder
+from imgcap.features import PreparedFolder
+from imgcap.training import SilentListener, Trainer, TrainingOptions
+from imgcap.vocabulary import END, PAD, START
+
+
+class PlainLoop:
+    """One optimiser step after the other on random captions, padded to the longest of all."""
+
+    def __init__(self, trainer: Trainer, options: TrainingOptions) -> None:
+        self.features = trainer.prepared.features
+        self.decoder = LSTMDecoder(trainer.decoder.config)
+        self.decoder.load_state_dict(trainer.decoder.state_dict())
+        self.optimizer = torch.optim.AdamW(self.decoder.parameters(), options.peak_learning_rate)
+        longest = max(len(ids) for _, ids in trainer.captions)
+        self.examples = [
+            (
+                row,
+                torch.tensor([START, *ids] + [PAD] * (longest - len(ids))),
+                torch.tensor([*ids, END] + [PAD] * (longest - len(ids))),
+            )
+            for row, ids in trainer.captions
+        ]
+        self.batch_size = options.batch_size
+        random.Random(0).shuffle(self.examples)
+
+    def tokens_a_second(self, steps: int, first: int) -> float:
+        begun, tokens = time.perf_counter(), 0
+        for step in range(first, first + steps):
+            start = step * self.batch_size % (len(self.examples) - self.batch_size)
+            rows, ids, targets = zip(*self.examples[start : start + self.batch_size], strict=True)
+            read, wanted = torch.stack(ids), torch.stack(targets)
+            picture = self.decoder.embed_pictures(torch.from_numpy(self.features[list(rows)]))[:, None]
+            inputs = torch.cat([picture, self.decoder._drop(self.decoder.embedding(read))], 1)
+            hidden, _ = self.decoder.lstm(inputs)
+            logits = self.decoder.output(self.decoder._drop(hidden[:, 1:]))
+            loss = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=PAD)
+            self.optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.decoder.parameters(), 5.0)
+            self.optimizer.step()
+            tokens += int((wanted != PAD).sum())
+        return tokens / (time.perf_counter() - begun)
+
+
+def imgcap_tokens_a_second(trainer: Trainer, steps: int, epoch: int) -> float:
+    batches = list(islice(trainer._batches(epoch), steps))
+    begun = time.perf_counter()
+    for batch in batches:
+        trainer._step(batch, None)
+    return sum(int(batch.lengths.sum()) for batch in batches) / (time.perf_counter() - begun)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("prepared", type=Path)
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int)
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    options = TrainingOptions()
+    trainer = Trainer(PreparedFolder(args.prepared), options, torch.device("cpu"), SilentListener())
+    trainer._set_rates(1, 100)
+    plain = PlainLoop(trainer, options)
+    ours, theirs = [], []
+    for repeat in range(args.repeats):
+        theirs.append(plain.tokens_a_second(args.steps, repeat * args.steps))
+        ours.append(imgcap_tokens_a_second(trainer, args.steps, repeat + 1))
+    begun = time.perf_counter()
+    trainer._validate()
+    validation = time.perf_counter() - begun
+
+    tokens = sum(len(ids) + 1 for _, ids in trainer.captions)
+    best, plain_best = max(ours), max(theirs)
+    epoch = tokens / best + validation
+    print(
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, batches of {options.batch_size}, "
+        f"{len(trainer.captions):,} captions of at most {max(len(ids) for _, ids in trainer.captions)} words"
+    )
+    print("| loop | tokens/s | ratio |\n| --- | --- | --- |")
+    print(f"| padded, unsorted | {plain_best:,.0f} | 1.0 |")
+    print(f"| imgcap | {best:,.0f} | {best / plain_best:.1f} |")
+    print(
+        f"\none epoch: {tokens:,} tokens in {tokens / best:.0f} s, and {validation:.0f} s to caption and score the "
+        f"{len(trainer.val_rows):,} val pictures: {epoch:.0f} s"
+    )
+    print(
+        json.dumps(
+            {
+                "plain_tokens_a_second": round(plain_best),
+                "imgcap_tokens_a_second": round(best),
+                "ratio": round(best / plain_best, 2),
+                "epoch_seconds": round(epoch, 1),
+                "validation_seconds": round(validation, 1),
+                "threads": torch.get_num_threads(),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
