@@ -7,6 +7,7 @@ original network leave out the padding, which torchvision's cannot.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -220,13 +221,22 @@ class FoldedConv(nn.Module):
         self.stride, self.padding = conv.stride, conv.padding
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        if x.device.type != "cpu" or not _has_one_dnn():
             return F.conv2d(x, self.weight, self.bias, self.stride, self.padding).relu_()
         one_dnn, geometry, weight = torch.ops.mkldnn, (self.padding, self.stride, (1, 1), 1), self.weight
         if not weight.is_mkldnn:
             self.weight = weight = one_dnn._reorder_convolution_weight(weight, *geometry, x.shape)
         output: Tensor = one_dnn._convolution_pointwise(x, weight, self.bias, *geometry, "relu", [], "")
         return output
+
+
+@cache
+def _has_one_dnn() -> bool:
+    """Whether torch has oneDNN, and by the names that `FoldedConv` calls it by, which torch does not promise."""
+    operators = ("_reorder_convolution_weight", "_convolution_pointwise")
+    return torch.backends.mkldnn.is_available() and all(  # type: ignore[no-untyped-call]
+        hasattr(torch.ops.mkldnn, name) for name in operators
+    )
 
 
 @torch.no_grad()

@@ -1,0 +1,126 @@
+"""Pictures a second through Inception V3: plain torchvision, the network as it is trained, and the encoder.
+
+    python benchmarks/encoder_speed.py [--threads 2] [--repeats 5]
+
+Random weights and pictures of 299 x 299, batches of 1, 8 and 32, float32; the encoder also stacks and scales its
+pictures. The sides take turns, and the fastest of the repeats counts: wall time, or CPU time with one thread, which
+other programs disturb less. Prints a table, with the share of the multiply-adds a second of a large `torch.mm`, and a
+line of JSON; exit code 1 if the features differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from imgcap.encoder import Encoder, EncoderConfig
+from imgcap.inception import InceptionV3, fold_batch_norms
+from imgcap.torchvision_compat import import_torchvision
+
+BATCHES = (1, 8, 32)
+MATRIX = 4096
+TOLERANCE = 1e-4
+
+
+def networks() -> tuple[nn.Module, InceptionV3, Encoder]:
+    """torchvision's network without its classifiers, the one as it is trained, and the encoder, of equal weights."""
+    torch.manual_seed(0)
+    models = import_torchvision("torchvision.models")
+    plain: nn.Module = models.inception_v3(weights=None, aux_logits=False, transform_input=False, init_weights=False)
+    plain.fc = nn.Identity()
+    trained, folded = InceptionV3(count_padding=True), InceptionV3(count_padding=True)
+    for network in (trained, folded):
+        network.load_state_dict(plain.state_dict())
+        network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    fold_batch_norms(folded)
+    return plain.eval(), trained, Encoder(folded, EncoderConfig(), torch.device("cpu"))
+
+
+def multiply_adds(network: nn.Module, picture: Tensor) -> int:
+    """Of all convolutions, for one picture."""
+    counts: list[int] = []
+    hooks = [
+        module.register_forward_hook(
+            lambda conv, _inputs, output: counts.append(output.numel() * conv.weight[0].numel())
+        )
+        for module in network.modules()
+        if isinstance(module, nn.Conv2d)
+    ]
+    network(picture)
+    for hook in hooks:
+        hook.remove()
+    return sum(counts)
+
+
+def fastest(calls: dict[str, Callable[[], Tensor]], repeats: int, clock: Callable[[], float]) -> dict[str, float]:
+    """Seconds of each call; they take turns."""
+    seconds = dict.fromkeys(calls, float("inf"))
+    for repeat in range(repeats + 1):  # the first warms up
+        for name, call in calls.items():
+            begun = clock()
+            call()
+            if repeat:
+                seconds[name] = min(seconds[name], clock() - begun)
+    return seconds
+
+
+@torch.inference_mode()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--repeats", type=int, default=5)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    clock = time.process_time if args.threads == 1 else time.perf_counter
+    plain, trained, encoder = networks()
+    source = np.random.default_rng(0)
+    pixels = [source.integers(0, 256, (299, 299, 3), np.uint8) for _ in range(max(BATCHES))]
+    pictures = encoder.to_input(torch.from_numpy(np.stack(pixels)))
+    work = multiply_adds(trained, pictures[:1])
+    left, right = torch.rand(2, MATRIX, MATRIX)
+
+    print(f"torch {torch.__version__}, {args.threads} threads, {work / 1e9:.3f} G multiply-adds a picture; pictures/s")
+    print("| batch | side | pictures/s | ratio to torchvision | share of the `torch.mm` rate |")
+    print("| --- | --- | --- | --- | --- |")
+    rates: dict[str, dict[str, float]] = {}
+    for batch in BATCHES:
+        channels_last = pictures[:batch]
+        plain_input = channels_last.contiguous()
+        calls: dict[str, Callable[[], Tensor]] = {
+            "torchvision": lambda x=plain_input: plain(x),  # type: ignore[misc]
+            "as trained": lambda x=channels_last: trained(x),  # type: ignore[misc]
+            "encoder": lambda n=batch: encoder(pixels[:n]),  # type: ignore[misc]
+        }
+        expected, *others = [call() for call in calls.values()]
+        difference = max(((other - expected).abs().max() / expected.abs().max()).item() for other in others)
+        seconds = fastest({**calls, "torch.mm": lambda: left @ right}, args.repeats, clock)
+        product_rate = MATRIX**3 / seconds.pop("torch.mm")
+        rates[str(batch)] = {name: batch / taken for name, taken in seconds.items()}
+        for name, rate in rates[str(batch)].items():
+            ratio, share = rate / rates[str(batch)]["torchvision"], rate * work / product_rate
+            print(f"| {batch} | {name} | {rate:.2f} | {ratio:.2f} | {share:.2f} |", flush=True)
+        rates[str(batch)]["torch.mm"] = product_rate / work
+        if difference > TOLERANCE:
+            sys.exit(f"At batch {batch}, the features differ by {difference:.1e} of the greatest.")
+    print(
+        json.dumps(
+            {
+                "threads": args.threads,
+                "multiply_adds": work,
+                "pictures_per_second": {
+                    batch: {name: round(rate, 3) for name, rate in own.items()} for batch, own in rates.items()
+                },
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
