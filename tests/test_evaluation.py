@@ -106,3 +106,17 @@ def test_the_order_of_pictures_changes_nothing_but_the_order() -> None:
     assert facts(evaluate([CAPTIONS[i] for i in order], [REFERENCES[i] for i in order])) == facts(
         evaluate(CAPTIONS, REFERENCES)
     )
+
+
+@pytest.mark.parametrize(
+    ("captions", "references"),
+    [(["a dog"], [["!"]]), ([""], [["a dog", "a cat"]]), (["", ""], [["..."], ["?"]]), (["a"], [["a"]])],
+)
+def test_captions_and_references_without_words_have_scores_too(
+    captions: list[str], references: list[list[str]]
+) -> None:
+    found = evaluate(captions, references, compared=("other", captions))
+    for value in (*found.scores.metrics.values(), *found.floor.metrics.values()):
+        assert 0 <= value <= 10
+    assert found.comparison
+    assert all(difference.p == 1 for difference in found.comparison.differences.values())

@@ -87,8 +87,8 @@ def test_json_without_comparison_or_ceiling_says_null() -> None:
 
 
 def test_the_printed_table_shows_names_as_they_are(found: Evaluation, capsys: pytest.CaptureFixture[str]) -> None:
-    score_table.print_table(found, "captions [red].jsonl")
+    score_table.print_table(found, "captions [red]\x1b[2J.jsonl")
     printed = capsys.readouterr().out
-    assert "captions [red].jsonl" in printed
+    assert "captions [red]\\x1b[2J.jsonl" in printed
     assert f"signature: {found.signature}" in printed
     assert found.floor_caption in printed

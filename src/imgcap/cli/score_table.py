@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from imgcap.cli.console import out
+from imgcap.errors import printable
 
 if TYPE_CHECKING:
     from imgcap.evaluation import Evaluation
@@ -25,16 +26,20 @@ _PLAIN = {
 
 
 def print_table(evaluation: Evaluation, title: str) -> None:
-    from rich.markup import escape
-
-    out.print(f"[bold]{escape(title)}[/]")
+    _say(title)
     _print(columns(evaluation), rows(evaluation))
     if evaluation.comparison:
         _print(_DIFFERENCE_COLUMNS, difference_rows(evaluation))
-        out.print(escape(evaluation.comparison.verdict))
+        _say(evaluation.comparison.verdict)
     for note in notes(evaluation):
-        out.print(escape(note))
-    out.print(f"signature: {escape(evaluation.signature)}")
+        _say(note)
+    _say(f"signature: {evaluation.signature}")
+
+
+def _say(line: str) -> None:
+    from rich.markup import escape
+
+    out.print(escape(printable(line)))
 
 
 def _print(names: list[str], body: list[list[str]]) -> None:
