@@ -18,7 +18,7 @@ MODEL_FILES = (
     "training_index.safetensors",
     "MODEL_CARD.md",
 )
-WANTED = {"imgcap/gallery.html", "imgcap/score_page.html", *(MODEL + name for name in MODEL_FILES)}
+WANTED = {"imgcap/gallery.html", "imgcap/score_page.html", "imgcap/page.css", *(MODEL + name for name in MODEL_FILES)}
 FORBIDDEN = (".jpg", ".jpeg", ".png", ".pt", ".pth", ".pkl", "token.txt")
 
 

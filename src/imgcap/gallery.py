@@ -15,7 +15,7 @@ from PIL import Image
 
 from imgcap.errors import ImgcapError
 from imgcap.files import reason, replacing
-from imgcap.page_parts import as_html, thumbnail
+from imgcap.page_parts import as_html, theme, thumbnail
 
 _ROWS_PER_BLOCK = 50
 """Rows that are held in memory, and whose thumbnails the page reads together."""
@@ -38,7 +38,7 @@ class GalleryWriter:
             try:
                 partial = stack.enter_context(replacing(file))
                 self._page = stack.enter_context(partial.open("w", encoding="utf-8", newline="\n"))
-                self._page.write(head.replace("{{title}}", as_html(title)))
+                self._page.write(head.replace("{{theme}}", theme()).replace("{{title}}", as_html(title)))
             except OSError as error:
                 raise self._unwritable(error) from None
             self._stack = stack.pop_all()

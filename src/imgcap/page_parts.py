@@ -1,4 +1,4 @@
-"""What the HTML pages share: text made safe, and thumbnails."""
+"""What the HTML pages share: their theme, text made safe, and thumbnails."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 import io
 import re
 from html import escape
+from importlib.resources import files
 from os import PathLike
 from pathlib import Path
 
@@ -20,6 +21,11 @@ THUMBNAIL_SIZE = 320
 _QUALITY = 70
 _EFFORT = 2  # of WebP's 0 to 6; more takes longer than decoding the picture and saves less than 4 %
 _INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def theme() -> str:
+    """CSS that both pages begin with."""
+    return files("imgcap").joinpath("page.css").read_text(encoding="utf-8").rstrip()
 
 
 def as_html(text: str) -> str:

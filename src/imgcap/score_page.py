@@ -17,7 +17,7 @@ from typing import TypeGuard
 
 from imgcap.errors import ImgcapError
 from imgcap.files import make_folder, reason, write_text
-from imgcap.page_parts import as_html, thumbnail
+from imgcap.page_parts import as_html, theme, thumbnail
 from imgcap.report import Histogram, histogram_svg
 from imgcap.tokenizer import tokenize
 
@@ -86,6 +86,7 @@ def write_score_page(
     template = files("imgcap").joinpath("score_page.html").read_text(encoding="utf-8")
     groups = _choose(pictures)
     parts = {
+        "theme": theme(),
         "script_hash": _script_hash(template),
         "title": as_html(title),
         "verdict": f'<p class="verdict">{as_html(verdict)}</p>' if verdict else "",

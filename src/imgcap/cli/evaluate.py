@@ -153,6 +153,12 @@ def evaluate(
             compared=(str(compare), compared) if compared else None,
             made_by=captions.made_by,
         )
+    if as_json:
+        print(json.dumps(score_table.as_json(evaluation, captions.title)))
+    elif markdown:
+        print(score_table.markdown(evaluation, captions.title))
+    else:
+        score_table.print_table(evaluation, captions.title)
     if per_image:
         from imgcap.picture_scores import picture_rows, write_picture_rows
 
@@ -162,12 +168,6 @@ def evaluate(
         write_picture_rows(per_image, rows)
     if html:
         _write_page(html, captions, evaluation, compared)
-    if as_json:
-        print(json.dumps(score_table.as_json(evaluation, captions.title)))
-    elif markdown:
-        print(score_table.markdown(evaluation, captions.title))
-    else:
-        score_table.print_table(evaluation, captions.title)
 
 
 def _check_calls(

@@ -1,0 +1,242 @@
+"""CPU seconds and peak memory of `caption`, `prepare`, `eval` and the data loading of `train`, as their inputs grow.
+
+    python benchmarks/scaling.py [--pictures 100 1000 10000] [--captions 1000 10000 100000] [--encoder FILE]
+        [--figure FILE.svg]
+
+The pictures are hard links of the four examples, so that their number grows and not their content. They are encoded by
+FILE, or else by the default model's encoder at 75 pixels: that is faster, and changes neither what is kept in memory
+for a picture nor what is written. The captions are synthetic, their words drawn by Zipf's law. `eval` scores n captions
+with five references each. `train` opens a prepared folder of n captions, five a picture and a tenth of them val, and
+loads one epoch without a step of the optimiser.
+
+Every point is a process of its own, on the CPU, which computes in one thread: two would spend CPU time on waiting for
+each other. Seconds are user and system time. Nothing is subtracted; the cost of 1,000 more is from the difference to the smallest n. Features that `train` has mapped from disk
+count as its memory. Needs Linux. Prints a table and a line of JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+# The peak memory of a child counts from its parent's, so whatever imports torch or makes inputs is a child, too.
+from imgcap.report import Curve, plot_svg
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+PIXELS = 75
+REFERENCES = 5
+ZIPF_WORDS = 10_000
+VAL_EVERY = 10
+
+
+@dataclass(frozen=True)
+class Point:
+    command: str
+    n: int
+    seconds: float
+    peak_mib: int
+
+
+def make_model(folder: str, encoder: str | None) -> None:
+    from long_run import small_model
+
+    from imgcap.model_store import ENCODER_FILE, write_manifest
+
+    model = small_model(Path(folder), PIXELS)
+    if encoder:
+        shutil.copyfile(encoder, model / ENCODER_FILE)
+        write_manifest(model)
+
+
+def make_pictures(folder: str, count: int) -> None:
+    """The folder `pictures`, and `captions.csv` with a caption of each."""
+    from long_run import link
+
+    root = Path(folder)
+    pictures = root / "pictures"
+    link(sorted(EXAMPLES.glob("*.jpg")), pictures, count)
+    with (root / "captions.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["image", "caption"])
+        rows.writerows([path.relative_to(pictures), "A picture ."] for path in sorted(pictures.rglob("*.jpg")))
+
+
+def zipf(count: int) -> Iterator[str]:
+    """Captions of 6 to 18 words; the word of rank r is drawn in proportion to 1 / r."""
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    shares = 1 / np.arange(1, ZIPF_WORDS + 1)
+    lengths = random.integers(6, 19, count)
+    words = iter(random.choice(ZIPF_WORDS, lengths.sum(), p=shares / shares.sum()).tolist())
+    for length in lengths.tolist():
+        yield " ".join(f"word{next(words)}" for _ in range(length))
+
+
+def make_captions(folder: str, count: int) -> None:
+    """`hypotheses.jsonl` with `count` captions, and `references.jsonl`."""
+    captions = zipf(count * (1 + REFERENCES))
+    with Path(folder, "hypotheses.jsonl").open("w") as hypotheses, Path(folder, "references.jsonl").open("w") as others:
+        for i in range(count):
+            print(json.dumps({"image_id": i, "caption": next(captions)}), file=hypotheses)
+            references = [next(captions) for _ in range(REFERENCES)]
+            print(json.dumps({"image_id": i, "captions": references}), file=others)
+
+
+def make_prepared(folder: str, count: int) -> None:
+    """The prepared folder `prepared` with random features and `count` captions, without what `train` does not load."""
+    import numpy as np
+
+    from imgcap.datasets import Record
+    from imgcap.encoder import EncoderConfig
+    from imgcap.features import (
+        FEATURES_FOLDER,
+        FORMAT_VERSION,
+        METADATA_FILE,
+        RECORDS_FILE,
+        ROWS_PER_FILE,
+        PreparedMetadata,
+    )
+    from imgcap.files import write_json, write_json_lines
+    from imgcap.inception import FEATURE_SIZE
+
+    root = Path(folder, "prepared")
+    features = root / FEATURES_FOLDER
+    features.mkdir(parents=True)
+    pictures = count // REFERENCES
+    random = np.random.default_rng(0)
+    for number, start in enumerate(range(0, pictures, ROWS_PER_FILE)):
+        rows = min(ROWS_PER_FILE, pictures - start)
+        np.save(features / f"{number:05}.npy", random.random((rows, FEATURE_SIZE), dtype=np.float32))
+
+    captions = zipf(pictures * REFERENCES)
+    records = [
+        Record(
+            str(i), f"{i}.jpg", tuple(next(captions) for _ in range(REFERENCES)), "train" if i % VAL_EVERY else "val"
+        )
+        for i in range(pictures)
+    ]
+    write_json_lines(root / RECORDS_FILE, map(asdict, records))
+    metadata = PreparedMetadata(
+        format_version=FORMAT_VERSION,
+        digest="",
+        image_root="",
+        encoder="",
+        encoder_fingerprint="",
+        encoder_config=EncoderConfig(),
+        pictures=pictures,
+        captions=pictures * REFERENCES,
+        splits={},
+        left_out=0,
+    )
+    write_json(root / METADATA_FILE, asdict(metadata))
+
+
+def load_epoch(folder: str) -> None:
+    """All that an epoch of training does but its steps and its validation."""
+    import torch
+
+    from imgcap.features import PreparedFolder
+    from imgcap.training import SilentListener, Trainer, TrainingOptions
+
+    prepared = PreparedFolder(Path(folder, "prepared"))
+    trainer = Trainer(prepared, TrainingOptions(), torch.device("cpu"), SilentListener())
+    for batch in list(trainer._batches(1)):
+        trainer._features(batch.rows, None)
+
+
+CHILDREN: dict[str, Callable[..., None]] = {
+    function.__name__: function for function in (make_model, make_pictures, make_captions, make_prepared, load_epoch)
+}
+
+
+def child(function: Callable[..., None], *arguments: str | int | None) -> list[str]:
+    return [__file__, "--child", json.dumps([function.__name__, *arguments])]
+
+
+def run(arguments: Sequence[str]) -> tuple[float, int]:
+    """CPU seconds and peak memory in MiB of a Python process."""
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL, env=one_thread) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"A process failed: {' '.join(arguments)}")
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss // 1024
+
+
+def measure(pictures: list[int], captions: list[int], encoder: Path | None, root: Path) -> Iterator[Point]:
+    model = str(root / "model")
+    run(child(make_model, model, str(encoder) if encoder else None))
+    imgcap, cpu = ["-m", "imgcap"], ["--device", "cpu"]
+    for n in pictures:
+        with tempfile.TemporaryDirectory(dir=root) as work:
+            run(child(make_pictures, work, n))
+            images, table = f"{work}/pictures", f"{work}/captions.csv"
+            command = ["caption", images, "-o", f"{work}/rows.jsonl", "-q", "--model", model, *cpu]
+            yield Point("caption", n, *run([*imgcap, *command]))
+            command = ["prepare", "--images", images, "--captions", table, "-o", f"{work}/prepared", "--encoder", model]
+            yield Point("prepare", n, *run([*imgcap, *command, *cpu]))
+    for n in captions:
+        with tempfile.TemporaryDirectory(dir=root) as work:
+            run(child(make_captions, work, n))
+            hypotheses, references = f"{work}/hypotheses.jsonl", f"{work}/references.jsonl"
+            command = ["eval", "--hypotheses", hypotheses, "--references", references, "--json", *cpu]
+            yield Point("eval", n, *run([*imgcap, *command]))
+            run(child(make_prepared, work, n))
+            yield Point("train", n, *run(child(load_epoch, work)))
+
+
+def print_table(points: list[Point]) -> None:
+    print("| command | n | CPU seconds | seconds for 1,000 more | peak MiB |\n| --- | --- | --- | --- | --- |")
+    smallest: dict[str, Point] = {}
+    for point in sorted(points, key=lambda point: point.command):
+        first = smallest.setdefault(point.command, point)
+        more = 1000 * (point.seconds - first.seconds) / (point.n - first.n) if point.n > first.n else None
+        slope = "" if more is None else f"{more:.3f}"
+        print(f"| {point.command} | {point.n:,} | {point.seconds:.1f} | {slope} | {point.peak_mib:,} |")
+
+
+def figure(points: list[Point]) -> str:
+    def curves(commands: Sequence[str], value: Callable[[Point], float]) -> list[Curve]:
+        own = {name: [point for point in points if point.command == name] for name in commands}
+        return [Curve(name, [p.n for p in line], [value(p) for p in line]) for name, line in own.items()]
+
+    panels = []
+    for what, commands in (("pictures", ("caption", "prepare")), ("captions", ("eval", "train"))):
+        panels.append((f"Seconds for n {what}", curves(commands, lambda point: point.seconds)))
+        panels.append((f"MiB for n {what}", curves(commands, lambda point: point.peak_mib)))
+    return plot_svg(panels, "n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", type=int, nargs="+", default=[100, 1000, 10_000])
+    parser.add_argument("--captions", type=int, nargs="+", default=[1000, 10_000, 100_000])
+    parser.add_argument("--encoder", type=Path, metavar="FILE", help="encoder of `caption` and `prepare`")
+    parser.add_argument("--figure", type=Path, metavar="FILE.svg", help="draw seconds and MiB against n")
+    parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        name, *arguments = args.child
+        CHILDREN[name](*arguments)
+        return
+    with tempfile.TemporaryDirectory() as work:
+        points = list(measure(sorted(set(args.pictures)), sorted(set(args.captions)), args.encoder, Path(work)))
+    if args.figure:
+        args.figure.write_text(figure(points), encoding="utf-8")
+    print_table(points)
+    print(json.dumps({"points": [asdict(point) for point in points]}))
+
+
+if __name__ == "__main__":
+    main()
