@@ -383,7 +383,7 @@ def test_the_theme_follows_the_system_until_it_is_switched_and_is_remembered(bro
     assert not dark()
     browser.emulate("dark")
     assert dark()
-    assert browser.find("#theme").get_attribute("aria-pressed") == "true"
+    browser.wait(lambda: browser.find("#theme").get_attribute("aria-pressed") == "true")  # the page hears of it later
     browser.find("#theme").click()
     assert not dark()
     browser.driver.refresh()
