@@ -10,8 +10,9 @@ with five references each. `train` opens a prepared folder of n captions, five a
 loads one epoch without a step of the optimiser.
 
 Every point is a process of its own, on the CPU, which computes in one thread: two would spend CPU time on waiting for
-each other. Seconds are user and system time. Nothing is subtracted; the cost of 1,000 more is from the difference to the smallest n. Features that `train` has mapped from disk
-count as its memory. Needs Linux. Prints a table and a line of JSON.
+each other. Seconds are user and system time. Nothing is subtracted; the cost of 1,000 more is from the difference to
+the smallest n. Features that `train` has mapped from disk count as its memory. Needs Linux. Prints a table and a line
+of JSON.
 """
 
 from __future__ import annotations

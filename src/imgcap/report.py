@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from html import escape
 
 _PANEL_WIDTH, _PANEL_HEIGHT = 360, 220
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 34, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 28, 34, 40
 _COLOURS = {"first": "#2563eb", "second": "#b45309"}
 _LINES = ("", 'stroke-dasharray="6 4"')
 _DOTS = ('fill="currentColor"', 'class="paper" fill="white"')
