@@ -1,4 +1,4 @@
-"""Turn a trained model into the one that ships in the package: half precision, model card, index, manifest.
+"""Turn a trained model into the one that ships in the package: half precision, model card, curves, index, manifest.
 
     python tools/package_model.py MODEL PREPARED CARD.md [--beam-size 5] [--length-penalty 0.8]
 
@@ -20,7 +20,7 @@ from imgcap.features import PreparedFolder
 from imgcap.files import make_folder, read_text, write_text
 from imgcap.model import load_model_folder, save_decoder
 from imgcap.model_store import DEFAULT_MODEL, ENCODER_FILE, MODEL_CARD_FILE, locate
-from imgcap.training import finish
+from imgcap.training import METRICS_FILE, finish
 
 FEATURE_STATISTICS = ("feature_mean", "feature_std")
 TARGET = Path(__file__).parents[1] / "src" / "imgcap" / "models" / DEFAULT_MODEL
@@ -45,6 +45,8 @@ def package(source: str, prepared: Path, card: Path, search: dict[str, float]) -
     )
     save_decoder(TARGET, decoder, model.vocabulary, named)
     write_text(TARGET / MODEL_CARD_FILE, read_text(card))
+    if (folder / METRICS_FILE).is_file():
+        write_text(TARGET / METRICS_FILE, read_text(folder / METRICS_FILE))
     finish(PreparedFolder(prepared), TARGET, torch.device("cpu"))
     total = sum(file.stat().st_size for file in TARGET.iterdir())
     print(f"{TARGET}: {total:,} bytes")
