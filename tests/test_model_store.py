@@ -21,6 +21,7 @@ from imgcap.model_store import (
     DECODER_FILE,
     ENCODER_FILE,
     MANIFEST_FILE,
+    METRICS_FILE,
     MODEL_FILES,
     OPTIONAL_FILES,
     VOCABULARY_FILE,
@@ -435,3 +436,9 @@ def test_the_manifest_is_readable_json_with_sizes_and_checksums(source: Path) ->
     assert manifest["files"].keys() == ALL_FILES - {MANIFEST_FILE}
     for name, entry in manifest["files"].items():
         assert entry == {"bytes": (source / name).stat().st_size, "sha256": sha256(source / name)}
+
+
+def test_an_imported_model_keeps_the_record_of_its_training(model_folder: Path) -> None:
+    assert (import_model(model_folder, "walls") / METRICS_FILE).read_bytes() == (
+        model_folder / METRICS_FILE
+    ).read_bytes()

@@ -20,11 +20,10 @@ from imgcap.features import PreparedFolder
 from imgcap.files import read_json, read_json_lines, write_json
 from imgcap.images import load_batches
 from imgcap.model import load_model_folder
-from imgcap.model_store import CONFIG_FILE, DECODER_FILE, ENCODER_FILE, INDEX_FILE, verify
+from imgcap.model_store import CONFIG_FILE, DECODER_FILE, ENCODER_FILE, INDEX_FILE, METRICS_FILE, verify
 from imgcap.tokenizer import tokenize
 from imgcap.training import (
     CURVES_FILE,
-    METRICS_FILE,
     STATE_FILE,
     EpochResult,
     SilentListener,

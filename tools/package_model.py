@@ -19,8 +19,8 @@ from imgcap.encoder import fingerprint, read_encoder, save_encoder
 from imgcap.features import PreparedFolder
 from imgcap.files import make_folder, read_text, write_text
 from imgcap.model import load_model_folder, save_decoder
-from imgcap.model_store import DEFAULT_MODEL, ENCODER_FILE, MODEL_CARD_FILE, locate
-from imgcap.training import METRICS_FILE, finish
+from imgcap.model_store import DEFAULT_MODEL, ENCODER_FILE, METRICS_FILE, MODEL_CARD_FILE, locate
+from imgcap.training import finish
 
 FEATURE_STATISTICS = ("feature_mean", "feature_std")
 TARGET = Path(__file__).parents[1] / "src" / "imgcap" / "models" / DEFAULT_MODEL

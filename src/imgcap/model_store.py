@@ -27,7 +27,9 @@ ENCODER_FILE, DECODER_FILE = "encoder.safetensors", "decoder.safetensors"
 MANIFEST_FILE, MODEL_CARD_FILE, INDEX_FILE = "manifest.json", "MODEL_CARD.md", "training_index.safetensors"
 MODEL_FILES = (CONFIG_FILE, VOCABULARY_FILE, ENCODER_FILE, DECODER_FILE)
 """Files without which a folder is not a model."""
-OPTIONAL_FILES = (INDEX_FILE, MODEL_CARD_FILE)
+METRICS_FILE = "metrics.jsonl"
+"""What each epoch of the training gave."""
+OPTIONAL_FILES = (INDEX_FILE, MODEL_CARD_FILE, METRICS_FILE)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """What a model, and a file in a model folder, may be called: never a path."""

@@ -40,7 +40,15 @@ from imgcap.inception import FEATURE_SIZE, InceptionV3
 from imgcap.metrics.bleu import corpus_bleu
 from imgcap.metrics.cider import CiderD
 from imgcap.model import Model, ModelConfig, check_encoder, load_model_folder, save_decoder
-from imgcap.model_store import CONFIG_FILE, ENCODER_FILE, INDEX_FILE, MANIFEST_FILE, locate, write_manifest
+from imgcap.model_store import (
+    CONFIG_FILE,
+    ENCODER_FILE,
+    INDEX_FILE,
+    MANIFEST_FILE,
+    METRICS_FILE,
+    locate,
+    write_manifest,
+)
 from imgcap.report import Curve, plot_svg
 from imgcap.search import SearchOptions, search
 from imgcap.self_critical import Reward, sample, self_critical_loss
@@ -48,7 +56,7 @@ from imgcap.tokenizer import tokenize, words
 from imgcap.training_index import TrainingIndex
 from imgcap.vocabulary import END, PAD, SPECIAL_WORDS, START, UNKNOWN, Vocabulary
 
-STATE_FILE, METRICS_FILE, CURVES_FILE = "training-state.safetensors", "metrics.jsonl", "curves.svg"
+STATE_FILE, CURVES_FILE = "training-state.safetensors", "curves.svg"
 
 _BATCHES_IN_POOL = 50
 """Captions are sorted by length within pools of this many batches: little padding, and still a random order."""
