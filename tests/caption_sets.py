@@ -26,6 +26,14 @@ def sets_of(references: st.SearchStrategy[Caption], most: int = 4) -> st.SearchS
     )
 
 
+def reordered(captions: Set, source: random.Random) -> tuple[Set, list[int]]:
+    """The same set with its pictures, and the references of each, in another order; and which picture stands where."""
+    hypotheses, references = captions
+    order = source.sample(range(len(hypotheses)), len(hypotheses))
+    shuffled = [source.sample(references[i], len(references[i])) for i in order]
+    return ([hypotheses[i] for i in order], shuffled), order
+
+
 def random_sets(count: int) -> Iterator[Set]:
     """Captions of few different words: 0 to 12 words a caption, 1 to 12 a reference, 1 to 5 references a picture."""
     source = random.Random(0)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from imgcap.errors import ImgcapError
 from imgcap.evaluation import Evaluation
-from imgcap.files import SURROGATES, make_folder, reason, replacing
+from imgcap.files import make_folder, reason, write_json_lines, write_text
 from imgcap.tables import to_cell
 
 _DIGITS = 6
@@ -52,17 +51,15 @@ def picture_rows(
 
 def write_picture_rows(file: Path, rows: Sequence[dict[str, object]]) -> None:
     """Write rows as .jsonl, or as .csv with the references as JSON in one cell. Raises `ImgcapError`."""
-    if file.suffix.lower() == ".csv":
-        stream = io.StringIO(newline="")
-        writer = csv.writer(stream)
-        writer.writerow(rows[0])
-        writer.writerows(map(to_cell, row.values()) for row in rows)
-        text = stream.getvalue()
-    else:
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     make_folder(file.absolute().parent)
     try:
-        with replacing(file) as partial:
-            partial.write_text(text, encoding="utf-8", errors=SURROGATES, newline="")
+        if file.suffix.lower() == ".csv":
+            stream = io.StringIO(newline="")
+            writer = csv.writer(stream)
+            writer.writerow(rows[0])
+            writer.writerows(map(to_cell, row.values()) for row in rows)
+            write_text(file, stream.getvalue())
+        else:
+            write_json_lines(file, rows)
     except OSError as error:
         raise ImgcapError(f"{file} cannot be written: {reason(error)}.") from None
