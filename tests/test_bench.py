@@ -15,6 +15,7 @@ from PIL import Image
 from imgcap import bench
 from imgcap.captioner import load_model
 from imgcap.errors import ImgcapError
+from imgcap.quantization import is_supported
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +37,7 @@ def test_the_command_prints_each_figure_with_its_unit(imgcap_here: Run, model_fo
     assert [(figure["name"], figure["unit"]) for figure in found["figures"]] == [
         ("encoder, batches of 1", "pictures/s"),
         ("encoder, batches of 2", "pictures/s"),
+        *([("encoder in int8, batches of 2", "pictures/s")] if is_supported() else []),
         ("torch alone, import", "s"),
         ("imgcap caption, one photograph", "s"),
         ("folder of 3 photographs of 0 megapixels", "pictures/s"),

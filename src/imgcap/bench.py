@@ -18,7 +18,9 @@ from PIL import Image
 
 from imgcap import __version__
 from imgcap.captioner import Captioner, load_model
+from imgcap.encoder import INT8
 from imgcap.errors import ImgcapError
+from imgcap.quantization import is_supported
 
 BATCH_SIZES = (1, 8, 32)
 SECONDS = 3.0
@@ -50,6 +52,9 @@ def measure(model: str, device: str | None = None) -> Iterator[Measured]:
     captioner = load_model(model, device)
     for size in BATCH_SIZES:
         yield Measured(f"encoder, batches of {size}", encoder_rate(captioner, size), "pictures/s")
+    if captioner.encoder.device.type == "cpu" and is_supported():
+        quantized = load_model(model, device, INT8)
+        yield Measured(f"encoder in int8, batches of {size}", encoder_rate(quantized, size), "pictures/s")
     with TemporaryDirectory() as folder:
         photographs = [draw_photograph(Path(folder) / f"{i}.jpg", seed=i) for i in range(PHOTOGRAPHS)]
         yield Measured("torch alone, import", _fastest([sys.executable, "-c", "import torch"]), "s")

@@ -14,7 +14,7 @@ from typing import overload
 
 from PIL import Image
 
-from imgcap.encoder import Encoder, pick_device
+from imgcap.encoder import FLOAT32, Encoder, check_precision, pick_device
 from imgcap.images import MAX_PIXELS, Pixels, load_batches
 from imgcap.model import Model, load_model_folder
 from imgcap.model_store import DEFAULT_MODEL, ENCODER_FILE, INDEX_FILE, locate
@@ -162,11 +162,15 @@ def picture_name(picture: Picture | PictureError) -> str | None:
     return None if isinstance(picture, (bytes, Image.Image)) else fspath(picture)
 
 
-def load_model(name_or_path: str | PathLike[str] = DEFAULT_MODEL, device: str | None = None) -> Captioner:
+def load_model(
+    name_or_path: str | PathLike[str] = DEFAULT_MODEL, device: str | None = None, precision: str = FLOAT32
+) -> Captioner:
     """Load a model by name (see `available_models`) or folder; `device` None takes a GPU if there is one.
 
-    Raises `ImgcapError` if the model is unknown or damaged.
+    With `precision` "int8" the encoder computes in 8-bit integers. Raises `ImgcapError` if the model is unknown or
+    damaged, and `UsageError` for a device or a precision that cannot be had here.
     """
     where = pick_device(device)
+    check_precision(precision, where)
     folder = locate(fspath(name_or_path))
-    return Captioner(load_model_folder(folder, where), Encoder.load(folder / ENCODER_FILE, where))
+    return Captioner(load_model_folder(folder, where), Encoder.load(folder / ENCODER_FILE, where, precision=precision))

@@ -76,12 +76,13 @@ class InceptionB(nn.Module):
         self.branch3x3dbl_1 = ConvNorm(in_channels, 64, 1)
         self.branch3x3dbl_2 = ConvNorm(64, 96, 3, padding=1)
         self.branch3x3dbl_3 = ConvNorm(96, 96, 3, stride=2)
+        self.pool = nn.MaxPool2d(3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
         branches = (
             self.branch3x3(x),
             self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x))),
-            F.max_pool2d(x, 3, stride=2),
+            self.pool(x),
         )
         return torch.cat(branches, 1)
 
@@ -127,12 +128,13 @@ class InceptionD(nn.Module):
         self.branch7x7x3_2 = ConvNorm(192, 192, (1, 7), padding=(0, 3))
         self.branch7x7x3_3 = ConvNorm(192, 192, (7, 1), padding=(3, 0))
         self.branch7x7x3_4 = ConvNorm(192, 192, 3, stride=2)
+        self.pool = nn.MaxPool2d(3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
         branches = (
             self.branch3x3_2(self.branch3x3_1(x)),
             self.branch7x7x3_4(self.branch7x7x3_3(self.branch7x7x3_2(self.branch7x7x3_1(x)))),
-            F.max_pool2d(x, 3, stride=2),
+            self.pool(x),
         )
         return torch.cat(branches, 1)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TextIO
 
 from imgcap.captioner import Caption, Captioner, Wording
+from imgcap.encoder import FLOAT32
 from imgcap.errors import ImgcapError, UsageError, printable
 from imgcap.files import SURROGATES, make_folder, read_json_lines, read_text, reason, replacing, sha256
 from imgcap.search import SearchOptions
@@ -89,6 +90,8 @@ def make_origin(captioner: Captioner, search: SearchOptions, options: RowOptions
     always = {"beam_size", "length_penalty"}
     settings = {k: v for k, v in asdict(search).items() if k in always or v != getattr(SearchOptions(), k)}
     changed = {k: v for k, v in asdict(options).items() if v != getattr(RowOptions(), k)}
+    if captioner.encoder.precision != FLOAT32:
+        settings["precision"] = captioner.encoder.precision
     return {
         "model": captioner.model.config.name,
         "model_hash": captioner.model.hash,

@@ -158,6 +158,7 @@ def caption(
         bool, typer.Option("--quiet", "-q", help="Neither progress nor summary.", rich_help_panel=options.RUN)
     ] = False,
     device: options.Device = None,
+    precision: options.Precision = "float32",
 ) -> None:
     """Write a caption for each picture.
 
@@ -187,7 +188,7 @@ def caption(
     tally = Tally()
     with ExitStack() as stack:
         stack.enter_context(interruptible("Nothing was captioned."))
-        captioner = load_model(model, device)
+        captioner = load_model(model, device, precision)
         search = replace(
             with_overrides(captioner.model.config.search, beam_size, length_penalty, max_length, min_length),
             num_captions=num_captions,
