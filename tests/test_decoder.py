@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import pytest
 import torch
 from torch import Tensor
 
-from imgcap.decoder import DecoderConfig, LSTMDecoder, pack
+from imgcap.decoder import DecoderConfig, LSTMDecoder, State, Steps, pack
 from imgcap.errors import ImgcapError
 from imgcap.inception import FEATURE_SIZE
 from imgcap.vocabulary import PAD, START
@@ -55,6 +57,30 @@ def test_teacher_forcing_equals_stepping(decoder: LSTMDecoder, lengths: list[int
             stepped, state = decoder.step(ids[row, place : place + 1], state)
             torch.testing.assert_close(forced[row][place].log_softmax(-1), stepped[0], atol=1e-5, rtol=0)
             torch.testing.assert_close(stepped.exp().sum(), torch.tensor(1.0))
+
+
+@pytest.mark.parametrize("one_dnn", [True, False])
+def test_words_read_before_and_other_kernels_change_nothing(
+    decoder: LSTMDecoder, monkeypatch: pytest.MonkeyPatch, one_dnn: bool
+) -> None:
+    features, ids, _ = batch([6, 6, 6])
+    ids[:, 3:] = ids[:, :3]
+    expected = [step[0] for step in walk(decoder.step, decoder.start(features), ids)]
+    if not one_dnn:
+        monkeypatch.setattr("imgcap.decoder._has_one_dnn", lambda: False)
+    for rows in (1, 3, 64):
+        found = walk(Steps(decoder, rows), decoder.start(features), ids)
+        for (log_probabilities, _), theirs in zip(found, expected, strict=True):
+            torch.testing.assert_close(log_probabilities, theirs, atol=1e-5, rtol=0)
+
+
+def walk(
+    read: Callable[[Tensor, State], tuple[Tensor, State]], state: State, ids: Tensor
+) -> Iterator[tuple[Tensor, State]]:
+    """Every step through ids (B, T)."""
+    for column in ids.T:
+        found, state = read(column, state)
+        yield found, state
 
 
 @pytest.mark.parametrize("lengths", LENGTHS, ids=str)

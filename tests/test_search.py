@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from pathlib import Path
 
@@ -194,7 +195,7 @@ def test_stopping_early_loses_nothing(decoder: LSTMDecoder, features: Tensor, pe
     options = SearchOptions(3, penalty, 10, num_captions=count)
     stopped = search(decoder, features, options)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("imgcap.search._is_done", lambda *_arguments: False)
+        patch.setattr("imgcap.search._least_total", lambda *_arguments: -math.inf)
         patient = search(decoder, features, options)
     assert ids_of(stopped) == ids_of(patient)
 

@@ -64,13 +64,10 @@ def test_the_reward_is_cider_d_with_the_end_as_a_word() -> None:
 
 def log_probability(decoder: LSTMDecoder, features: torch.Tensor, ids: list[int]) -> torch.Tensor:
     """Of one caption among all that can be sampled, word by word."""
-    state, last, total = decoder.start(features), START, torch.zeros(())
-    for word in ids:
-        scores, state = decoder.step(torch.tensor([last]), state)
-        allowed = scores[0].exp().index_fill(0, torch.tensor([PAD, START, UNKNOWN]), 0)
-        total = total + (allowed[word] / allowed.sum()).log()
-        last = word
-    return total
+    read = torch.tensor([[START, *ids[:-1]]])
+    logits = decoder(features, read, torch.tensor([len(ids)]))
+    allowed = logits.exp().index_fill(1, torch.tensor([PAD, START, UNKNOWN]), 0)
+    return (allowed[torch.arange(len(ids)), ids] / allowed.sum(1)).log().sum()
 
 
 def test_the_loss_weighs_samples_by_their_lead_over_the_others(decoder: LSTMDecoder) -> None:

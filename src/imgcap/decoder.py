@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 
 import torch
 import torch.nn.functional as F
@@ -87,12 +89,64 @@ class LSTMDecoder(nn.Module):
         return state  # type: ignore[no-any-return]
 
     def step(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
-        """Read one word each, int64 (B,): log-probabilities of the next, float32 (B, V), and the state after it."""
-        hidden, state = self.lstm(self._drop(self.embedding(ids))[:, None], state)
-        return self.output(self._drop(hidden[:, 0])).log_softmax(-1), state
+        """Read one word each, see `Steps`."""
+        return Steps(self, len(ids))(ids, state)
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.config.dropout, self.training)
+
+
+class Steps:
+    """Reads captions word by word, without dropout and gradients, as long as the decoder's weights do not change.
+
+    `steps(ids, state)` reads one word each, int64 (B,): log-probabilities of the next, float32 (B, V), and the state
+    after it. What a word adds to the LSTM's gates is computed when it is first read: a search reads the same few words
+    over and over.
+    """
+
+    @torch.no_grad()
+    def __init__(self, decoder: LSTMDecoder, rows: int) -> None:
+        """`rows` is about how many words are read at a time."""
+        weight, hidden_weight, input_bias, hidden_bias = decoder.lstm.all_weights[0]
+        self._embedding = decoder.embedding
+        self._enter = partial(F.linear, weight=weight, bias=input_bias + hidden_bias)
+        self._recur = _linear(hidden_weight, None, rows)
+        self._output = _linear(decoder.output.weight, decoder.output.bias, rows)
+        words, gates = decoder.config.vocabulary_size, len(weight)
+        self._known = torch.zeros(words, dtype=torch.bool, device=weight.device)
+        self._entered = torch.empty(words, gates, device=weight.device)
+
+    @torch.no_grad()
+    def __call__(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
+        gates = self._recur(state[0][0]).add_(self._enter_words(ids))
+        enter, keep, content, leave = gates.chunk(4, 1)
+        cell = keep.sigmoid() * state[1][0] + enter.sigmoid() * content.tanh()
+        hidden = leave.sigmoid() * cell.tanh()
+        return self._output(hidden).log_softmax(-1), (hidden[None], cell[None])
+
+    def _enter_words(self, ids: Tensor) -> Tensor:
+        new = torch.unique(ids[~self._known[ids]])
+        if len(new):
+            self._entered[new] = self._enter(self._embedding(new))
+            self._known[new] = True
+        return self._entered[ids]
+
+
+def _linear(weight: Tensor, bias: Tensor | None, rows: int) -> Callable[[Tensor], Tensor]:
+    """x -> x weight^T + bias; on a CPU with oneDNN with the weights in the layout that its kernels read, for `rows`."""
+    if weight.device.type != "cpu" or not _has_one_dnn():
+        return partial(F.linear, weight=weight, bias=bias)
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
+    return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+
+
+@cache
+def _has_one_dnn() -> bool:
+    """Whether torch has oneDNN, and by the names that `_linear` calls it by, which torch does not promise."""
+    operators = ("_reorder_linear_weight", "_linear_pointwise")
+    return torch.backends.mkldnn.is_available() and all(  # type: ignore[no-untyped-call]
+        hasattr(torch.ops.mkldnn, name) for name in operators
+    )
 
 
 def pack(values: Tensor, lengths: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from imgcap.decoder import LSTMDecoder
+from imgcap.decoder import LSTMDecoder, Steps
 from imgcap.errors import UsageError
 from imgcap.tokenizer import words
 from imgcap.vocabulary import END, PAD, START, UNKNOWN
@@ -121,29 +121,35 @@ def _beam_search(
 ) -> list[list[Hypothesis]]:
     """Beam search over all pictures at once.
 
-    A hypothesis that takes `<end>` while it is among the K best leaves the beam; a picture is done when none that is
-    still alive can overtake its best finished ones.
+    A hypothesis that takes `<end>` while it is among the K best leaves the beam. One that can no longer be ranked among
+    the best finished ones is dropped: so could be whatever it keeps out of the beam. A picture is done when none is
+    left.
     """
     pictures, beam, device = len(features), options.beam, features.device
-    words = decoder.config.vocabulary_size
+    each = min(2 * beam, decoder.config.vocabulary_size)  # continuations of one hypothesis that can matter
     finished: list[list[Hypothesis]] = [[] for _ in range(pictures)]
     active = list(range(pictures))  # pictures that are still searched, row by row of the tensors below
 
-    state = decoder.start(features)
-    state = tuple(s.repeat_interleave(beam, 1) for s in state)  # type: ignore[assignment]  # (1, B * K, hidden)
+    state, read = (
+        decoder.start(features),
+        Steps(decoder, pictures * beam),
+    )  # of the L living hypotheses, in the order of `living`
     ids = torch.full((pictures, beam, 1), START, device=device)  # (B, K, 1 + words so far)
     steps = torch.zeros((pictures, beam, 1), device=device)  # log-probabilities of `ids`
-    totals = torch.full((pictures, beam), -torch.inf, device=device)  # (B, K)
+    totals = torch.full((pictures, beam), -torch.inf, device=device)  # (B, K), -inf for those that are dropped
     totals[:, 0] = 0  # all hypotheses begin alike, so only the first may branch
 
     for length in range(options.max_length + 1):
-        log_probabilities, state = decoder.step(ids[:, :, -1].flatten(), state)
+        living = totals.isfinite()  # (B, K), L of them
+        log_probabilities, state = read(ids[:, :, -1][living], state)  # (L, V)
         _forbid(log_probabilities, length, options, never)
-        log_probabilities = log_probabilities.view(len(active), beam, words)
-        best, places = (totals[:, :, None] + log_probabilities).flatten(1).topk(2 * beam)
-        last = log_probabilities.flatten(1).gather(1, places)
-        parents, tokens = places // words, places % words  # (B, 2K), at most K of which end: one for each parent
-        ended = tokens == END
+        sums, words = (totals[living][:, None] + log_probabilities).topk(each)  # (L, each)
+        best, places = _spread(sums, living, -torch.inf).flatten(1).topk(2 * beam)  # (B, 2K)
+        parents, tokens, last = (
+            places // each,
+            *(_spread(t, living, 0).flatten(1).gather(1, places) for t in (words, log_probabilities.gather(1, words))),
+        )
+        ended = tokens == END  # at most K of which end: one for each parent
 
         for row, column in (ended & best.isfinite())[:, :beam].nonzero().tolist():
             parent = parents[row, column]
@@ -155,20 +161,22 @@ def _beam_search(
         # The K best that go on.
         order = ended.to(torch.uint8).argsort(dim=1, stable=True)[:, :beam]  # (B, K)
         totals, parents, tokens, last = (t.gather(1, order) for t in (best, parents, tokens, last))
-        ids, steps = _extend(ids, parents, tokens), _extend(steps, parents, last)
-        keep = [
-            row
-            for row, picture in enumerate(active)
-            if not _is_done(finished[picture], totals[row].max().item(), options)
-        ]
-        if not keep:
+        least = torch.tensor([_least_total(finished[picture], options) for picture in active], device=device)
+        totals = totals.where(totals > least[:, None], -torch.inf)
+        keep = totals.isfinite().any(1)
+        if not keep.any():
             break
-        rows = torch.tensor(keep, device=device)
-        active = [active[row] for row in keep]
-        flat = (rows[:, None] * beam + parents[rows]).flatten()
-        state = (state[0][:, flat], state[1][:, flat])
-        ids, steps, totals = ids[rows], steps[rows], totals[rows]
+        rows = _spread(torch.arange(len(state[0][0]), device=device)[:, None], living, 0)[:, :, 0].gather(1, parents)
+        rows = rows[totals.isfinite()]
+        state = (state[0][:, rows], state[1][:, rows])
+        ids, steps = _extend(ids, parents, tokens)[keep], _extend(steps, parents, last)[keep]
+        totals, active = totals[keep], [active[row] for row in keep.nonzero()[:, 0].tolist()]
     return [_ranked(found)[: options.num_captions] for found in finished]
+
+
+def _spread(values: Tensor, living: Tensor, otherwise: float) -> Tensor:
+    """Of values (L, N) of the living hypotheses (B, K): (B, K, N), with `otherwise` in the places of the others."""
+    return values.new_full((*living.shape, values.shape[1]), otherwise).masked_scatter_(living[:, :, None], values)
 
 
 def _forbid(log_probabilities: Tensor, length: int, options: SearchOptions, never: Tensor) -> None:
@@ -186,15 +194,15 @@ def _extend(sequences: Tensor, parents: Tensor, last: Tensor) -> Tensor:
     return torch.cat([kept, last[:, :, None]], 2)
 
 
-def _is_done(finished: list[Hypothesis], best_alive: float, options: SearchOptions) -> bool:
-    """Whether no living hypothesis can still be ranked among the `num_captions` best."""
+def _least_total(finished: list[Hypothesis], options: SearchOptions) -> float:
+    """What the log-probability of a living hypothesis must exceed for it to end among the `num_captions` best."""
     if len(finished) < options.num_captions:
-        return best_alive == -torch.inf
+        return -torch.inf
     if options.beam == 1:
-        return True  # greedy search ends with the first `<end>` it takes
+        return torch.inf  # greedy search ends with the first `<end>` it takes
     worst_kept = _ranked(finished)[options.num_captions - 1].score
     # Log-probabilities only fall; the longest caption divides what is left by the most.
-    return worst_kept >= best_alive / float(options.max_length**options.length_penalty)
+    return worst_kept * float(options.max_length**options.length_penalty)
 
 
 def _hypothesis(ids: list[int], word_log_probabilities: list[float], options: SearchOptions) -> Hypothesis:
@@ -238,10 +246,10 @@ def _draw(
     """
     drawn: list[tuple[list[int], list[float]]] = [([], []) for _ in generators]
     alive = np.arange(len(generators))  # rows that have not ended
-    state = decoder.start(features)
+    state, read = decoder.start(features), Steps(decoder, len(features))
     tokens = torch.full((len(generators),), START, device=features.device)
     for length in range(options.max_length + 1):
-        log_probabilities, state = decoder.step(tokens, state)
+        log_probabilities, state = read(tokens, state)
         _forbid(log_probabilities, length, options, never)
         log_probabilities = log_probabilities.cpu().double()
         tempered = (log_probabilities / options.temperature).log_softmax(-1)

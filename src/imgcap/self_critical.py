@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from imgcap.decoder import LSTMDecoder, pack
+from imgcap.decoder import LSTMDecoder, Steps, pack
 from imgcap.metrics.cider import CiderD
 from imgcap.metrics.ngrams import Tokens
 from imgcap.vocabulary import END, PAD, SPECIAL_WORDS, START, UNKNOWN, Vocabulary
@@ -47,13 +47,13 @@ def sample(decoder: LSTMDecoder, features: Tensor, max_length: int) -> Tensor:
     """
     training = decoder.training
     decoder.eval()
-    state = decoder.start(features)
+    state, read = decoder.start(features), Steps(decoder, len(features))
     never = torch.tensor([PAD, START, UNKNOWN], device=features.device)
     alive = torch.arange(len(features), device=features.device)  # rows that have not ended
     words = torch.full_like(alive, START)
     ids = []
     for _ in range(max_length + 1):
-        log_probabilities, state = decoder.step(words, state)
+        log_probabilities, state = read(words, state)
         words = torch.multinomial(log_probabilities.exp().index_fill(1, never, 0), 1)[:, 0]
         ids.append(words.new_full((len(features),), PAD).index_copy(0, alive, words))
         on = (words != END).nonzero()[:, 0]
