@@ -335,6 +335,8 @@ def _bad_pictures() -> list[tuple[str, bytes, str]]:
         ("bomb.tif", tiff(8, 3, 2, b"\0\0\0", size=(60_000, 60_000)), "too large"),
         ("bomb.bmp", files["bmp"][:18] + struct.pack("<2i", 60_000, 60_000) + files["bmp"][26:], "too large"),
         ("text-bomb.png", png(8, 2, bytes(RED), other=_chunk(b"zTXt", text_bomb)), "damaged"),
+        ("scan-bomb.jpg", _scan_bomb(scans=101), "damaged"),
+        ("damaged-lzw.tif", lzw[:100] + b"\xff" * 100 + lzw[200:], "damaged"),
         ("no-frames.gif", gif(SIZE), "damaged"),
         ("lying.bmp", bytes(lying_bmp), "damaged"),
         ("compressed.bmp", bytes(compressed_bmp), "damaged"),
@@ -395,6 +397,12 @@ def tiff(bits: int, samples: int, photometric: int, pixel: bytes, size: tuple[in
     ]
     directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
     return b"II*\0" + struct.pack("<I", 8) + directory + struct.pack("<H", bits) * samples + pixels
+
+
+def _scan_bomb(scans: int) -> bytes:
+    """A progressive JPEG of one component after the other, none of which has a single coefficient."""
+    jpeg = _save(_plain("RGB", RED), "JPEG", progressive=True)
+    return jpeg[: jpeg.index(b"\xff\xda")] + b"\xff\xda\0\x08\1\1\0\0\0\0" * scans + b"\xff\xd9"
 
 
 def _without_segment(jpeg: bytes, marker: bytes) -> bytes:

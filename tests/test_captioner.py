@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import draw
-from PIL import Image
+from PIL import Image, ImageDraw
 
 import imgcap
-from imgcap.captioner import BATCH_SIZE, Captioner, load_model
+from imgcap.captioner import BATCH_SIZE, MOST_DISTANT, Captioner, feature_distances, load_model
 from imgcap.errors import ImgcapError, UsageError
 from imgcap.features import PreparedFolder
 from imgcap.model_store import import_model
@@ -171,3 +174,86 @@ def test_an_unknown_model_or_device_is_one_sentence(model_folder: Path, tmp_path
         load_model(tmp_path)
     with pytest.raises(UsageError, match="abacus"):
         load_model(model_folder, device="abacus")
+
+
+def test_a_training_picture_is_about_one_deviation_away(captioner: Captioner, prepared: PreparedFolder) -> None:
+    decoder = captioner.model.decoder
+    features = torch.from_numpy(prepared.features[list(range(24))])
+    distances = feature_distances(decoder, features)
+    assert distances.shape == (24,)
+    assert distances.square().mean().sqrt() == pytest.approx(1, abs=0.05)
+    assert feature_distances(decoder, features[:2], features[:2]).tolist() == [0, 0]
+    varied = decoder.feature_std > 1e-3
+    assert 0 < varied.sum() < len(varied)
+    moved = features + torch.where(varied, 0, 1e6)  # what never varied in training has no scale
+    assert torch.equal(feature_distances(decoder, moved), distances)
+    assert torch.allclose(
+        feature_distances(decoder, decoder.feature_mean + 3 * decoder.feature_std[None]), torch.tensor(3.0)
+    )
+
+
+@pytest.fixture
+def far_off(telling_model: Path) -> Captioner:
+    """A model whose training features were far from those that its encoder makes."""
+    captioner = load_model(telling_model, device="cpu")
+    decoder = captioner.model.decoder
+    decoder.feature_mean = decoder.feature_mean + 10 * MOST_DISTANT * decoder.feature_std
+    return captioner
+
+
+def test_features_far_from_all_training_are_warned_of_once(
+    far_off: Captioner, pictures: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    captions = far_off.caption(list(pictures))
+    assert all(caption.text for caption in captions)
+    far_off.caption(list(pictures))
+    [record] = caplog.records
+    assert (record.name, record.levelname) == ("imgcap.captioner", "WARNING")
+    assert "imgcap doctor" in record.getMessage()
+
+
+def test_a_few_pictures_and_one_that_is_near_are_no_reason_to_warn(
+    far_off: Captioner, captioner: Captioner, pictures: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    far_off.caption(list(pictures[:3]))
+    captioner.caption(list(pictures))
+    encode, decoder = far_off.encoder, far_off.model.decoder
+
+    def one_near(pixels: list[object]) -> torch.Tensor:
+        features = encode(pixels).clone()  # type: ignore[arg-type]
+        features[2] = decoder.feature_mean
+        return features
+
+    one_near.config = encode.config  # type: ignore[attr-defined]
+    far_off.encoder = one_near  # type: ignore[assignment]
+    far_off.caption(list(pictures[:8]))
+    assert caplog.records == []
+
+
+def test_the_default_model_takes_all_kinds_of_pictures_for_pictures(caplog: pytest.LogCaptureFixture) -> None:
+    side, random = 299, np.random.default_rng(0)
+    page = Image.new("RGB", (side, side), "white")
+    pen = ImageDraw.Draw(page)
+    for y in range(5, side, 14):
+        pen.text((5, y), f"{y} the quick brown fox jumps over the lazy dog", fill="black")
+    drawing = Image.new("RGB", (side, side), "white")
+    ImageDraw.Draw(drawing).ellipse((50, 60, 200, 250), outline="black", width=3)
+    noise = Image.fromarray(random.integers(0, 256, (side, side, 3), np.uint8))
+    plain = [Image.new("RGB", (side, side), colour) for colour in ("black", "white", "red")]
+    captioner = load_model(device="cpu")
+    for kind in ([page] * 4, [drawing] * 4, [noise] * 4, [plain[0]] * 4, [*plain, noise]):
+        captioner._checked_features = False
+        captioner.caption(list(kind))
+        assert captioner._checked_features
+    assert caplog.records == []
+
+
+def test_the_command_tells_it_in_one_line_on_stderr(telling_model: Path, pictures: list[Path]) -> None:
+    program = "from imgcap import captioner, cli; captioner.MOST_DISTANT = 0; cli.main()"
+    command = [sys.executable, "-c", program, "caption", str(pictures[0].parent), "--model", str(telling_model), "-q"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == len(pictures)
+    [line] = done.stderr.splitlines()
+    assert line.startswith("The features of these pictures lie ")
+    assert ".py" not in line

@@ -78,7 +78,7 @@ def test_a_run_over_everything_goes_on_to_the_end(zoo: Zoo) -> None:
     assert sum(not isinstance(item, PictureError) for item in results) == len(good)
 
 
-def test_nothing_but_what_libtiff_says_of_damaged_files_reaches_stderr(zoo: Zoo) -> None:
+def test_nothing_reaches_stderr(zoo: Zoo) -> None:
     folder, good, bad = zoo
     program = f"""
 import sys
@@ -88,4 +88,4 @@ for batch in load_batches([Path({str(folder)!r}, name) for name in {[*good, *bad
 """
     done = subprocess.run([sys.executable, "-W", "always", "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == ""
-    assert [line for line in done.stderr.splitlines() if "Decode" not in line and ".tif" not in line] == []
+    assert done.stderr == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,9 @@ from pathlib import Path
 from typing import overload
 
 from PIL import Image
+from torch import Tensor
 
+from imgcap.decoder import LSTMDecoder
 from imgcap.encoder import FLOAT32, Encoder, check_precision, pick_device
 from imgcap.images import MAX_PIXELS, Pixels, load_batches
 from imgcap.model import Model, load_model_folder
@@ -27,6 +30,19 @@ Picture = str | PathLike[str] | bytes | Image.Image
 
 BATCH_SIZE = 8
 """Pictures captioned together: small enough that the first captions come soon."""
+
+MOST_DISTANT = 10.0
+"""Feature distance beyond which captions mean little, see `feature_distances`.
+
+With a model that was trained on photographs, pictures of any kind stay below 2: photographs, drawings, noise, plain
+black. Pixels that are not scaled to [-1, 1] are at 20 to 50, features of another encoder at 3 to 50.
+"""
+_FEW = 4
+"""Pictures of which all must be so far, since a single one may be odd."""
+_LEAST_STD = 1e-3
+"""What `LSTMDecoder.standardize_features` puts in the place of smaller deviations."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -73,6 +89,7 @@ class Captioner:
     def __init__(self, model: Model, encoder: Encoder) -> None:
         self.model = model
         self.encoder = encoder
+        self._checked_features = False
 
     @overload
     def caption(  # type: ignore[overload-overlap]  # a str is one path, not a sequence of them
@@ -131,12 +148,27 @@ class Captioner:
         if not pixels:
             return
         features = self.encoder(pixels)
+        self._check_features(features)
         seeds = [int.from_bytes(hashlib.sha256(picture.tobytes()).digest()[:8], "big") for picture in pixels]
         found = self.model.search(features, options or self.model.config.search, picture_seeds=seeds)
         wordings = [tuple(map(self._wording, hypotheses)) for hypotheses in found]
         explanations = index.explain(features, [own[0].text for own in wordings]) if index else [None] * len(wordings)
         for own, explanation in zip(wordings, explanations, strict=True):
             yield Caption(None, own, explanation)
+
+    def _check_features(self, features: Tensor) -> None:
+        """Warn, once, if all of the first few pictures are unlike anything that the model was trained on."""
+        if self._checked_features or len(features) < _FEW:
+            return
+        self._checked_features = True
+        nearest = feature_distances(self.model.decoder, features).min().item()
+        if nearest > MOST_DISTANT:
+            # Without a handler of the caller's, Python writes this line to stderr.
+            _log.warning(
+                "The features of these pictures lie %.3g standard deviations or more from those that the model was "
+                "trained on, so that captions will mean little: imgcap doctor tells what is wrong.",
+                nearest,
+            )
 
     def _wording(self, hypothesis: Hypothesis) -> Wording:
         calibration = self.model.config.confidence
@@ -160,6 +192,17 @@ def picture_name(picture: Picture | PictureError) -> str | None:
     if isinstance(picture, PictureError):
         return picture.path
     return None if isinstance(picture, (bytes, Image.Image)) else fspath(picture)
+
+
+def feature_distances(decoder: LSTMDecoder, features: Tensor, origin: Tensor | None = None) -> Tensor:
+    """How far features (B, 2048) lie from `origin`, by default the mean of the training features: float32 (B,).
+
+    The root mean square in standard deviations of the training features, over those that varied in training at all;
+    about 1 for a training picture. All tensors but the decoder's are on the CPU.
+    """
+    std = decoder.feature_std.cpu()
+    offsets = (features - (decoder.feature_mean.cpu() if origin is None else origin)) / std
+    return offsets[:, std > _LEAST_STD].square().mean(1).sqrt()
 
 
 def load_model(

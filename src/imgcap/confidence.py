@@ -7,7 +7,7 @@ the model's word probabilities look like (Platt 1999), fitted on the val split.
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -47,7 +47,8 @@ class Calibration:
     def __post_init__(self) -> None:
         object.__setattr__(self, "weights", tuple(self.weights))
         numbers = (*self.weights, self.pictures, self.agreeing, self.calibration_error)
-        if len(self.weights) != _WEIGHTS or not all(type(n) in (int, float) and math.isfinite(n) for n in numbers):
+        finite = all(type(n) in (int, float) and abs(n) <= sys.float_info.max for n in numbers)
+        if len(self.weights) != _WEIGHTS or not finite:
             raise ImgcapError(f"There is no calibration with the values {numbers}.")
 
     def probability(self, hypothesis: Hypothesis) -> float:

@@ -151,7 +151,8 @@ def _automatic_splits(paths: list[str]) -> Iterator[tuple[str, str]]:
 
     Only in tiny sets, where a split would come out empty, the pictures nearest to it are moved there.
     """
-    place = {path: int.from_bytes(hashlib.sha256(path.encode()).digest()[:8], "big") / 2**64 for path in paths}
+    hashes = ((path, hashlib.sha256(path.encode("utf-8", "surrogatepass")).digest()) for path in paths)
+    place = {path: int.from_bytes(digest[:8], "big") / 2**64 for path, digest in hashes}
     ordered = sorted(paths, key=lambda path: (place[path], path))
     test = sum(place[path] < TEST_SHARE for path in paths)
     val = sum(TEST_SHARE <= place[path] < TEST_SHARE + VAL_SHARE for path in paths)

@@ -87,7 +87,7 @@ class EncoderConfig:
         """Read the `imgcap` entry of a safetensors header; a file without one follows torchvision."""
         try:
             config = cls(**json.loads(header.get("imgcap", "{}")))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RecursionError):
             raise ImgcapError(f"The header of {file} does not describe an encoder that this version knows.") from None
         if config.resize != RESIZE:
             raise ImgcapError(f"{file} needs pictures resized by {config.resize!r}, which this version cannot do.")
@@ -129,6 +129,8 @@ class Encoder:
                 raise ImgcapError(
                     f"{file} does not hold the weights of an Inception V3: {name} is missing or misshapen."
                 )
+        if strange := [name for name in weights if name not in wanted and not name.startswith(_NOT_USED)]:
+            raise ImgcapError(f"{file} does not hold the weights of an Inception V3: it has no {strange[0][:80]}.")
         network.load_state_dict({name: weights[name].to(wanted[name].dtype) for name in wanted}, assign=True)
         # A NaN is both the least and the greatest value; looking at every value alone takes six times as long.
         if not all(torch.stack(tensor.aminmax()).isfinite().all() for tensor in network.state_dict().values()):

@@ -71,7 +71,7 @@ class MappedFeatures:
     """Features on disk as one matrix (N, 2048), float32, mapped and never read as a whole."""
 
     def __init__(self, files: list[Path]) -> None:
-        self._maps = [np.load(file, mmap_mode="r") for file in files]
+        self._maps = [np.lib.format.open_memmap(file, mode="r") for file in files]
         for file, rows in zip(files, self._maps, strict=True):
             if rows.dtype != np.float32 or rows.ndim != 2 or rows.shape[1] != FEATURE_SIZE:
                 raise ImgcapError(f"{file} holds no features: expected float32 (rows, {FEATURE_SIZE}).")
@@ -109,8 +109,11 @@ class PreparedFolder:
     def _map(self, folder: str) -> MappedFeatures:
         try:
             features = MappedFeatures(sorted((self.root / folder).glob("*.npy")))
-        except (OSError, ValueError, EOFError) as error:
-            raise ImgcapError(f"The features in {self.root} cannot be read: {error}.", "Prepare again.") from None
+        except ImgcapError:
+            raise
+        except Exception as error:  # on a damaged header NumPy raises whatever it stumbles over
+            why = " ".join(str(error).split()).rstrip(".")[:200]
+            raise ImgcapError(f"The features in {self.root} cannot be read: {why}.", "Prepare again.") from None
         if not len(features) == len(self.records) == self.metadata.pictures:
             raise ImgcapError(
                 f"{self.root} is damaged: {len(features):,} rows of {folder} for {len(self.records):,} records.",
@@ -155,17 +158,26 @@ def _read_metadata(root: Path) -> PreparedMetadata:
     try:
         if data["format_version"] != FORMAT_VERSION:
             raise ImgcapError(f"{root} was prepared by another version of imgcap.", "Prepare again with --overwrite.")
-        return PreparedMetadata(**{**data, "encoder_config": EncoderConfig(**data["encoder_config"])})
-    except (KeyError, TypeError):
-        raise ImgcapError(f"{root / METADATA_FILE} is damaged.", "Prepare again with --overwrite.") from None
+        metadata = PreparedMetadata(**{**data, "encoder_config": EncoderConfig(**data["encoder_config"])})
+        whole = isinstance(metadata.image_root, str) and all(type(n) is int for n in metadata.splits.values())
+    except (KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise ImgcapError(f"{root / METADATA_FILE} is damaged.", "Prepare again with --overwrite.")
+    return metadata
 
 
 def _read_records(root: Path) -> Iterator[Record]:
     for number, row in read_json_lines(root / RECORDS_FILE):
         try:
-            yield Record(row["image_id"], row["path"], tuple(row["captions"]), row["split"])
+            record = Record(row["image_id"], row["path"], tuple(row["captions"]), row["split"])
+            texts = (record.image_id, record.path, *record.captions)
+            whole = isinstance(row["captions"], list) and all(isinstance(text, str) for text in texts)
         except (KeyError, TypeError):
-            raise ImgcapError(f"{root / RECORDS_FILE}, line {number} is not a record.") from None
+            whole = False
+        if not whole or record.split not in (*SPLITS, None):
+            raise ImgcapError(f"{root / RECORDS_FILE}, line {number} is not a record.")
+        yield record
 
 
 def prepare(
@@ -290,14 +302,16 @@ class _Work:
             for line in file:
                 try:
                     rows.append(json.loads(line if line.endswith(b"\n") else b""))
-                except ValueError:
+                except (ValueError, RecursionError):
                     break
                 size += len(line)
             file.truncate(size)
         return rows
 
     def _take_up(self, rows: list[dict[str, Any]]) -> bool:
-        """Go on after `rows` of progress; features beyond them are cut off. False if features are missing."""
+        """Go on after `rows` of progress; features beyond them are cut off. False if they do not fit."""
+        if not all(map(_is_progress, rows)):
+            return False
         encoded = rows[-1]["rows"] if rows else 0
         for view in self.views:
             if not view.exists():
@@ -347,6 +361,17 @@ class _Work:
         with self.progress.open("ab") as file:
             file.write(json.dumps(row).encode() + b"\n")
             _flush(file)
+
+
+def _is_progress(row: Any) -> bool:
+    """Whether a line of `progress.jsonl` is one that `_Work.add` may have written."""
+    counts = (row.get("done"), row.get("rows")) if isinstance(row, dict) else ()
+    failed = row.get("failed") if counts else None
+    return (
+        isinstance(failed, list)
+        and all(type(count) is int and count >= 0 for count in counts)
+        and all(isinstance(pair, list) and list(map(type, pair)) == [int, str] for pair in failed)
+    )
 
 
 def _features_file(view: Path, number: int) -> Path:

@@ -96,7 +96,10 @@ class GalleryWriter:
 
 def _as_json(row: Mapping[str, object]) -> str:
     """ASCII in which nothing ends a script element: a half character, as in a name that is not UTF-8, is an escape."""
-    return json.dumps(_finite(row), separators=(",", ":")).replace("<", r"\u003c")
+    try:
+        return json.dumps(_finite(row), separators=(",", ":")).replace("<", r"\u003c")
+    except RecursionError:
+        raise ImgcapError(f"The row of {row['path']} is nested too deeply to be shown.") from None
 
 
 def _finite(value: object) -> object:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import logging
 import os
+import re
 import stat
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from threading import Lock
@@ -18,7 +20,7 @@ from typing import BinaryIO, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageCms, ImageFile, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageFile, UnidentifiedImageError, _imaging
 
 from imgcap.files import reason
 from imgcap.picture_files import HEIF_SUFFIXES, Kind, PictureError
@@ -37,6 +39,9 @@ BATCH_SIZE = 32
 MAX_PIXELS = 178_956_970
 """Most pixels of a picture: where Pillow stops too. As RGB they take 0.7 GB."""
 
+MAX_SCANS = 100
+"""Most scans of a JPEG. For each the decoder goes over the whole picture, though it may be ten bytes long."""
+
 SPARE = 2
 """What is decoded has at least this many times the pixels that are wanted, along each side.
 
@@ -46,7 +51,10 @@ Then reduced decoding of JPEGs changes the squashed pixels less than Lanczos ins
 _DECODING_THREADS = 2
 _BATCHES_AHEAD = 3
 _HEADER_BYTES = 64
+_STRIP_PIXELS = 1 << 20
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"II*\0", b"MM\0*")
+_JPEG_MARKER = re.compile(rb"\xff([^\0\1\xd0-\xd7\xff])")
+"""Of what has a length, or ends the picture: no stuffed byte, no restart."""
 _BRANDS = (b"WEBP", b"avif", b"avis")
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
 _PILLOW_LIMIT = Lock()
@@ -65,6 +73,8 @@ _TURNS = {
 _T = TypeVar("_T")
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # else Pillow's messages go to stderr where nobody asked
+with suppress(AttributeError, OSError):  # and so do those of libtiff, where Pillow does not keep it to itself
+    ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
 
 
 def open_image(source: Source, max_pixels: int = MAX_PIXELS, at_least: int | None = None) -> Image.Image:
@@ -143,8 +153,10 @@ def _decode_first_frame(file: BinaryIO, header: bytes, max_pixels: int, at_least
         if image.format == "EPS":  # Pillow would start Ghostscript
             raise _Refusal("unsupported", "is a PostScript drawing, not a picture that can be decoded")
         _check_size(image, max_pixels)
-        if at_least is not None and image.format in ("JPEG", "MPO"):
-            _reduce(image, at_least)
+        if image.format in ("JPEG", "MPO"):
+            _check_scans(image, file)
+            if at_least is not None:
+                _reduce(image, at_least)
         if image.format == "PNG" and image.mode != "P":
             _scale_transparent_colour(image, bits=header[24])
         return to_rgb(image)
@@ -167,6 +179,26 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
     if image.width * image.height > max_pixels:
         size = f"{image.width} x {image.height} = {image.width * image.height:,} pixels"
         raise _Refusal("too large", f"has {size}, more than the {max_pixels:,} that are allowed")
+
+
+def _check_scans(image: ImageFile.ImageFile, file: BinaryIO) -> None:
+    """Refuse a JPEG of more than `MAX_SCANS`; one whose first scan holds everything is not read any further."""
+    place = file.tell()
+    file.seek(0)
+    content = file.read()
+    file.seek(place)
+    at, scans = 2, 0
+    while scans <= MAX_SCANS and (marker := _JPEG_MARKER.search(content, at)):
+        at = marker.end()
+        if marker[1] == b"\xd9":  # the end
+            return
+        if marker[1] == b"\xda":  # a scan: length, number of components, and more
+            scans += 1
+            if not image.info.get("progressive") and content[at + 2 : at + 3] == bytes([getattr(image, "layers", 0)]):
+                return
+        at += int.from_bytes(content[at : at + 2], "big")
+    if scans > MAX_SCANS:
+        raise _Refusal("damaged", f"has more than the {MAX_SCANS} scans that a JPEG may have")
 
 
 def _reduce(image: ImageFile.ImageFile, at_least: int) -> None:
@@ -246,7 +278,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     opaque = _flatten(upright)
     if profile := upright.info.get("icc_profile"):
         opaque = _to_srgb(opaque, profile)
-    rgb = opaque.convert("RGB")
+    rgb = opaque.convert("RGB") if opaque is image or opaque.mode != "RGB" else opaque
     rgb.info = {}  # orientation and colour profile are used up
     return rgb
 
@@ -263,22 +295,31 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def _stretch(image: Image.Image) -> Image.Image:
     """16- and 32-bit grey (modes I;16, I, F) to 8 bits: by the format's full range if the values fit one."""
+    grey = Image.new("L", image.size)
+    grey.info = image.info
     if image.mode.startswith("I;16"):
-        grey = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        grey.info = image.info
+        for top, strip in _strips(image):
+            grey.paste(Image.fromarray((np.asarray(strip) >> 8).astype(np.uint8)), (0, top))
         return grey
-    with np.errstate(all="ignore"):  # odd floats become 0
-        values = np.nan_to_num(np.asarray(image).astype(np.float64), posinf=0.0, neginf=0.0)
-    low, high = values.min(), values.max()
+    extremes = [(values.min(), values.max()) for values in (_finite(strip) for _, strip in _strips(image))]
+    low, high = min(low for low, _ in extremes), max(high for _, high in extremes)
     if low >= 0 and high <= 1 and image.mode == "F":
-        scale = 255.0
+        zero, scale = 0.0, 255.0
     elif low >= 0 and high <= 255:
-        scale = 1.0
+        zero, scale = 0.0, 1.0
     elif low >= 0 and high <= 65535:
-        scale = 255 / 65535
+        zero, scale = 0.0, 255 / 65535
     else:
-        values, scale = values - low, 255 / ((high - low) or 1.0)
-    return Image.fromarray((values * scale).round().clip(0, 255).astype(np.uint8))
+        zero, scale = low, 255 / ((high - low) or 1.0)
+    for top, strip in _strips(image):
+        values = (_finite(strip) - zero) * scale
+        grey.paste(Image.fromarray(values.round().clip(0, 255).astype(np.uint8)), (0, top))
+    return grey
+
+
+def _finite(image: Image.Image) -> npt.NDArray[np.float64]:
+    with np.errstate(all="ignore"):  # odd floats become 0
+        return np.nan_to_num(np.asarray(image).astype(np.float64), posinf=0.0, neginf=0.0)
 
 
 def _flatten(image: Image.Image) -> Image.Image:
@@ -286,9 +327,20 @@ def _flatten(image: Image.Image) -> Image.Image:
     mode = image.mode if image.mode == "CMYK" else "L" if image.mode in _GREY_MODES else "RGB"
     if not image.has_transparency_data:
         return image if image.mode == mode else image.convert(mode)
-    rgba = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
-    white = Image.new("RGBA", rgba.size, (*_WHITE, 255))
-    return Image.alpha_composite(white, rgba).convert(mode)
+    opaque = Image.new(mode, image.size)
+    opaque.info = image.info
+    for top, strip in _strips(image):
+        rgba = (strip.convert("LA") if strip.mode == "La" else strip).convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (*_WHITE, 255))
+        opaque.paste(Image.alpha_composite(white, rgba).convert(mode), (0, top))
+    return opaque
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """`image` from top to bottom, so that what is computed between two modes takes little memory."""
+    height = max(1, _STRIP_PIXELS // image.width)
+    for top in range(0, image.height, height):
+        yield top, image.crop((0, top, image.width, min(top + height, image.height)))
 
 
 def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:

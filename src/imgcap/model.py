@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -73,7 +74,7 @@ class Model:
         """Hypotheses, best first, for each vector (2048,) of `features`.
 
         Samples of a picture follow from its own of `picture_seeds`, integers from 0 on; None numbers the pictures from
-        0. Raises `UsageError` if every word is banned.
+        0. Raises `UsageError` if every word is banned, and `ImgcapError` if probabilities are not numbers.
         """
         banned = self.vocabulary.encode(options.ban)
         if set(banned).issuperset(range(len(SPECIAL_WORDS), len(self.vocabulary))):
@@ -83,7 +84,13 @@ class Model:
         for batch in batched(zip(features, seeds, strict=picture_seeds is not None), 128):
             vectors, own_seeds = zip(*batch, strict=True)
             stacked = torch.stack(vectors).to(device)
-            yield from search(self.decoder, stacked, options, banned_ids=banned, picture_seeds=own_seeds)
+            for found in search(self.decoder, stacked, options, banned_ids=banned, picture_seeds=own_seeds):
+                if not found or not math.isfinite(found[0].log_probability):
+                    raise ImgcapError(
+                        f"The model {self.folder} computes no probabilities: weights or features are too large.",
+                        "Import or train it again.",
+                    )
+                yield found
 
 
 def load_model_folder(folder: Path, device: torch.device) -> Model:
@@ -92,9 +99,9 @@ def load_model_folder(folder: Path, device: torch.device) -> Model:
     try:
         if data["format_version"] != FORMAT_VERSION or data["tokenizer"] not in KNOWN_TOKENIZERS:
             raise ImgcapError(f"The model {folder} was made by another version of imgcap.", "Train it again.")
-        config = _read_config(data)
+        config = _read_config(data, folder / CONFIG_FILE)
         vocabulary = _read_vocabulary(folder / VOCABULARY_FILE)
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, RecursionError):
         raise ImgcapError(f"The settings of the model {folder} are damaged.", "Import or train it again.") from None
     if len(vocabulary) != config.decoder.vocabulary_size:
         raise ImgcapError(
@@ -102,23 +109,27 @@ def load_model_folder(folder: Path, device: torch.device) -> Model:
         )
     try:
         with torch.device("meta"):
-            decoder = LSTMDecoder(config.decoder)
-        weights = load_file(folder / DECODER_FILE)
+            decoder = LSTMDecoder(config.decoder).requires_grad_(False)
+        weights = load_file(folder / DECODER_FILE)  # mapped: it takes memory only where it is read
+        decoder.load_state_dict(weights, assign=True)  # names and sizes are checked before anything is read
         decoder.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=True)
-    except (SafetensorError, OSError, RuntimeError) as error:
+    except (SafetensorError, OSError, RuntimeError, TypeError) as error:
         raise ImgcapError(f"The decoder of {folder} does not fit its settings: {_last_line(error)}") from None
-    if not all(tensor.isfinite().all() for tensor in weights.values()):
+    if not all(tensor.isfinite().all() for tensor in decoder.state_dict().values()):
         raise ImgcapError(f"The decoder of {folder} holds weights that are not numbers.")
     return Model(folder, config, vocabulary, decoder.to(device).eval().requires_grad_(False))
 
 
-def _read_config(data: dict[str, Any]) -> ModelConfig:
-    parts: dict[str, object] = {
-        "decoder": DecoderConfig(**data["decoder"]),
-        "search": SearchOptions(**data["search"]),
-    }
-    if data.get("confidence") is not None:
-        parts["confidence"] = Calibration(**data["confidence"])
+def _read_config(data: dict[str, Any], file: Path) -> ModelConfig:
+    try:
+        parts: dict[str, object] = {
+            "decoder": DecoderConfig(**data["decoder"]),
+            "search": SearchOptions(**data["search"]),
+        }
+        if data.get("confidence") is not None:
+            parts["confidence"] = Calibration(**data["confidence"])
+    except ImgcapError as error:
+        raise ImgcapError(f"{file} is damaged. {error}", "Import or train the model again.") from None
     return ModelConfig(**{**data, **parts})
 
 

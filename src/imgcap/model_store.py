@@ -14,6 +14,7 @@ import re
 import shutil
 from importlib import resources
 from pathlib import Path
+from stat import S_ISREG
 from uuid import uuid4
 
 import platformdirs
@@ -72,7 +73,12 @@ def verify(folder: Path) -> None:
         raise ImgcapError(f"{folder} is not a model folder: it has no {listing(missing)}.")
     if not (folder / MANIFEST_FILE).is_file():
         raise ImgcapError(f"The model {folder} has no {MANIFEST_FILE}, so it is not complete.", "Finish its training.")
-    damaged = [name for name, wanted in _read_manifest(folder).items() if not _matches(folder / name, wanted)]
+    files = _read_manifest(folder)
+    inside = os.path.realpath(folder)
+    for name in (*MODEL_FILES, *OPTIONAL_FILES, MANIFEST_FILE, *files):
+        if os.path.dirname(os.path.realpath(folder / name)) != inside:  # noqa: PTH120
+            raise ImgcapError(f"{folder / name} is a link out of the model's folder.", "Put a copy in its place.")
+    damaged = [name for name, wanted in files.items() if not _matches(folder / name, wanted)]
     if damaged:
         raise ImgcapError(f"The model {folder} is damaged: {listing(damaged)} is not as its manifest says.")
 
@@ -183,7 +189,10 @@ def _describe(file: Path) -> dict[str, object]:
 
 def _matches(file: Path, wanted: dict[str, object]) -> bool:
     try:
-        return file.stat().st_size == wanted.get("bytes") and sha256(file) == wanted.get("sha256")
+        info = file.stat()
+        if not S_ISREG(info.st_mode) or info.st_size != wanted.get("bytes"):  # reading a pipe would never end
+            return False
+        return sha256(file) == wanted.get("sha256")
     except FileNotFoundError:
         return False
     except OSError as error:

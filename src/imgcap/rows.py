@@ -290,9 +290,9 @@ def _read_csv(file: Path) -> Iterator[tuple[int, Row]]:
     text = read_text(file, errors="surrogateescape")
     delimiter = max(",;\t", key=text.partition("\n")[0].count)  # spreadsheets save with the one of their language
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-    if "path" not in (reader.fieldnames or ()) or "caption" not in (reader.fieldnames or ()):
-        raise ImgcapError(f"{file} has no columns `path` and `caption`.", "Keep the first line as it was written.")
     try:
+        if "path" not in (reader.fieldnames or ()) or "caption" not in (reader.fieldnames or ()):
+            raise ImgcapError(f"{file} has no columns `path` and `caption`.", "Keep the first line as it was written.")
         for row in reader:
             yield reader.line_num, {name: from_cell(value) for name, value in row.items() if isinstance(value, str)}
     except csv.Error as error:

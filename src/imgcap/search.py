@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -44,6 +45,9 @@ class SearchOptions:
     """Words that are never written; kept as the tokeniser writes them."""
 
     def __post_init__(self) -> None:
+        counts = (self.beam_size, self.max_length, self.min_length, self.num_captions)
+        if any(isinstance(count, float) and math.isfinite(count) for count in counts):
+            raise UsageError(f"The beam size, the lengths and the number of captions must be whole numbers: {counts}.")
         if not 1 <= self.beam_size <= 1000:
             raise UsageError(f"The beam size must be between 1 and 1000, not {self.beam_size}.")
         if not 0 <= self.length_penalty <= 10:

@@ -86,5 +86,5 @@ def _stem(name: str) -> str:
 
 def common_root(inputs: Iterable[Path]) -> Path:
     """The deepest folder that holds all `inputs`, folders counting as their own."""
-    folders = [str(path.absolute() if path.is_dir() else path.absolute().parent) for path in inputs]
+    folders = [str(path.absolute() if os.path.isdir(path) else path.absolute().parent) for path in inputs]  # noqa: PTH112
     return Path(os.path.commonpath([os.path.normpath(folder) for folder in folders]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import Literal
 
 from imgcap.errors import ImgcapError
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\0")
 """First characters by which a spreadsheet takes a cell for a formula."""
+_HALF = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+"""Halves of characters, but those that stand for a byte of a file name: no encoding can write them."""
 
 
 def parse_table(text: str, path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
@@ -61,10 +64,13 @@ def _records(text: str, delimiter: str, path: Path) -> Iterator[tuple[int, list[
 
 
 def to_cell(value: object) -> str:
-    """`value` as a CSV cell: text as it is, all else as JSON, and nothing that a spreadsheet takes for a formula."""
+    """`value` as a CSV cell: text as it is, all else as JSON, and nothing that a spreadsheet takes for a formula.
+
+    Half a character, which only a damaged or hostile file holds, becomes U+FFFD.
+    """
     if value is None or value is False:
         return ""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = _HALF.sub("\ufffd", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
     return "'" + text if isinstance(value, str) and text.startswith((*_FORMULA, "'")) else text
 
 

@@ -649,7 +649,7 @@ def learning_curves(folder: Path) -> str | None:
         return None
     try:
         return _curves([EpochResult(**row) for _, row in read_json_lines(file)])
-    except (TypeError, ValueError, LookupError):
+    except (TypeError, ValueError, LookupError, ArithmeticError):
         raise ImgcapError(f"{file} is damaged.", "Train the model again, or remove the file.") from None
 
 

@@ -121,7 +121,7 @@ class TrainingIndex:
                 names = tuple(json.loads(opened.metadata()["names"]))
                 index = cls(names, **{name: opened.get_tensor(name) for name in _TENSORS})
             whole = index._is_whole()
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError):
             whole = False
         if not whole:
             raise ImgcapError(f"{file} is damaged: it is not an index of training pictures.", "Train the model again.")
@@ -141,9 +141,11 @@ class TrainingIndex:
         tensors = {name: getattr(self, name) for name in _TENSORS}
         return (
             count > 0
+            and 0 < size <= COMPONENTS
             and all(isinstance(name, str) for name in self.names)
             and {name: (t.dtype, tuple(t.shape)) for name, t in tensors.items()} == wanted
-            and all(bool(t.isfinite().all()) for t in tensors.values())
+            and all(bool(t.isfinite().all()) for t in tensors.values() if t.is_floating_point())
+            and bool((self.std > 0).all() and (self.variances > 0).all())
         )
 
     def explain(self, features: Tensor, texts: Sequence[str]) -> list[Explanation]:

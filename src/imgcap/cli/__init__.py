@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from imgcap import __version__
-from imgcap.cli import apply, bench, caption, evaluate, models, prepare, train
+from imgcap.cli import apply, bench, caption, doctor, evaluate, models, prepare, train
 from imgcap.cli.console import print_error
 from imgcap.errors import ExitCode, ImgcapError
 
@@ -27,6 +27,7 @@ app.command("prepare")(prepare.prepare)
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("bench")(bench.bench)
+app.command("doctor")(doctor.doctor)
 app.add_typer(models.app, name="model")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -39,7 +40,7 @@ def apply(
     failed = kept = 0
     with Watch("Writing", quiet, rows_on_terminal=False) as watch:
         for number, (path, text) in enumerate(rows, 1):
-            if path.is_file():
+            if os.path.isfile(path):  # noqa: PTH113 (a Path raises for names that are too long)
                 written = write_caption(path, text, sidecars, write_metadata, overwrite, by_person=True)
             else:
                 written = {"error": f"{path} does not exist."}

@@ -183,7 +183,7 @@ def caption(
     selection = Selection(recursive, tuple(include or ()), tuple(exclude or ()))
     row_options = RowOptions(prefix, suffix, trigger, min_confidence, words, by_content)
     sidecars = options.make_sidecars(sidecar, sidecar_dir, inputs, overwrite)
-    bare = len(inputs) == 1 and from_file is None and not inputs[0].is_dir()
+    bare = len(inputs) == 1 and from_file is None and not os.path.isdir(inputs[0])  # noqa: PTH112 (as in `expand`)
     silent = quiet or bare
     tally = Tally()
     with ExitStack() as stack:
@@ -285,7 +285,7 @@ def _pictures(
             continue
         for picture in expand([path], selection):
             name = picture_name(picture)
-            if name is None or not (name in done or (skip and skip.path(Path(name)).exists())):
+            if name is None or not (name in done or (skip and os.path.exists(skip.path(Path(name))))):  # noqa: PTH110
                 yield picture
 
 

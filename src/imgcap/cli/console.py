@@ -21,8 +21,8 @@ from imgcap.errors import ExitCode, printable
 if TYPE_CHECKING:
     from rich.progress import Progress, TextColumn
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(highlight=False, soft_wrap=True, stderr=True)
+out = Console(highlight=False, emoji=False, soft_wrap=True)
+err = Console(highlight=False, emoji=False, soft_wrap=True, stderr=True)
 
 
 def print_error(message: str, hint: str = "") -> None:

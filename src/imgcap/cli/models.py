@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from imgcap import model_store
 from imgcap.cli.console import print_error, say
-from imgcap.errors import ExitCode, ImgcapError
+from imgcap.errors import ExitCode, ImgcapError, printable
 from imgcap.files import read_text
 from imgcap.model_store import DEFAULT_MODEL
 
@@ -28,7 +29,7 @@ def list_models() -> None:
 @app.command()
 def path(name: Name = DEFAULT_MODEL) -> None:
     """Print a model's folder, unpacking the default model if need be."""
-    print(model_store.locate(name))
+    typer.echo(os.fsencode(model_store.locate(name)))
 
 
 @app.command()
@@ -37,7 +38,7 @@ def show(name: Name = DEFAULT_MODEL) -> None:
     card = model_store.locate(name) / model_store.MODEL_CARD_FILE
     if not card.is_file():
         raise ImgcapError(f"The model {name!r} has no {model_store.MODEL_CARD_FILE}.")
-    print(read_text(card).rstrip())
+    print("\n".join(printable(line.expandtabs()) for line in read_text(card).rstrip().split("\n")))
 
 
 @app.command()
@@ -46,7 +47,7 @@ def verify(name: Annotated[str | None, typer.Argument(help="One model; by defaul
     failed = False
     for each in [name] if name else model_store.available_models():
         try:
-            print(f"{each}\tok\t{model_store.locate(each)}")
+            print(f"{printable(each)}\tok\t{printable(str(model_store.locate(each)))}")
         except ImgcapError as error:
             failed = True
             print_error(str(error), error.hint)

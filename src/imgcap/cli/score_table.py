@@ -58,10 +58,13 @@ def _print(names: list[str], body: list[list[str]]) -> None:
 
 def markdown(evaluation: Evaluation, title: str) -> str:
     """The same as a table for a README."""
-    parts = [f"**{title}**", _markdown_table(columns(evaluation), rows(evaluation))]
+    parts = [f"**{printable(title)}**", _markdown_table(columns(evaluation), rows(evaluation))]
     if evaluation.comparison:
-        parts += [_markdown_table(_DIFFERENCE_COLUMNS, difference_rows(evaluation)), evaluation.comparison.verdict]
-    parts += [" ".join(notes(evaluation)), f"`{evaluation.signature}`"]
+        parts += [
+            _markdown_table(_DIFFERENCE_COLUMNS, difference_rows(evaluation)),
+            printable(evaluation.comparison.verdict),
+        ]
+    parts += [printable(" ".join(notes(evaluation))), f"`{printable(evaluation.signature)}`"]
     return "\n\n".join(parts)
 
 

@@ -1,0 +1,49 @@
+"""`imgcap doctor`: whether everything that imgcap needs is there and works."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from imgcap.cli import options
+from imgcap.cli.console import err, interruptible, out
+from imgcap.errors import ExitCode, printable
+from imgcap.model_store import DEFAULT_MODEL
+
+
+def doctor(
+    model: options.Model = DEFAULT_MODEL,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Check versions, cache, models, and what the model makes of bundled pictures; say what to do about what is wrong.
+
+    Exit codes: 0 all is well, 1 something is wrong.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    from imgcap.doctor import examine
+
+    with interruptible("Not everything was checked."), err.status("Examining"):
+        findings = list(examine(model))
+    well = all(finding.ok for finding in findings)
+    if as_json:
+        print(json.dumps({"ok": well, "findings": [asdict(finding) for finding in findings]}))
+    else:
+        rows = [
+            (printable(f.name), "ok" if f.ok else "wrong", printable(f"{f.text} {f.remedy}".strip())) for f in findings
+        ]
+        if out.is_terminal:
+            table = Table(show_header=False, box=None)
+            for name, verdict, text in rows:
+                table.add_row(Text(name), Text(verdict, "green" if verdict == "ok" else "bold red"), Text(text))
+            out.print(table, soft_wrap=False)
+        else:
+            width = max(len(name) for name, _, _ in rows)
+            for name, verdict, text in rows:
+                print(f"{name:{width}}  {verdict:5}  {text}")
+    if not well:
+        raise typer.Exit(ExitCode.FAILED)

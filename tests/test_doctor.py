@@ -1,0 +1,334 @@
+"""`imgcap doctor`: each check where all is well and where something is wrong, and the command as a whole."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import sys
+from collections import namedtuple
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Run
+from rich.console import Console
+from torch import Tensor
+
+import imgcap.cli.doctor as command
+from imgcap import __version__, doctor
+from imgcap.captioner import MOST_DISTANT, Captioner, load_model
+from imgcap.encoder import Encoder, EncoderConfig, read_encoder, save_encoder
+from imgcap.errors import ExitCode, ImgcapError
+from imgcap.model_store import DECODER_FILE, ENCODER_FILE, import_model, write_manifest
+from imgcap.quantization import calibration_pictures
+
+Disk = namedtuple("Disk", "free")
+
+
+@pytest.fixture(autouse=True)
+def shipped(telling_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default model is a small one, and torchvision is not imported."""
+    monkeypatch.setattr("imgcap.model_store._packaged_default", lambda: telling_model)
+    monkeypatch.setattr(doctor, "import_torchvision", lambda module: None)
+
+
+@pytest.fixture
+def captioner(telling_model: Path) -> Captioner:
+    return load_model(telling_model, device="cpu")
+
+
+@pytest.fixture
+def versions(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
+    """What these packages' versions are taken for; None: not installed."""
+    pretended: dict[str, str | None] = {}
+    true = metadata.version
+
+    def version(name: str) -> str:
+        found = pretended[name] if name in pretended else true(name)
+        if found is None:
+            raise metadata.PackageNotFoundError(name)
+        return found
+
+    monkeypatch.setattr(metadata, "version", version)
+    return pretended
+
+
+def test_all_is_well(imgcap_here: Run, telling_model: Path) -> None:
+    import_model(telling_model, "walls")
+    done = imgcap_here("doctor")
+    assert done.returncode == ExitCode.DONE, done.stdout + done.stderr
+    rows = {name.strip(): rest for name, rest in (line.split("  ok     ") for line in done.stdout.splitlines())}
+    assert list(rows)[:2] == ["Python", "imgcap"]
+    assert {"numpy", "pillow", "torch", "torchvision", "typer"} < set(rows)
+    assert list(rows)[-9:] == [
+        "cache",
+        "free disk",
+        "threads",
+        "processor",
+        "model default",
+        "model walls",
+        "encoder",
+        "features",
+        "captions",
+    ]
+    assert rows["torch"].startswith(torch.__version__)
+    assert "different ones for 4 pictures" in rows["captions"]
+    assert len({line.index(" ok ") for line in done.stdout.splitlines()}) == 1  # aligned
+
+
+def test_json_holds_the_same(imgcap_here: Run, telling_model: Path) -> None:
+    done = imgcap_here("doctor", "--model", telling_model, "--json")
+    assert done.returncode == ExitCode.DONE, done.stdout
+    found = json.loads(done.stdout)
+    assert found["ok"] is True
+    assert all(row["ok"] and row["text"] and not row["remedy"] for row in found["findings"])
+    assert f"model {telling_model}" in [row["name"] for row in found["findings"]]
+
+
+def test_what_is_wrong_has_its_remedy_and_stops_nothing(imgcap_here: Run, versions: dict[str, str | None]) -> None:
+    versions["numpy"], versions["typer"] = "1.20.1", None
+    done = imgcap_here("doctor")
+    assert done.returncode == ExitCode.FAILED
+    wrong = [line.split("  wrong  ") for line in done.stdout.splitlines() if "  wrong  " in line]
+    assert {name.strip() for name, _ in wrong} == {"numpy", "typer"}
+    assert wrong[0][1].startswith("numpy 1.20.1 is not >=")
+    assert 'Run: pip install "numpy>=' in wrong[0][1]
+    assert done.stdout.splitlines()[-1].startswith("captions")
+    found = json.loads(imgcap_here("doctor", "--json").stdout)
+    assert found["ok"] is False
+    assert [row["name"] for row in found["findings"] if not row["ok"]] == ["numpy", "typer"]
+
+
+def test_a_terminal_gets_a_table_that_fits_and_no_markup_is_read(
+    imgcap_here: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(command, "out", Console(file=screen, force_terminal=True, no_color=True, width=40))
+    findings = [doctor.Finding("[red]a", True, "b\x1b[2J"), doctor.Finding("c", False, "d " * 40, "Mend it.")]
+    monkeypatch.setattr(doctor, "examine", lambda model: iter(findings))
+    assert imgcap_here("doctor").returncode == ExitCode.FAILED
+    text = "".join(c for c in screen.getvalue() if c.isprintable() or c == "\n")
+    assert "[red]a" in text
+    assert "b\\x1b[2J" in text
+    assert "Mend it." in text
+    assert len(text.splitlines()) > 3
+
+
+@pytest.mark.parametrize(
+    ("version", "bounds", "fits"),
+    [
+        ("2.13.0+cpu", ">=2.6,<2.14", True),
+        ("2.6", ">=2.6,<2.14", True),
+        ("2.6.0rc1", "<2.14,>=2.6", True),
+        ("2.14.0", "<2.14,>=2.6", False),
+        ("2.5.9", ">=2.6", False),
+        ("2.10.0", ">=2.6", True),
+        ("2.13.0+cu128", "==2.13.0", True),
+        ("2.13.1", "==2.13.0", False),
+        ("2.13", "==2.13.0", True),
+        ("1.0", "", True),
+    ],
+)
+def test_a_version_is_compared_by_its_numbers(version: str, bounds: str, fits: bool) -> None:
+    assert doctor._fits(version, bounds) is fits
+
+
+def test_what_is_needed_is_what_the_package_declares() -> None:
+    needed = doctor._requirements("imgcap")
+    assert set(needed["torch"].split(",")) >= {">=2.6"}
+    assert "pytest" not in needed
+    assert doctor._requirements("no-such-package") == {}
+
+
+def test_another_python_or_imgcap_is_wrong(monkeypatch: pytest.MonkeyPatch, versions: dict[str, str | None]) -> None:
+    assert doctor.check_python().ok
+    monkeypatch.setattr("platform.python_version", lambda: "3.9.1")
+    assert not doctor.check_python().ok
+    assert "3.9.1" in doctor.check_python().text
+    versions["imgcap"] = __version__
+    assert doctor.check_imgcap().ok
+    versions["imgcap"] = "0.0.1"
+    assert "0.0.1 is installed" in doctor.check_imgcap().text
+    versions["imgcap"] = None
+    finding = doctor.check_imgcap()
+    assert not finding.ok
+    assert finding.remedy
+
+
+def test_torchvision_is_judged_with_its_torch(versions: dict[str, str | None], monkeypatch: pytest.MonkeyPatch) -> None:
+    requirements = {"torch": "==2.9.0"}
+    monkeypatch.setattr(doctor, "_requirements", lambda package: requirements)
+    versions |= {"torchvision": "0.24.0", "torch": "2.9.0+cpu"}
+    assert doctor.check_torchvision(">=0.21,<0.29").ok
+    assert "0.24.0 is not <0.24" in doctor.check_torchvision("<0.24").text
+    versions["torch"] = "2.8.0"
+    finding = doctor.check_torchvision(">=0.21")
+    assert not finding.ok
+    assert "made for torch ==2.9.0" in finding.text
+    assert "together" in finding.remedy
+    versions["torchvision"] = None
+    assert doctor.check_torchvision(">=0.21").ok  # captions do without
+
+
+def test_a_torchvision_that_cannot_be_imported_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    bounds = doctor._requirements("imgcap")["torchvision"]
+    assert doctor.check_torchvision(bounds).ok
+
+    def fail(module: str) -> None:
+        raise RuntimeError("no\noperators")
+
+    monkeypatch.setattr(doctor, "import_torchvision", fail)
+    finding = doctor.check_torchvision(bounds)
+    assert (finding.ok, finding.text) == (False, "RuntimeError: no operators")
+
+
+def test_the_cache_is_told_of(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor.check_cache() == doctor.Finding("cache", True, f"{cache}, writable: empty")
+    (cache / "models" / "a").mkdir(parents=True)
+    (cache / "models" / "a" / "weights").write_bytes(bytes(2_000_000))
+    assert doctor.check_cache().text == f"{cache}, writable: models 2 MB"
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert doctor.check_cache().ok
+    assert "read-only" in doctor.check_cache().text
+    monkeypatch.setenv("IMGCAP_CACHE_DIR", str(cache / "new"))
+    finding = doctor.check_cache()
+    assert not finding.ok
+    assert "IMGCAP_CACHE_DIR" in finding.remedy
+    monkeypatch.undo()
+    monkeypatch.setenv("IMGCAP_CACHE_DIR", str(cache / "new"))
+    assert doctor.check_cache().ok
+
+
+@pytest.mark.parametrize("inside", ["", "cache"])
+def test_a_file_in_the_caches_place_is_wrong(inside: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("IMGCAP_CACHE_DIR", str(tmp_path / "file" / inside))
+    finding = doctor.check_cache()
+    assert not finding.ok
+    assert str(tmp_path / "file") in finding.text
+
+
+def test_a_full_disk_is_wrong_where_something_would_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor.check_disk().ok
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: Disk(3_000_000))
+    finding = doctor.check_disk()
+    assert not finding.ok
+    assert "Only 3 MB" in finding.text
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert doctor.check_disk().ok
+
+
+def test_more_threads_than_cores_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor.check_threads().ok
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1000)
+    finding = doctor.check_threads()
+    assert not finding.ok
+    assert "OMP_NUM_THREADS" in finding.remedy
+
+
+@pytest.mark.parametrize("has_it", [True, False])
+def test_the_processor_is_told_of(has_it: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imgcap.quantization.is_supported", lambda: has_it)
+    monkeypatch.setattr("imgcap.encoder.has_fast_bfloat16", lambda device: has_it)
+    finding = doctor.check_processor()
+    assert finding.ok
+    assert ("no --precision int8" in finding.text, "no fast bfloat16" in finding.text) == (not has_it, not has_it)
+
+
+def test_a_torch_that_cannot_be_imported_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)  # makes its import fail
+    monkeypatch.delitem(sys.modules, "imgcap.captioner")
+    findings = list(doctor.examine())
+    assert [finding.name for finding in findings if not finding.ok] == ["threads", "loading"]
+    assert all(finding.remedy for finding in findings if not finding.ok)
+
+
+def test_a_damaged_or_unknown_model_is_told_of_once(telling_model: Path, cache: Path) -> None:
+    import_model(telling_model, "walls")
+    assert doctor.check_files("walls").ok
+    (cache / "models" / "walls" / DECODER_FILE).write_bytes(b"damaged")
+    findings = list(doctor.examine("walls"))
+    [wrong] = [finding for finding in findings if not finding.ok]
+    assert wrong is findings[-1]
+    assert wrong.name == "model walls"
+    assert DECODER_FILE in wrong.text
+    assert wrong.remedy
+    assert [f.name for f in doctor.examine() if not f.ok] == [
+        "model walls"
+    ]  # the default model is looked at all the same
+    assert [f.text for f in doctor.examine("barns") if f.name == "model barns"] == ["There is no model 'barns'."]
+
+
+def test_an_encoder_from_elsewhere_is_wrong(captioner: Captioner, telling_model: Path, tmp_path: Path) -> None:
+    assert doctor.check_encoder(captioner).ok
+    folder = tmp_path / "mixed"
+    shutil.copytree(telling_model, folder)
+    weights, config = read_encoder(folder / ENCODER_FILE)
+    save_encoder(folder / ENCODER_FILE, weights, EncoderConfig(pixels=config.pixels), torch.float16)  # pools otherwise
+    write_manifest(folder)
+    finding = doctor.check_encoder(load_model(folder, "cpu"))
+    assert not finding.ok
+    assert str(folder) in finding.text
+
+
+Change = Callable[[Tensor], Tensor]
+TO_INPUT = Encoder.to_input
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda x: x.flip(1), lambda x: (x + 1) / 2, lambda x: (x + 1) * 127.5, lambda x: x.transpose(2, 3)],
+    ids=["blue first", "0 to 1", "0 to 255", "transposed"],
+)
+def test_an_input_unlike_that_of_the_training_is_wrong(
+    change: Change, captioner: Captioner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert doctor.check_features(captioner).ok, doctor.check_features(captioner)
+    monkeypatch.setattr(Encoder, "to_input", lambda self, pixels: change(TO_INPUT(self, pixels)))
+    finding = doctor.check_features(captioner)
+    assert not finding.ok
+    assert "differ from the reference" in finding.text
+
+
+def test_colours_that_are_decoded_wrongly_are_wrong(captioner: Captioner, monkeypatch: pytest.MonkeyPatch) -> None:
+    swapped = [picture[..., ::-1].copy() for picture in calibration_pictures(75)]
+    monkeypatch.setattr("imgcap.quantization.calibration_pictures", lambda size: swapped)
+    assert "other colours" in doctor.check_features(captioner).text
+
+
+def test_features_that_are_no_numbers_are_wrong(captioner: Captioner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Encoder, "__call__", lambda self, pixels: torch.full((len(pixels), 2048), torch.nan))
+    assert "not numbers" in doctor.check_features(captioner).text
+
+
+def test_statistics_of_other_features_are_wrong(captioner: Captioner) -> None:
+    decoder = captioner.model.decoder
+    decoder.feature_mean = decoder.feature_mean + 2 * MOST_DISTANT * decoder.feature_std
+    finding = doctor.check_features(captioner)
+    assert not finding.ok
+    assert "from those of the training pictures" in finding.text
+
+
+@pytest.mark.parametrize(("caption", "says"), [("a wall", "the same caption, 'a wall'"), ("", "an empty caption")])
+def test_captions_that_say_nothing_are_wrong(
+    caption: str, says: str, captioner: Captioner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert doctor.check_captions(captioner).ok
+    monkeypatch.setattr("imgcap.model.Model.text", lambda self, hypothesis: caption)
+    finding = doctor.check_captions(captioner)
+    assert not finding.ok
+    assert says in finding.text
+    assert finding.remedy
+
+
+def test_an_error_brings_its_own_hint(captioner: Captioner, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise ImgcapError("It does not work.", "Do this.")
+
+    monkeypatch.setattr("imgcap.encoder.fingerprint", fail)
+    assert doctor.check_encoder(captioner) == doctor.Finding("encoder", False, "It does not work.", "Do this.")

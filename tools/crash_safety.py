@@ -1,0 +1,284 @@
+"""Kill every command that writes, at every kind of moment, and run it again: nothing may be lost or left half done.
+
+    python tools/crash_safety.py [--kills 50] [--seed 0] [--only prepare train]
+
+Each command works on a small data set. A first run counts its file operations: files opened to be written, renamed,
+removed, folders made. Then it is killed (SIGKILL or the like, which no program can catch) at one of these operations,
+or up to half a second later, checked, and run again. What must hold: after the kill every file under its final name is
+whole, and every picture shows what it showed; after the second run everything equals what an undisturbed run leaves, to
+the byte. Prints a table; exit code 1 if anything did not hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from imgcap.encoder import EncoderConfig, save_encoder
+from imgcap.errors import ImgcapError
+from imgcap.features import PreparedFolder
+from imgcap.inception import InceptionV3
+from imgcap.model_store import MANIFEST_FILE, verify
+
+PIXELS = 75
+"""Side of the pictures that the encoder sees: the least that it takes."""
+PICTURES = 12
+LATEST = 0.5
+"""Most seconds from a file operation to the kill: files that stay open are written without another."""
+
+KILLER = """
+import atexit, os, signal, sys
+
+root, at, delay = os.environ["CRASH_ROOT"], int(os.environ["CRASH_AT"]), float(os.environ["CRASH_DELAY"])
+seen = 0
+
+
+def watch(event, arguments):
+    global seen
+    if event == "open":
+        writes = arguments[2] is not None and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+    else:
+        writes = event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod", "os.link")
+    if not writes or not os.path.abspath(os.fsdecode(arguments[0])).startswith(root):
+        return
+    seen += 1
+    if seen == at:
+        if delay:
+            signal.setitimer(signal.ITIMER_REAL, delay)  # nothing handles its signal, so that it kills
+        else:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def tell():
+    with open(os.environ["CRASH_COUNT"], "w") as file:
+        file.write(str(seen))
+
+
+if not at:
+    atexit.register(tell)
+sys.addaudithook(watch)
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A command, run in a folder of its own."""
+
+    name: str
+    first: list[str]
+    again: list[str]
+    check: Callable[[Path], None]
+    """Raises if something is half done in the folder after the kill."""
+    results: list[str]
+    """Files and folders that must equal those of an undisturbed run."""
+
+
+@dataclass
+class Outcome:
+    operations: int = 0
+    kills: int = 0
+    finished: int = 0
+    """Runs that were done before they could be killed."""
+    left: int = 0
+    """Partial files that a kill left behind, under names of their own."""
+    broken: list[str] = field(default_factory=list)
+
+
+def make_inputs(folder: Path) -> None:
+    """Pictures, captions, an encoder with random weights, a prepared folder and a model."""
+    (folder / "pictures").mkdir(parents=True)
+    lines = ["image,caption"]
+    for i in range(PICTURES):
+        pixels = np.random.default_rng(i).integers(0, 255, (8, 8, 3), np.uint8)
+        Image.fromarray(pixels).resize((160, 120)).save(folder / "pictures" / f"{i:02}.jpg", quality=90)
+        lines += [f"{i:02}.jpg,a square of colour {i % 3}", f"{i:02}.jpg,colours and more colours"]
+    (folder / "captions.csv").write_text("\n".join(lines) + "\n")
+    torch.manual_seed(0)
+    weights = InceptionV3(count_padding=False).state_dict()
+    save_encoder(folder / "encoder.safetensors", weights, EncoderConfig(PIXELS, count_padding=False), torch.float16)
+    run(folder, PREPARE)
+    run(folder, TRAIN)
+    shutil.move(folder / "trained", folder / "model")
+
+
+def run(folder: Path, arguments: list[str], **crash: str) -> int:
+    """Exit code, negative for a signal."""
+    environment = {**os.environ, "IMGCAP_CACHE_DIR": str(folder / "cache"), "OMP_NUM_THREADS": "1", **crash}
+    command = [sys.executable, "-m", "imgcap", *arguments]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode > 0:
+        raise RuntimeError(f"{' '.join(arguments)}: exit code {done.returncode}: {done.stderr.strip()[-300:]}")
+    return done.returncode
+
+
+def lines_are_whole(folder: Path) -> None:
+    rows = folder / "rows.jsonl"
+    for line in rows.read_bytes().split(b"\n")[:-1] if rows.exists() else []:
+        json.loads(line)
+
+
+def pictures_are_whole(folder: Path) -> None:
+    for i in range(PICTURES):
+        with Image.open(folder / "pictures" / f"{i:02}.jpg") as one, Image.open(folder / "seen" / f"{i:02}.jpg") as two:
+            if one.tobytes() != two.tobytes():
+                raise ValueError(f"picture {i} shows something else")
+    for sidecar in (folder / "pictures").glob("[0-9]*.txt"):
+        if not sidecar.read_text().endswith("\n"):
+            raise ValueError(f"{sidecar.name} is cut")
+
+
+def prepared_is_whole(folder: Path) -> None:
+    if (folder / "prepared" / "prepared.json").exists():
+        PreparedFolder(folder / "prepared")
+
+
+def models_are_whole(folder: Path) -> None:
+    for manifest in [*folder.glob("trained"), *folder.glob("cache/models/[!.]*"), *folder.glob("cache/shipped/[!.]*")]:
+        if (manifest / MANIFEST_FILE).exists():
+            verify(manifest)
+        elif manifest.parent.name == "models":
+            raise ValueError(f"{manifest.name} has its final name before it is whole")
+
+
+def words(command: str) -> list[str]:
+    return command.split()
+
+
+PREPARE = words("prepare --images pictures --captions captions.csv --encoder encoder.safetensors -o prepared")
+SIZES = words("--epochs 2 --batch-size 8 --min-count 1 --embedding-size 16 --hidden-size 16 --beam-size 2")
+TRAIN = [*words("train prepared -o trained"), *SIZES]
+CAPTION = words("caption pictures --model model")
+ROWS = [*CAPTION, *words("-o rows.jsonl --resume --batch-size 2")]
+EVERYWHERE = [*CAPTION, *words("-o rows.csv --sidecar .txt --write-metadata --html page.html")]
+IMPORT = words("model import model --name mine")
+FIRST_USE = words("caption pictures/00.jpg")
+CASES = [
+    Case("caption to rows", ROWS, ROWS, lines_are_whole, ["rows.jsonl"]),
+    Case(
+        "caption into pictures, sidecars and a page",
+        EVERYWHERE,
+        [*EVERYWHERE, "--overwrite"],
+        pictures_are_whole,
+        ["pictures"],  # rows and page hold the time of change of the pictures
+    ),
+    Case("prepare", PREPARE, PREPARE, prepared_is_whole, ["prepared"]),
+    Case("train", TRAIN, [*TRAIN, "--resume"], models_are_whole, ["trained/decoder.safetensors"]),
+    Case("model import", IMPORT, IMPORT, models_are_whole, ["cache/models/mine"]),
+    Case("first use of the shipped model", FIRST_USE, FIRST_USE, models_are_whole, ["cache/shipped"]),
+]
+NEEDS = {"prepare": "prepared", "train": "trained"}
+"""What must not be there yet, by command."""
+
+
+def workplace(inputs: Path, folder: Path, case: Case) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    absent = NEEDS.get(case.first[0])
+    shutil.copytree(inputs, folder, ignore=lambda at, names: {absent} & set(names) if Path(at) == inputs else set())
+    shutil.copytree(folder / "pictures", folder / "seen")
+    return folder
+
+
+def contents(folder: Path, names: list[str]) -> dict[str, bytes]:
+    """Files by their path, but for partial ones that a kill has left."""
+    files = [
+        f for name in names for f in ([folder / name] if (folder / name).is_file() else (folder / name).rglob("*"))
+    ]
+    return {str(f.relative_to(folder)): f.read_bytes() for f in files if f.is_file() and not is_partial(f)}
+
+
+def is_partial(file: Path) -> bool:
+    return file.name.startswith(".") or any(part.startswith(".") for part in file.parts[-3:-1])
+
+
+def try_case(case: Case, inputs: Path, scratch: Path, kills: int, random_moments: random.Random) -> Outcome:
+    hook = scratch / "hook"
+    hook.mkdir(exist_ok=True)
+    (hook / "sitecustomize.py").write_text(KILLER)
+    path = os.pathsep.join([str(hook), *filter(None, [os.environ.get("PYTHONPATH")])])
+    outcome = Outcome()
+
+    def crash(folder: Path, at: int, delay: float = 0) -> int:
+        count = scratch / "count"
+        settings = {
+            "CRASH_ROOT": folder,
+            "CRASH_AT": at,
+            "CRASH_DELAY": delay,
+            "CRASH_COUNT": count,
+            "PYTHONPATH": path,
+        }
+        code = run(folder, case.first, **{name: str(value) for name, value in settings.items()})
+        outcome.operations = outcome.operations or int(count.read_text())
+        return code
+
+    undisturbed = workplace(inputs, scratch / "work", case)
+    crash(undisturbed, 0)
+    expected = contents(undisturbed, case.results)
+    if not expected:
+        raise SystemExit(f"{case.name} leaves nothing")
+    for kill in range(kills):
+        at = kill + 1 if kill < min(outcome.operations, kills // 2) else random_moments.randint(1, outcome.operations)
+        delay = random_moments.choice([0, LATEST * random_moments.uniform(0.03, 1) ** 3])
+        work = workplace(inputs, scratch / "work", case)
+        moment = f"operation {at} and {delay:.4f} s"
+        try:
+            killed = crash(work, at, delay) < 0
+            outcome.kills += killed
+            outcome.finished += not killed
+            case.check(work)
+            if killed or case.first != IMPORT:
+                run_again(work, case)
+            found = contents(work, case.results)
+            if differing := [name for name in expected | found if expected.get(name) != found.get(name)]:
+                outcome.broken.append(f"{moment}: other {', '.join(differing)}")
+        except (RuntimeError, ValueError, OSError, ImgcapError) as error:
+            outcome.broken.append(f"{moment}: {error}")
+        outcome.left += sum(is_partial(file) for file in work.rglob("*") if file.is_file())
+    return outcome
+
+
+def run_again(work: Path, case: Case) -> None:
+    imported = work / "cache" / "models" / "mine"
+    finished_training = (work / "trained" / MANIFEST_FILE).exists() and not list((work / "trained").glob("*-state.*"))
+    if (case.first == IMPORT and imported.exists()) or (case.first == TRAIN and finished_training):
+        return  # all was done, and only the process had not ended: to do it again is refused
+    run(work, case.again)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=50, help="for each command")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", help="words that a command's name holds")
+    args = parser.parse_args()
+    random_moments = random.Random(args.seed)
+    broken = False
+    print("| command | file operations | killed | done before the kill | partial files left | broken |")
+    print("| --- | --- | --- | --- | --- | --- |", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        inputs, scratch = Path(folder) / "inputs", Path(folder)
+        make_inputs(inputs)
+        for case in CASES:
+            if args.only and not any(word in case.name for word in args.only):
+                continue
+            found = try_case(case, inputs, scratch, args.kills, random_moments)
+            row = (case.name, found.operations, found.kills, found.finished, found.left, len(found.broken))
+            print(f"| {' | '.join(map(str, row))} |", *found.broken, sep="\n", flush=True)
+            broken |= bool(found.broken)
+    raise SystemExit(int(broken))
+
+
+if __name__ == "__main__":
+    main()
