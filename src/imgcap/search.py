@@ -126,18 +126,16 @@ def _beam_search(
     """Beam search over all pictures at once.
 
     A hypothesis that takes `<end>` while it is among the K best leaves the beam. One that can no longer be ranked among
-    the best finished ones is dropped: so could be whatever it keeps out of the beam. A picture is done when none is
-    left.
+    the best finished ones is dropped. That changes no caption, since what it would have kept out of the beam is less
+    probable still. A picture is done when none is left.
     """
     pictures, beam, device = len(features), options.beam, features.device
     each = min(2 * beam, decoder.config.vocabulary_size)  # continuations of one hypothesis that can matter
     finished: list[list[Hypothesis]] = [[] for _ in range(pictures)]
     active = list(range(pictures))  # pictures that are still searched, row by row of the tensors below
 
-    state, read = (
-        decoder.start(features),
-        Steps(decoder, pictures * beam),
-    )  # of the L living hypotheses, in the order of `living`
+    read = Steps(decoder, pictures * beam)
+    state = decoder.start(features)  # of the L living hypotheses, in the order of `living` below
     ids = torch.full((pictures, beam, 1), START, device=device)  # (B, K, 1 + words so far)
     steps = torch.zeros((pictures, beam, 1), device=device)  # log-probabilities of `ids`
     totals = torch.full((pictures, beam), -torch.inf, device=device)  # (B, K), -inf for those that are dropped
