@@ -144,7 +144,7 @@ class Encoder:
         return encoder
 
     def quantize(self) -> None:
-        """Compute in 8-bit integers from now on, see `quantization`: several times as fast, with other last digits."""
+        """Compute in 8-bit integers from now on, see `quantization`: faster, with features a few per cent off."""
         pictures = torch.from_numpy(np.stack(calibration_pictures(self.config.pixels)))
         quantize(self.network, self.to_input(pictures))
         self.precision = INT8
