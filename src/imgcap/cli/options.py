@@ -20,7 +20,7 @@ Device = Annotated[
 Precision = Annotated[
     str,
     typer.Option(
-        help="float32, or int8: on processors with VNNI near 3 times as fast, a third of the captions different, none the "
+        help="float32, or int8: near 3 times as fast on processors with VNNI; a third of the captions differ, none the "
         "worse on average.",
         rich_help_panel=RUN,
     ),
