@@ -67,7 +67,7 @@ def test_words_read_before_and_other_kernels_change_nothing(
     ids[:, 3:] = ids[:, :3]
     expected = [step[0] for step in walk(decoder.step, decoder.start(features), ids)]
     if not one_dnn:
-        monkeypatch.setattr("imgcap.decoder._has_one_dnn", lambda: False)
+        monkeypatch.setattr("imgcap.one_dnn.has", lambda *_names: False)
     for rows in (1, 3, 64):
         found = walk(Steps(decoder, rows), decoder.start(features), ids)
         for (log_probabilities, _), theirs in zip(found, expected, strict=True):

@@ -110,7 +110,7 @@ def test_folding_the_batch_norms_keeps_the_features(
     weights: dict[str, Tensor], count_padding: bool, one_dnn: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not one_dnn:
-        monkeypatch.setattr("imgcap.inception._has_one_dnn", lambda: False)
+        monkeypatch.setattr("imgcap.one_dnn.has", lambda *_names: False)
     folded = network(weights, count_padding)
     x = pictures(3, 139, 107)
     before = folded(x)

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from imgcap.decoder import LSTMDecoder
-from imgcap.encoder import FLOAT32, Encoder, check_precision, pick_device
+from imgcap.encoder import FLOAT32, Encoder, pick_device
 from imgcap.images import MAX_PIXELS, Pixels, load_batches
 from imgcap.model import Model, load_model_folder
 from imgcap.model_store import DEFAULT_MODEL, ENCODER_FILE, INDEX_FILE, locate
@@ -214,6 +214,5 @@ def load_model(
     damaged, and `UsageError` for a device or a precision that cannot be had here.
     """
     where = pick_device(device)
-    check_precision(precision, where)
     folder = locate(fspath(name_or_path))
     return Captioner(load_model_folder(folder, where), Encoder.load(folder / ENCODER_FILE, where, precision=precision))

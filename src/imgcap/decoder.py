@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
+from imgcap import one_dnn
 from imgcap.errors import ImgcapError
 from imgcap.inception import FEATURE_SIZE
 
@@ -134,19 +135,10 @@ class Steps:
 
 def _linear(weight: Tensor, bias: Tensor | None, rows: int) -> Callable[[Tensor], Tensor]:
     """x -> x weight^T + bias; on a CPU with oneDNN with the weights in the layout that its kernels read, for `rows`."""
-    if weight.device.type != "cpu" or not _has_one_dnn():
+    if weight.device.type != "cpu" or not one_dnn.has("mkldnn", "_reorder_linear_weight", "_linear_pointwise"):
         return partial(F.linear, weight=weight, bias=bias)
     packed = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
     return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
-
-
-@cache
-def _has_one_dnn() -> bool:
-    """Whether torch has oneDNN, and by the names that `_linear` calls it by, which torch does not promise."""
-    operators = ("_reorder_linear_weight", "_linear_pointwise")
-    return torch.backends.mkldnn.is_available() and all(  # type: ignore[no-untyped-call]
-        hasattr(torch.ops.mkldnn, name) for name in operators
-    )
 
 
 def pack(values: Tensor, lengths: Tensor) -> Tensor:

@@ -7,12 +7,13 @@ original network leave out the padding, which torchvision's cannot.
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from imgcap import one_dnn
 
 FEATURE_SIZE = 2048
 """Values in the feature vector of one picture."""
@@ -22,6 +23,10 @@ STRIDE_16_LAYER, STRIDE_32_LAYER = "Mixed_6e", "Mixed_7c"
 
 STEM_PREFIXES = ("Conv2d", "Mixed_5")
 """How the names of the layers up to stride 8 begin: the general ones, which a short training can leave alone."""
+
+
+_OPERATORS = ("_reorder_convolution_weight", "_convolution_pointwise")
+"""Of oneDNN, that `FoldedConv` calls."""
 
 
 class ConvNorm(nn.Module):
@@ -223,22 +228,13 @@ class FoldedConv(nn.Module):
         self.stride, self.padding = conv.stride, conv.padding
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu" or not _has_one_dnn():
+        if x.device.type != "cpu" or not one_dnn.has("mkldnn", *_OPERATORS):
             return F.conv2d(x, self.weight, self.bias, self.stride, self.padding).relu_()
-        one_dnn, geometry, weight = torch.ops.mkldnn, (self.padding, self.stride, (1, 1), 1), self.weight
+        operators, geometry, weight = torch.ops.mkldnn, (self.padding, self.stride, (1, 1), 1), self.weight
         if not weight.is_mkldnn:
-            self.weight = weight = one_dnn._reorder_convolution_weight(weight, *geometry, x.shape)
-        output: Tensor = one_dnn._convolution_pointwise(x, weight, self.bias, *geometry, "relu", [], "")
+            self.weight = weight = operators._reorder_convolution_weight(weight, *geometry, x.shape)
+        output: Tensor = operators._convolution_pointwise(x, weight, self.bias, *geometry, "relu", [], "")
         return output
-
-
-@cache
-def _has_one_dnn() -> bool:
-    """Whether torch has oneDNN, and by the names that `FoldedConv` calls it by, which torch does not promise."""
-    operators = ("_reorder_convolution_weight", "_convolution_pointwise")
-    return torch.backends.mkldnn.is_available() and all(  # type: ignore[no-untyped-call]
-        hasattr(torch.ops.mkldnn, name) for name in operators
-    )
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from imgcap import one_dnn
 from imgcap.images import Pixels, squash
 from imgcap.inception import AveragePool, FoldedConv, InceptionV3
 
@@ -31,8 +32,7 @@ inputs are too small by half a unit, which the bias of the first convolution mak
 
 def is_supported() -> bool:
     """Whether this processor and this torch multiply 8-bit integers fast: x86 with VNNI, and oneDNN's operators."""
-    operators = ("qconv_prepack", "qconv2d_pointwise")
-    if not torch.backends.mkldnn.is_available() or not all(hasattr(torch.ops.onednn, name) for name in operators):  # type: ignore[no-untyped-call]
+    if not one_dnn.has("onednn", "qconv_prepack", "qconv2d_pointwise"):
         return False
     tell: Any = getattr(torch.cpu, "get_capabilities", dict)  # older torch cannot tell
     capabilities: dict[str, Any] = tell()
