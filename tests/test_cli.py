@@ -115,7 +115,7 @@ def test_sigint_during_train_says_how_to_go_on(imgcap: Run, prepared: PreparedFo
     while not state.exists() and process.poll() is None:
         pass
     errors = None
-    while errors is None:  # Python drops an interrupt that comes while it finalises an object
+    while errors is None:  # a single interrupt may get lost
         process.send_signal(signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):
             _, errors = process.communicate(timeout=30)
