@@ -26,6 +26,9 @@ METRICS = {
 }
 """Metrics that have an interval, in the order of every table, and how they are written."""
 
+_BLOCK = 8192
+"""Pictures scored at once: what is kept for each n-gram takes the memory of so many, and less of the cache."""
+
 Counts = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
 
@@ -106,12 +109,20 @@ def metrics_of_sums(sums: Values, pictures: int) -> Values:
 
 
 def score_pictures(hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> PictureScores:
-    """Score one tokenised caption for each picture against its tokenised references."""
-    return PictureScores(
-        bleu_statistics=bleu_statistics(hypotheses, references),
-        cider_d=CiderD(references).score(hypotheses),
-        rouge_l=rouge_l(hypotheses, references),
-    )
+    """Score one tokenised caption for each picture against its tokenised references.
+
+    Raises `ValueError` if the numbers of pictures differ, or a picture has no reference.
+    """
+    if len(hypotheses) != len(references):
+        raise ValueError(f"There are {len(hypotheses)} captions for {len(references)} pictures with references.")
+    cider_d = CiderD(references)
+    blocks = []
+    for first in range(0, len(hypotheses), _BLOCK):
+        pictures = slice(first, first + _BLOCK)
+        pairs = hypotheses[pictures], references[pictures]
+        numbers = range(len(hypotheses))[pictures]
+        blocks.append((bleu_statistics(*pairs), cider_d.score(pairs[0], numbers), rouge_l(*pairs)))
+    return PictureScores(*map(np.concatenate, zip(*blocks, strict=True)))
 
 
 def summarize(
