@@ -239,7 +239,6 @@ def _other_formats() -> list[tuple[str, bytes, Good]]:
         ("animated.gif", _save(red, "GIF", save_all=True, append_images=blue), Good(RED)),
         ("plain.bmp", _save(red, "BMP"), Good(RED)),
         ("1.bmp", _save(_plain("1", 1), "BMP"), Good(WHITE)),
-        ("other-format.ppm", _save(red, "PPM"), Good(RED, found=False)),
         ("no-suffix", _save(red, "PNG"), Good(RED, found=False)),
     ]
     if features.check("avif"):

@@ -10,7 +10,7 @@ import torch
 from conftest import EXAMPLES, SHARED_DATA, Run
 from safetensors.torch import load_file
 
-from imgcap import load_model
+from imgcap import doctor, load_model
 from imgcap.captioner import Captioner
 from imgcap.model_store import DEFAULT_MODEL, MODEL_CARD_FILE, locate
 from imgcap.scoring import score
@@ -39,6 +39,24 @@ def test_the_captions_of_the_documentation_are_the_models(captioner: Captioner) 
     for caption in captioner.caption(sorted(EXAMPLES.glob("*.jpg"))):
         assert caption.path
         assert f"{Path(caption.path).name}\t{caption.text}\n" in readme
+
+
+def test_captions_the_examples_the_same_alone_and_together(captioner: Captioner) -> None:
+    files, threads = sorted(EXAMPLES.glob("*.jpg")), torch.get_num_threads()
+    together = [caption.text for caption in captioner.caption(files)]
+    torch.set_num_threads(2)
+    try:
+        assert [captioner.caption(file).text for file in files] == together
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_what_doctor_expects_was_made_by_this_model(captioner: Captioner) -> None:
+    known, _ = doctor._read_expected()
+    assert known["encoder"] == captioner.model.config.encoder_fingerprint
+    assert known["model"] == doctor._identity(captioner.model)
+    assert "from the expected ones" in doctor.check_features(captioner).text
+    assert known["caption"] in doctor.check_captions(captioner).text
 
 
 def test_every_weight_is_in_half_precision_but_feature_statistics_are_whole(captioner: Captioner) -> None:

@@ -24,6 +24,7 @@ from imgcap import __version__, doctor
 from imgcap.captioner import MOST_DISTANT, Captioner, load_model
 from imgcap.encoder import Encoder, EncoderConfig, read_encoder, save_encoder
 from imgcap.errors import ExitCode, ImgcapError
+from imgcap.inception import AveragePool
 from imgcap.model_store import DECODER_FILE, ENCODER_FILE, import_model, write_manifest
 from imgcap.quantization import calibration_pictures
 
@@ -304,6 +305,37 @@ def test_colours_that_are_decoded_wrongly_are_wrong(captioner: Captioner, monkey
 def test_features_that_are_no_numbers_are_wrong(captioner: Captioner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Encoder, "__call__", lambda self, pixels: torch.full((len(pixels), 2048), torch.nan))
     assert "not numbers" in doctor.check_features(captioner).text
+
+
+@pytest.fixture
+def expected(captioner: Captioner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the small model makes of the cat is expected of it."""
+    monkeypatch.setattr(doctor, "EXPECTED_FILE", tmp_path / "expected.safetensors")
+    doctor.write_expected(captioner)
+
+
+@pytest.mark.usefixtures("expected")
+def test_a_network_that_computes_otherwise_on_every_way_is_wrong(
+    captioner: Captioner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert doctor.check_features(captioner).text.endswith(", 0 from the expected ones")
+    monkeypatch.setattr(AveragePool, "forward", lambda pool, x: x)
+    finding = doctor.check_features(captioner)
+    assert not finding.ok
+    assert "differ from the expected ones" in finding.text
+
+
+@pytest.mark.usefixtures("expected")
+def test_another_caption_than_the_expected_one_is_wrong(captioner: Captioner, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor.check_captions(captioner).ok
+    monkeypatch.setattr("imgcap.model.Model.text", lambda self, hypothesis: f"a wall {hypothesis.ids}")
+    finding = doctor.check_captions(captioner)
+    assert not finding.ok
+    assert "gets the caption 'a wall" in finding.text
+
+
+def test_nothing_is_expected_of_another_model(captioner: Captioner) -> None:
+    assert "expected" not in doctor.check_features(captioner).text
 
 
 def test_statistics_of_other_features_are_wrong(captioner: Captioner) -> None:

@@ -12,10 +12,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from conftest import Run
+from conftest import EXAMPLES, Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imgcap.captioner import Captioner
 from imgcap.cli import score_table
 from imgcap.cli.console import print_error, say
 from imgcap.errors import ExitCode, ImgcapError, printable
@@ -41,6 +42,8 @@ FORMULAS = [
     '=HYPERLINK("http://x","y")',
     "'=1",
 ]
+LATER_FORMULAS = ["a;=1", "a;'=1", "a;\t;-1", "two\n+1", "a\r@b", "a\r\n=1", "a\t=1", ";\0=1"]
+"""Formulas to a spreadsheet that splits at semicolons or tabs, or ends the row inside of quotation marks."""
 STEERING = "\x1b[31m\x1b]0;title\x07\x9b2J\r\b\u202e\u2028\udcff\ud83d"
 MARKUP = "</script></title></svg><script>window.broken=1</script><img src=x onerror=window.broken=1>\"'&lt;{{cards}}"
 CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -62,7 +65,24 @@ def test_no_cell_of_rows_is_a_formula(tmp_path: Path, formula: str) -> None:
         assert name == "confidence" or not cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n", "\0"))
     if "\0" not in formula:  # which no file of text holds
         [found] = read_rows(tmp_path / "a.csv")
-        assert found["caption"] == formula.replace("\r", "\n")  # as in any file of text
+        assert found["caption"] == found["path"] == formula
+
+
+def splits(text: str) -> set[str]:
+    """Every part that a spreadsheet could take for a cell, with whatever separator."""
+    return {part for separator in (",", ";", "\t", "\r", "\n", "[;\t\r\n]") for part in re.split(separator, text)}
+
+
+@pytest.mark.parametrize("formula", LATER_FORMULAS, ids=ascii)
+def test_no_other_separator_makes_a_formula(tmp_path: Path, formula: str) -> None:
+    with open_rows(tmp_path / "a.csv", "csv") as writer:
+        writer.write({"path": formula, "caption": formula, "words": [[formula, 0.5]], "confidence": 0.5})
+    text = (tmp_path / "a.csv").read_bytes().decode()
+    assert not [part for part in splits(text) if part.startswith(("=", "+", "-", "@", "\0"))]
+    if "\0" not in formula:
+        [found] = read_rows(tmp_path / "a.csv")
+        assert found["caption"] == found["path"] == formula
+        assert json.loads(found["words"]) == [[formula, 0.5]]
 
 
 def test_no_cell_of_scores_is_a_formula(tmp_path: Path) -> None:
@@ -90,6 +110,17 @@ def test_half_characters_do_not_stop_a_table(tmp_path: Path) -> None:
 
 
 # --- the terminal
+
+
+def test_a_sentence_about_a_long_name_keeps_its_beginning_and_its_end(capsys: pytest.CaptureFixture[str]) -> None:
+    error = ImgcapError(f"{'x' * 10**7}.jpg cannot be read: gone.", "Look at " + "y" * 10**7)
+    assert str(error).startswith("xxx")
+    assert str(error).endswith("x.jpg cannot be read: gone.")
+    assert len(str(error)) < 2100
+    assert len(error.hint) < 2100
+    say("z" * 10**7)
+    assert len(capsys.readouterr().err) < 2100
+    assert str(ImgcapError("a" * 2000)) == "a" * 2000
 
 
 @everything
@@ -286,6 +317,68 @@ def test_caption_reports_names_that_are_too_long(
     done = imgcap_here("caption", LONG, "--model", model_folder, *options)
     assert done.returncode == ExitCode.FAILED
     assert "xxx.jpg cannot be read: file name too long." in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("output", "code"),
+    [
+        (["-o", LONG + ".jsonl"], ExitCode.FAILED),
+        (["-o", LONG + ".json", "--overwrite"], ExitCode.FAILED),
+        (["-o", LONG + ".jsonl", "--resume"], ExitCode.FAILED),
+        (["-o", "file/a.csv"], ExitCode.FAILED),
+        (["-o", "folder", "--overwrite"], ExitCode.FAILED),
+        (["-o", "folder", "-f", "json", "--overwrite"], ExitCode.FAILED),
+        (["--html", LONG], ExitCode.FAILED),
+        (["--html", "file/a.html"], ExitCode.FAILED),
+        (["--html", "folder", "--overwrite"], ExitCode.FAILED),
+        (["--sidecar-dir", LONG], ExitCode.FAILED),
+        (["--sidecar-dir", "file"], ExitCode.FAILED),
+        (["--sidecar", "." + LONG], ExitCode.USAGE),
+    ],
+    ids=lambda value: " ".join(value).replace(LONG, "LONG") if isinstance(value, list) else "",
+)
+def test_an_output_that_cannot_be_written_is_told_of_before_the_first_picture_is_read(
+    imgcap_here: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    model_folder: Path,
+    output: list[str],
+    code: ExitCode,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Captioner, "batches", lambda *_, **__: pytest.fail("pictures were read"))
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    done = imgcap_here("caption", EXAMPLES / "cat.jpg", "--model", model_folder, *output)
+    assert done.returncode == code
+    assert done.stderr.startswith("imgcap: ")
+    assert done.stderr.count("imgcap: ") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["prepare", "--images", LONG, "--captions", "a.csv", "-o", "p"],
+        ["prepare", "--images", ".", "--captions", LONG, "-o", "p"],
+        ["train", LONG, "-o", "m"],
+        ["eval", LONG],
+        *(["eval", "--hypotheses", "a.jsonl", "--references", "a.jsonl", to, LONG] for to in ("--html", "--per-image")),
+        ["eval", "--hypotheses", "a.jsonl", "--references", "a.jsonl", "--html", "a.jsonl/a.html"],
+        ["apply", LONG, "--sidecar", ".txt"],
+    ],
+    ids=lambda command: " ".join(command).replace(LONG, "LONG"),
+)
+def test_a_path_that_no_file_can_have_is_one_sentence(
+    imgcap_here: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.jsonl").write_text('{"image_id": "a", "caption": "a dog"}\n')
+    done = imgcap_here(*command)
+    assert done.returncode in (ExitCode.FAILED, ExitCode.USAGE)
+    assert done.stdout == ""
+    assert done.stderr.count("imgcap: ") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
 
 
 def test_pictures_of_a_page_of_scores_come_from_their_folder(imgcap_here: Run, tmp_path: Path) -> None:

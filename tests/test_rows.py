@@ -31,6 +31,8 @@ ODD_PATHS = [
     "'quoted'.jpg",
     'say "x",y.jpg',
     "two\nlines\t.jpg",
+    "old\rand\r\nnew.jpg",
+    "a;=1.jpg",
     os.fsdecode(b"\xff.jpg"),
     "\u2028.jpg",
     "日本.jpg",

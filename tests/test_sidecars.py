@@ -86,16 +86,28 @@ def test_another_text_is_kept_unless_it_may_be_overwritten(tmp_path: Path) -> No
     Sidecars().write(tmp_path / "photo.png", "a wall")  # the same text is no conflict
 
 
-@pytest.mark.parametrize("ending", ["txt", "", ".", "/x.txt", "../x", ".jpg", ".PNG", ".a/b"])
+@pytest.mark.parametrize("ending", ["txt", "", ".", "/x.txt", "../x", ".jpg", ".PNG", ".a/b", "." + "x" * 99])
 def test_an_ending_that_cannot_be_is_wrong_usage(ending: str) -> None:
     with pytest.raises(UsageError, match="cannot be the ending of sidecars"):
         Sidecars(ending)
 
 
-def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ImgcapError, match="cannot be created"):
-        Sidecars(folder=tmp_path / "file", root=tmp_path).write(tmp_path / "a.jpg", "a dog")
+    sidecars = Sidecars(folder=tmp_path / "file", root=tmp_path)
+    for use in (sidecars.check, lambda: sidecars.write(tmp_path / "a.jpg", "a dog")):
+        with pytest.raises(ImgcapError, match="cannot be created"):
+            use()
+
+    def refuse(dir: Path) -> None:  # noqa: A002 (as `TemporaryFile` names it)
+        raise PermissionError(13, "Permission denied", str(dir))
+
+    Sidecars(folder=tmp_path / "out" / "txt").check()
+    assert list((tmp_path / "out" / "txt").iterdir()) == []
+    Sidecars().check()
+    monkeypatch.setattr("imgcap.sidecars.TemporaryFile", refuse)
+    with pytest.raises(ImgcapError, match="cannot be written to: permission denied"):
+        Sidecars(folder=tmp_path / "out").check()
 
 
 def test_names_that_are_long_or_not_utf8_get_sidecars(tmp_path: Path) -> None:

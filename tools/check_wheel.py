@@ -20,6 +20,7 @@ MODEL_FILES = (
 )
 WANTED = {
     "imgcap/calibration.jpg",
+    "imgcap/expected.safetensors",
     "imgcap/gallery.html",
     "imgcap/score_page.html",
     "imgcap/page.css",

@@ -2,8 +2,9 @@
 
     python tools/package_model.py MODEL PREPARED CARD.md [--beam-size 5] [--length-penalty 0.8]
 
-writes src/imgcap/models/default, with the search options that were chosen on dev. PREPARED is the folder that the model
-was trained on: the calibration of the confidence and the index of the training pictures are made anew for these
+writes src/imgcap/models/default, with the search options that were chosen on dev, and for `imgcap doctor`
+src/imgcap/expected.safetensors, which says what this model makes of a bundled picture. PREPARED is the folder that the
+model was trained on: the calibration of the confidence and the index of the training pictures are made anew for these
 options. Rounding changes the scores a little: score the packaged model, not the trained one.
 """
 
@@ -15,6 +16,8 @@ from pathlib import Path
 
 import torch
 
+from imgcap.captioner import load_model
+from imgcap.doctor import write_expected
 from imgcap.encoder import fingerprint, read_encoder, save_encoder
 from imgcap.features import PreparedFolder
 from imgcap.files import make_folder, read_text, write_text
@@ -48,6 +51,7 @@ def package(source: str, prepared: Path, card: Path, search: dict[str, float]) -
     if (folder / METRICS_FILE).is_file():
         write_text(TARGET / METRICS_FILE, read_text(folder / METRICS_FILE))
     finish(PreparedFolder(prepared), TARGET, torch.device("cpu"))
+    write_expected(load_model(TARGET, device="cpu"))
     total = sum(file.stat().st_size for file in TARGET.iterdir())
     print(f"{TARGET}: {total:,} bytes")
 

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, ParamSpec
 
 from imgcap import __version__
 from imgcap.errors import ImgcapError
-from imgcap.model_store import DEFAULT_MODEL, available_models, cache_folder, locate
+from imgcap.files import sha256, write_tensors
+from imgcap.model_store import CONFIG_FILE, DECODER_FILE, DEFAULT_MODEL, available_models, cache_folder, locate
 from imgcap.torchvision_compat import import_torchvision
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from imgcap.captioner import Captioner
     from imgcap.images import Pixels
+    from imgcap.model import Model
 
 LEAST_FREE = 200_000_000
 """Bytes on the disk of the cache: the default model, unpacked, and some room."""
@@ -36,6 +38,9 @@ FEATURE_TOLERANCE = 0.01
 
 On the default model, folded and packed weights make 0.00005, and the most harmless mismatch of the input 0.4.
 """
+
+EXPECTED_FILE = Path(__file__).with_name("expected.safetensors")
+"""What the shipped model made of the bundled picture of a cat where it was packaged, see `write_expected`."""
 
 _REINSTALL = "Install imgcap again, into a fresh virtual environment."
 _OTHER_CACHE = "Set IMGCAP_CACHE_DIR to a folder that can be written."
@@ -229,11 +234,11 @@ def check_encoder(captioner: Captioner) -> str:
 
 @_check("features", _REINSTALL)
 def check_features(captioner: Captioner) -> str:
-    """Features of a picture of a cat, next to a plain computation and to those of the training pictures.
+    """Features of a picture of a cat, next to a plain computation, to the expected ones and to the training pictures'.
 
-    Both are needed. A mismatch of the input (channels swapped, another range) gives features that no statistic of a few
-    pictures tells from natural ones, but the reference does. Statistics that are of another encoder, which the
-    reference cannot know, put natural features far away.
+    All are needed. A mismatch of the input (channels swapped, another range) gives features that no statistic of a few
+    pictures tells from natural ones, but the plain computation does. Where that is as wrong, the expected ones tell,
+    which are known of the shipped encoder alone. Statistics that are of another encoder put natural features far away.
     """
     import numpy as np
 
@@ -246,13 +251,17 @@ def check_features(captioner: Captioner) -> str:
     decoder, features = captioner.model.decoder, captioner.encoder([pixels])
     if not features.isfinite().all():
         raise ImgcapError("The features of the bundled picture of a cat are not numbers.")
-    reference = _reference_features(captioner.model.encoder_file, pixels)
-    [difference] = feature_distances(decoder, features, reference).tolist()
-    if not difference <= FEATURE_TOLERANCE:
-        raise ImgcapError(
-            f"The features of the bundled picture of a cat differ from the reference by {difference:.2g} standard "
-            f"deviations, where {FEATURE_TOLERANCE} are tolerated."
-        )
+    known, expected = _read_expected()
+    origins = {"the reference": _reference_features(captioner.model.encoder_file, pixels)}
+    if known["encoder"] == captioner.model.config.encoder_fingerprint:
+        origins["the expected ones"] = expected
+    differences = {name: feature_distances(decoder, features, origin).item() for name, origin in origins.items()}
+    for name, difference in differences.items():
+        if not difference <= FEATURE_TOLERANCE:
+            raise ImgcapError(
+                f"The features of the bundled picture of a cat differ from {name} by {difference:.2g} standard "
+                f"deviations, where {FEATURE_TOLERANCE} are tolerated."
+            )
     [distance] = feature_distances(decoder, features).tolist()
     if not distance <= MOST_DISTANT:
         raise ImgcapError(
@@ -260,7 +269,8 @@ def check_features(captioner: Captioner) -> str:
             f"training pictures, where {MOST_DISTANT:.0f} are tolerated.",
             _OTHER_MODEL,
         )
-    return f"{distance:.2f} standard deviations from the training pictures, {difference:.1g} from the reference"
+    found = "".join(f", {difference:.1g} from {name}" for name, difference in differences.items())
+    return f"{distance:.2f} standard deviations from the training pictures{found}"
 
 
 @_check("captions", _OTHER_MODEL)
@@ -274,7 +284,39 @@ def check_captions(captioner: Captioner) -> str:
         raise ImgcapError("The bundled picture of a cat gets an empty caption.")
     if len(set(captions)) == 1:
         raise ImgcapError(f"The {len(captions)} bundled pictures all get the same caption, {captions[0]!r}.")
+    known, _ = _read_expected()
+    if known["model"] == _identity(model) and captions[_CAT] != known["caption"]:
+        raise ImgcapError(
+            f"The bundled picture of a cat gets the caption {captions[_CAT]!r} instead of {known['caption']!r}.",
+            _REINSTALL,
+        )
     return f"{len(set(captions))} different ones for {len(captions)} pictures; a cat: {captions[_CAT]}"
+
+
+def write_expected(captioner: Captioner) -> None:
+    """Write what a model makes of the bundled picture of a cat: features, float32 (1, 2048), and caption.
+
+    It holds for all models with this encoder, or also with these settings and this decoder.
+    """
+    from imgcap.quantization import calibration_pictures
+
+    model = captioner.model
+    features = captioner.encoder([calibration_pictures(captioner.encoder.config.pixels)[_CAT]])
+    [[best, *_]] = model.search(features, model.config.search)
+    header = {"encoder": model.config.encoder_fingerprint, "model": _identity(model), "caption": model.text(best)}
+    write_tensors(EXPECTED_FILE, {"features": features}, header)
+
+
+def _read_expected() -> tuple[dict[str, str], Tensor]:
+    from safetensors import safe_open
+
+    with safe_open(EXPECTED_FILE, framework="pt") as opened:
+        return opened.metadata(), opened.get_tensor("features")
+
+
+def _identity(model: Model) -> str:
+    """SHA-256 of the settings and of the decoder, by which captions are known; the card makes no difference."""
+    return " ".join(sha256(model.folder / name) for name in (CONFIG_FILE, DECODER_FILE))
 
 
 def _reference_features(encoder_file: Path, pixels: Pixels) -> Tensor:

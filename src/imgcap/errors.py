@@ -21,8 +21,8 @@ class ImgcapError(Exception):
     exit_code = ExitCode.FAILED
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
+        super().__init__(shortened(message))
+        self.hint = shortened(hint)
 
 
 class UsageError(ImgcapError):
@@ -35,6 +35,12 @@ def listing(names: list[str], limit: int = 5) -> str:
     """The first `limit` names for a sentence, and how many more there are."""
     more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
+
+
+def shortened(text: str, limit: int = 2000) -> str:
+    """`text` without its middle if it has more than `limit` characters: names from strangers can have any length."""
+    half = limit // 2
+    return text if len(text) <= limit else f"{text[:half]} ... {text[-half:]}"
 
 
 def printable(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
@@ -59,7 +60,7 @@ class FileState:
 
     bytes: int | None = None
     modified: int | None = None
-    """Nanoseconds since 1970; both are None for what is no file that can be seen."""
+    """Nanoseconds since 1970; None for a file in an archive, and both for what is no file that can be seen."""
     sha256: str | None = None
     """None if it was not asked for."""
 
@@ -206,7 +207,7 @@ class JsonWriter(RowWriter):
 class CsvWriter(RowWriter):
     """Comma-separated values as in RFC 4180; lists stand in their cells as JSON.
 
-    A cell that a spreadsheet would take for a formula begins with an apostrophe, which `read_rows` takes away again.
+    Before what a spreadsheet would take for a formula stands an apostrophe, which `read_rows` takes away again.
     """
 
     COLUMNS: ClassVar = (
@@ -239,7 +240,8 @@ def open_rows(
     Rows reach the file as they come, but a JSON array appears when it is whole. With `append`, rows go on after those
     that are there.
     """
-    if isinstance(output, Path) and output.exists() and not (append or overwrite):
+    there = isinstance(output, Path) and os.path.exists(output)  # noqa: PTH110 (a Path raises for names too long)
+    if there and not (append or overwrite):
         raise ImgcapError(
             f"{output} is there already.", "Go on with --resume (JSON Lines), replace it with --overwrite."
         )
@@ -287,9 +289,10 @@ def read_rows(file: Path) -> Iterator[Row]:
 
 
 def _read_csv(file: Path) -> Iterator[tuple[int, Row]]:
-    text = read_text(file, errors="surrogateescape")
-    delimiter = max(",;\t", key=text.partition("\n")[0].count)  # spreadsheets save with the one of their language
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    lines = io.StringIO(read_text(file, errors="surrogateescape", newline=""), newline="")
+    delimiter = max(",;\t", key=lines.readline().count)  # spreadsheets save with the one of their language
+    lines.seek(0)
+    reader = csv.DictReader(lines, delimiter=delimiter)
     try:
         if "path" not in (reader.fieldnames or ()) or "caption" not in (reader.fieldnames or ()):
             raise ImgcapError(f"{file} has no columns `path` and `caption`.", "Keep the first line as it was written.")

@@ -9,12 +9,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from imgcap.errors import ImgcapError, UsageError
 from imgcap.files import make_folder, reason, write_text
 from imgcap.picture_files import is_image_name
 
-_SUFFIX = re.compile(r"\.[\w.-]*\w")
+_SUFFIX = re.compile(r"\.[\w.-]{0,30}\w")
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,15 @@ class Sidecars:
     def __post_init__(self) -> None:
         if not _SUFFIX.fullmatch(self.suffix) or is_image_name("x" + self.suffix):
             raise UsageError(f"{self.suffix!r} cannot be the ending of sidecars.", "For example --sidecar .txt.")
+
+    def check(self) -> None:
+        """Raise `ImgcapError` if `folder` cannot be made or written to; best before the first caption."""
+        if self.folder:
+            make_folder(self.folder)
+            try:
+                TemporaryFile(dir=self.folder).close()
+            except OSError as error:
+                raise ImgcapError(f"The folder {self.folder} cannot be written to: {reason(error)}.") from None
 
     def path(self, picture: Path) -> Path:
         """The sidecar's path."""

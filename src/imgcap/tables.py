@@ -13,8 +13,11 @@ from typing import Literal
 
 from imgcap.errors import ImgcapError
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\0")
-"""First characters by which a spreadsheet takes a cell for a formula."""
+_FORMULA = re.compile(r"^(?=['=+\-@\t\r\n\0])|(?<=[;\t\r\n])(?=['=+\-@\0])")
+"""Places before which a spreadsheet may begin a formula: the start of a cell, and inside it what another separator than
+the comma, or a quotation mark that is not understood, makes the start of one."""
+_SHIELD = re.compile(r"^'(?=['=+\-@\t\r\n\0])|(?<=[;\t\r\n])'(?=['=+\-@\0])")
+"""The apostrophes that stand there."""
 _HALF = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 """Halves of characters, but those that stand for a byte of a file name: no encoding can write them."""
 
@@ -66,14 +69,16 @@ def _records(text: str, delimiter: str, path: Path) -> Iterator[tuple[int, list[
 def to_cell(value: object) -> str:
     """`value` as a CSV cell: text as it is, all else as JSON, and nothing that a spreadsheet takes for a formula.
 
-    Half a character, which only a damaged or hostile file holds, becomes U+FFFD.
+    An apostrophe stands before what it would take for one. Half a character, which only a damaged or hostile file
+    holds, becomes U+FFFD.
     """
     if value is None or value is False:
         return ""
-    text = _HALF.sub("\ufffd", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-    return "'" + text if isinstance(value, str) and text.startswith((*_FORMULA, "'")) else text
+    if isinstance(value, str):
+        return _FORMULA.sub("'", _HALF.sub("\ufffd", value))
+    return _HALF.sub("\ufffd", json.dumps(value, ensure_ascii=False)).replace(";", r"\u003b")
 
 
 def from_cell(text: str) -> str:
     """The text that `to_cell` made the cell of."""
-    return text[1:] if text.startswith("'") and text[1:].startswith((*_FORMULA, "'")) else text
+    return _SHIELD.sub("", text)
