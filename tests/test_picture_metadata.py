@@ -825,7 +825,7 @@ def test_a_disk_that_fails_leaves_the_picture_as_it_was(tmp_path: Path, monkeypa
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    assert str(refuses(file)) == f"{file} cannot be rewritten: no space left on device."
+    assert str(refuses(file)) == f"{file} cannot be rewritten: no space left on device; free some space and run again."
 
 
 def test_a_file_that_vanishes_is_one_sentence_and_does_not_come_back(

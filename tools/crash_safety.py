@@ -2,11 +2,12 @@
 
     python tools/crash_safety.py [--kills 50] [--seed 0] [--only prepare train]
 
-Each command works on a small data set. A first run counts its file operations: files opened to be written, renamed,
-removed, folders made. Then it is killed (SIGKILL or the like, which no program can catch) at one of these operations,
-or up to half a second later, checked, and run again. What must hold: after the kill every file under its final name is
-whole, and every picture shows what it showed; after the second run everything equals what an undisturbed run leaves, to
-the byte. Prints a table; exit code 1 if anything did not hold.
+Each command works on a small data set, in a process that is forked from this one, which has imported everything. A
+first run counts its file operations: files opened to be written, renamed, removed, folders made. Then it is killed
+(SIGKILL or the like, which no program can catch) at one of these operations, or up to half a second later, checked, and
+run again. What must hold: after the kill every file under its final name is whole, and every picture shows what it
+showed; after the second run everything equals what an undisturbed run leaves, to the byte, and what was only half
+written has gone. Prints a table; exit code 1 if anything did not hold.
 """
 
 from __future__ import annotations
@@ -16,17 +17,23 @@ import json
 import os
 import random
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
+import imgcap.batch
+import imgcap.training
+import imgcap.training_index  # noqa: F401 (what forked processes need not import)
+from imgcap.cli import main as imgcap_main
 from imgcap.encoder import EncoderConfig, save_encoder
 from imgcap.errors import ImgcapError
 from imgcap.features import PreparedFolder
@@ -38,39 +45,28 @@ PIXELS = 75
 PICTURES = 12
 LATEST = 0.5
 """Most seconds from a file operation to the kill: files that stay open are written without another."""
-
-KILLER = """
-import atexit, os, signal, sys
-
-root, at, delay = os.environ["CRASH_ROOT"], int(os.environ["CRASH_AT"]), float(os.environ["CRASH_DELAY"])
-seen = 0
+OPERATIONS = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod", "os.link")
 
 
-def watch(event, arguments):
-    global seen
-    if event == "open":
-        writes = arguments[2] is not None and arguments[2] & (os.O_WRONLY | os.O_RDWR)
-    else:
-        writes = event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod", "os.link")
-    if not writes or not os.path.abspath(os.fsdecode(arguments[0])).startswith(root):
-        return
-    seen += 1
-    if seen == at:
-        if delay:
-            signal.setitimer(signal.ITIMER_REAL, delay)  # nothing handles its signal, so that it kills
+class Killer:
+    """Counts the operations on files under a folder, and kills its process `delay` seconds after number `at`."""
+
+    def __init__(self, folder: Path, at: int = 0, delay: float = 0) -> None:
+        self.folder, self.at, self.delay = str(folder), at, delay
+        self.seen = 0
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open":
+            writes = arguments[2] is not None and arguments[2] & (os.O_WRONLY | os.O_RDWR)
         else:
+            writes = event in OPERATIONS
+        if not writes or not os.path.abspath(os.fsdecode(arguments[0])).startswith(self.folder):  # noqa: PTH100 (speed)
+            return
+        self.seen += 1
+        if self.seen == self.at and self.delay:
+            signal.setitimer(signal.ITIMER_REAL, self.delay)  # nothing handles its signal, so that it kills
+        elif self.seen == self.at:
             os.kill(os.getpid(), signal.SIGKILL)
-
-
-def tell():
-    with open(os.environ["CRASH_COUNT"], "w") as file:
-        file.write(str(seen))
-
-
-if not at:
-    atexit.register(tell)
-sys.addaudithook(watch)
-"""
 
 
 @dataclass(frozen=True)
@@ -92,8 +88,10 @@ class Outcome:
     kills: int = 0
     finished: int = 0
     """Runs that were done before they could be killed."""
+    partial: int = 0
+    """Kills that left something half written, under a hidden name of its own."""
     left: int = 0
-    """Partial files that a kill left behind, under names of their own."""
+    """Second runs that did not clean that up."""
     broken: list[str] = field(default_factory=list)
 
 
@@ -114,14 +112,36 @@ def make_inputs(folder: Path) -> None:
     shutil.move(folder / "trained", folder / "model")
 
 
-def run(folder: Path, arguments: list[str], **crash: str) -> int:
-    """Exit code, negative for a signal."""
-    environment = {**os.environ, "IMGCAP_CACHE_DIR": str(folder / "cache"), "OMP_NUM_THREADS": "1", **crash}
-    command = [sys.executable, "-m", "imgcap", *arguments]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode > 0:
-        raise RuntimeError(f"{' '.join(arguments)}: exit code {done.returncode}: {done.stderr.strip()[-300:]}")
-    return done.returncode
+def run(folder: Path, arguments: list[str], killer: Killer | None = None) -> int:
+    """Run the command in a process of its own; exit code, negative for a signal."""
+    child = os.fork()
+    if not child:
+        try:
+            _become(folder, arguments, killer)
+        except SystemExit as end:
+            sys.stderr.flush()
+            if killer:
+                (folder.parent / "count").write_text(str(killer.seen))
+            os._exit(int(end.code or 0))
+        except BaseException:
+            traceback.print_exc()
+        os._exit(99)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code > 0:
+        errors = (folder.parent / "errors").read_text(errors="replace").strip()
+        raise RuntimeError(f"{' '.join(arguments)}: exit code {code}: {errors[-300:]}")
+    return code
+
+
+def _become(folder: Path, arguments: list[str], killer: Killer | None) -> None:
+    os.chdir(folder)
+    for stream, file in ((sys.stdout, os.devnull), (sys.stderr, folder.parent / "errors")):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream.fileno())
+    os.environ["IMGCAP_CACHE_DIR"] = str(folder / "cache")
+    sys.argv = ["imgcap", *arguments]
+    if killer:
+        sys.addaudithook(killer)
+    imgcap_main()
 
 
 def lines_are_whole(folder: Path) -> None:
@@ -186,75 +206,66 @@ NEEDS = {"prepare": "prepared", "train": "trained"}
 def workplace(inputs: Path, folder: Path, case: Case) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     absent = NEEDS.get(case.first[0])
-    shutil.copytree(inputs, folder, ignore=lambda at, names: {absent} & set(names) if Path(at) == inputs else set())
+    shutil.copytree(
+        inputs, folder, ignore=lambda at, names: set(names) & {str(absent)} if Path(at) == inputs else set()
+    )
     shutil.copytree(folder / "pictures", folder / "seen")
     return folder
 
 
 def contents(folder: Path, names: list[str]) -> dict[str, bytes]:
-    """Files by their path, but for partial ones that a kill has left."""
+    """Files by their path."""
     files = [
         f for name in names for f in ([folder / name] if (folder / name).is_file() else (folder / name).rglob("*"))
     ]
-    return {str(f.relative_to(folder)): f.read_bytes() for f in files if f.is_file() and not is_partial(f)}
+    return {str(f.relative_to(folder)): f.read_bytes() for f in files if f.is_file()}
 
 
-def is_partial(file: Path) -> bool:
-    return file.name.startswith(".") or any(part.startswith(".") for part in file.parts[-3:-1])
+def partial_files(folder: Path) -> list[str]:
+    """What is hidden, and what lies in hidden folders."""
+    names = [str(file.relative_to(folder)) for file in folder.rglob("*")]
+    return [name for name in names if any(part.startswith(".") for part in Path(name).parts)]
 
 
 def try_case(case: Case, inputs: Path, scratch: Path, kills: int, random_moments: random.Random) -> Outcome:
-    hook = scratch / "hook"
-    hook.mkdir(exist_ok=True)
-    (hook / "sitecustomize.py").write_text(KILLER)
-    path = os.pathsep.join([str(hook), *filter(None, [os.environ.get("PYTHONPATH")])])
-    outcome = Outcome()
-
-    def crash(folder: Path, at: int, delay: float = 0) -> int:
-        count = scratch / "count"
-        settings = {
-            "CRASH_ROOT": folder,
-            "CRASH_AT": at,
-            "CRASH_DELAY": delay,
-            "CRASH_COUNT": count,
-            "PYTHONPATH": path,
-        }
-        code = run(folder, case.first, **{name: str(value) for name, value in settings.items()})
-        outcome.operations = outcome.operations or int(count.read_text())
-        return code
-
-    undisturbed = workplace(inputs, scratch / "work", case)
-    crash(undisturbed, 0)
-    expected = contents(undisturbed, case.results)
+    work = workplace(inputs, scratch / "work", case)
+    run(work, case.first, Killer(work))
+    outcome = Outcome(operations=int((scratch / "count").read_text()))
+    expected = contents(work, case.results)
     if not expected:
         raise SystemExit(f"{case.name} leaves nothing")
     for kill in range(kills):
         at = kill + 1 if kill < min(outcome.operations, kills // 2) else random_moments.randint(1, outcome.operations)
         delay = random_moments.choice([0, LATEST * random_moments.uniform(0.03, 1) ** 3])
-        work = workplace(inputs, scratch / "work", case)
+        workplace(inputs, work, case)
         moment = f"operation {at} and {delay:.4f} s"
         try:
-            killed = crash(work, at, delay) < 0
+            killed = run(work, case.first, Killer(work, at, delay)) < 0
             outcome.kills += killed
             outcome.finished += not killed
+            outcome.partial += bool(partial_files(work))
             case.check(work)
-            if killed or case.first != IMPORT:
-                run_again(work, case)
+            if not run_again(work, case):
+                continue
             found = contents(work, case.results)
             if differing := [name for name in expected | found if expected.get(name) != found.get(name)]:
                 outcome.broken.append(f"{moment}: other {', '.join(differing)}")
+            if left := partial_files(work):
+                outcome.left += 1
+                outcome.broken.append(f"{moment}: {', '.join(left)} stay")
         except (RuntimeError, ValueError, OSError, ImgcapError) as error:
             outcome.broken.append(f"{moment}: {error}")
-        outcome.left += sum(is_partial(file) for file in work.rglob("*") if file.is_file())
     return outcome
 
 
-def run_again(work: Path, case: Case) -> None:
+def run_again(work: Path, case: Case) -> bool:
+    """Whether there was something left to do."""
     imported = work / "cache" / "models" / "mine"
     finished_training = (work / "trained" / MANIFEST_FILE).exists() and not list((work / "trained").glob("*-state.*"))
     if (case.first == IMPORT and imported.exists()) or (case.first == TRAIN and finished_training):
-        return  # all was done, and only the process had not ended: to do it again is refused
+        return False  # all was done, and only the process had not ended: to do it again is refused
     run(work, case.again)
+    return True
 
 
 def main() -> None:
@@ -265,8 +276,8 @@ def main() -> None:
     args = parser.parse_args()
     random_moments = random.Random(args.seed)
     broken = False
-    print("| command | file operations | killed | done before the kill | partial files left | broken |")
-    print("| --- | --- | --- | --- | --- | --- |", flush=True)
+    print("| command | file operations | killed | done before the kill | left half files | not cleaned up | broken |")
+    print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         inputs, scratch = Path(folder) / "inputs", Path(folder)
         make_inputs(inputs)
@@ -274,7 +285,10 @@ def main() -> None:
             if args.only and not any(word in case.name for word in args.only):
                 continue
             found = try_case(case, inputs, scratch, args.kills, random_moments)
-            row = (case.name, found.operations, found.kills, found.finished, found.left, len(found.broken))
+            row = (
+                *(case.name, found.operations, found.kills, found.finished),
+                *(found.partial, found.left, len(found.broken)),
+            )
             print(f"| {' | '.join(map(str, row))} |", *found.broken, sep="\n", flush=True)
             broken |= bool(found.broken)
     raise SystemExit(int(broken))

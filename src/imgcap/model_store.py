@@ -4,7 +4,7 @@ A model folder holds `config.json`, `vocabulary.json`, `encoder.safetensors`, `d
 `training_index.safetensors` and `MODEL_CARD.md`, and a `manifest.json` with the size and SHA-256 of each. The shipped
 model is unpacked from the package into the user cache on first use. Each file is replaced on its own, by a rename, with
 content that is the same for every process; so any number of processes may unpack at once, and a damaged file is put
-right while others read.
+right while others read. Where the cache cannot be written, the model is used as it lies in the package.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ import shutil
 from importlib import resources
 from pathlib import Path
 from stat import S_ISREG
-from uuid import uuid4
 
 import platformdirs
 
 from imgcap.errors import ImgcapError, UsageError, listing
-from imgcap.files import make_folder, read_json, reason, replacing, sha256, write_json
+from imgcap.files import flush_folder, make_folder, read_json, reason, replacing, scratch_folder, sha256, write_json
 
 DEFAULT_MODEL = "default"
 CONFIG_FILE, VOCABULARY_FILE = "config.json", "vocabulary.json"
@@ -99,21 +98,27 @@ def import_model(source: Path, name: str | None = None) -> Path:
     verify(source)
     target = _imported_folder() / name
     if target.exists():
-        raise ImgcapError(f"There is a model {name!r} already.", f"Remove it with `imgcap model remove {name}`.")
+        raise _taken(name)
     make_folder(target.parent)
-    partial = target.with_name(f".{name}.{uuid4().hex[:12]}")
     try:
-        partial.mkdir()
-        for file in (*_read_manifest(source), MANIFEST_FILE):
-            with replacing(partial / file) as copy:
-                shutil.copyfile(source / file, copy)
-        verify(partial)
-        partial.rename(target)
+        with scratch_folder(target.parent) as scratch:
+            partial = scratch / name
+            partial.mkdir()
+            for file in (*_read_manifest(source), MANIFEST_FILE):
+                with replacing(partial / file) as copy:
+                    shutil.copyfile(source / file, copy)
+            verify(partial)
+            partial.rename(target)
+            flush_folder(target.parent)
     except OSError as error:
+        if target.exists():  # another process was faster
+            raise _taken(name) from None
         raise ImgcapError(f"The model {name!r} could not be copied to {target}: {reason(error)}.") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return target
+
+
+def _taken(name: str) -> ImgcapError:
+    return ImgcapError(f"There is a model {name!r} already.", f"Remove it with `imgcap model remove {name}`.")
 
 
 def remove_model(name: str) -> Path:
@@ -121,10 +126,9 @@ def remove_model(name: str) -> Path:
     target = _default_folder(_packaged_default()) if name == DEFAULT_MODEL else _imported_folder() / name
     if not _NAME.fullmatch(name) or not target.is_dir():
         raise ImgcapError(f"There is no model {name!r} in the cache.", f"Known: {', '.join(available_models())}.")
-    aside = target.with_name(f".{target.name}.{uuid4().hex[:12]}")
     try:
-        target.rename(aside)  # at once, so that nobody loads half a model
-        shutil.rmtree(aside)
+        with scratch_folder(target.parent) as scratch:
+            shutil.rmtree(target.rename(scratch / name))  # renamed at once, so that nobody loads half a model
     except OSError as error:
         raise ImgcapError(f"{target} cannot be removed: {reason(error)}.") from None
     return target
@@ -149,26 +153,19 @@ def _default_folder(packaged: Path) -> Path:
 def _unpack_default() -> Path:
     packaged = _packaged_default()
     folder = _default_folder(packaged)
-    make_folder(folder)
-    for name, wanted in _read_manifest(packaged).items():
-        if not _matches(folder / name, wanted):
-            if not _matches(packaged / name, wanted):
-                raise ImgcapError(f"The installed default model is damaged ({name}).", "Install imgcap again.")
-            _copy(packaged / name, folder / name)
-    if not _matches(folder / MANIFEST_FILE, _describe(packaged / MANIFEST_FILE)):
-        _copy(packaged / MANIFEST_FILE, folder / MANIFEST_FILE)
-    return folder
-
-
-def _copy(source: Path, target: Path) -> None:
+    files = {**_read_manifest(packaged), MANIFEST_FILE: _describe(packaged / MANIFEST_FILE)}
     try:
-        with replacing(target) as partial:
-            shutil.copyfile(source, partial)
-    except OSError as error:
-        raise ImgcapError(
-            f"The default model cannot be unpacked to {target.parent}: {reason(error)}.",
-            "Set IMGCAP_CACHE_DIR to a folder that can be written.",
-        ) from None
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, wanted in files.items():
+            if not _matches(folder / name, wanted):
+                if not _matches(packaged / name, wanted):
+                    raise ImgcapError(f"The installed default model is damaged ({name}).", "Install imgcap again.")
+                with replacing(folder / name) as partial:
+                    shutil.copyfile(packaged / name, partial)
+    except OSError:  # the cache is full, or cannot be written
+        verify(packaged)
+        return packaged
+    return folder
 
 
 def _read_manifest(folder: Path) -> dict[str, dict[str, object]]:
