@@ -2,6 +2,7 @@
 
     python benchmarks/scaling.py [--pictures 100 1000 10000] [--captions 1000 10000 100000] [--encoder FILE]
         [--figure FILE.svg]
+    python benchmarks/scaling.py --processes 1 2
 
 The pictures are hard links of the four examples, so that their number grows and not their content. They are encoded by
 FILE, or else by the default model's encoder at 75 pixels: that is faster, and changes neither what is kept in memory
@@ -13,6 +14,9 @@ Every point is a process of its own, on the CPU, which computes in one thread: t
 each other. Seconds are user and system time. Nothing is subtracted; the cost of 1,000 more is from the difference to
 the smallest n. Features that `train` has mapped from disk count as its memory. Needs Linux. Prints a table and a line
 of JSON.
+
+With `--processes`, it tells instead how long `prepare`, `caption` and `train` take on the clock in so many processes of
+`torchrun`, each of one thread: 4,000 pictures at 75 pixels, and an epoch of their 20,000 captions.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,6 +42,8 @@ PIXELS = 75
 REFERENCES = 5
 ZIPF_WORDS = 10_000
 VAL_EVERY = 10
+PROCESSED = 4000
+"""Pictures that several processes share."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +65,8 @@ def make_model(folder: str, encoder: str | None) -> None:
         write_manifest(model)
 
 
-def make_pictures(folder: str, count: int) -> None:
-    """The folder `pictures`, and `captions.csv` with a caption of each."""
+def make_pictures(folder: str, count: int, captions: int = 1) -> None:
+    """The folder `pictures`, and `captions.csv` with captions of each."""
     from long_run import link
 
     root = Path(folder)
@@ -68,7 +75,9 @@ def make_pictures(folder: str, count: int) -> None:
     with (root / "captions.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["image", "caption"])
-        rows.writerows([path.relative_to(pictures), "A picture ."] for path in sorted(pictures.rglob("*.jpg")))
+        texts = zipf(count * captions)
+        for path in sorted(pictures.rglob("*.jpg")):
+            rows.writerows([path.relative_to(pictures), next(texts)] for _ in range(captions))
 
 
 def zipf(count: int) -> Iterator[str]:
@@ -98,16 +107,11 @@ def make_prepared(folder: str, count: int) -> None:
     import numpy as np
 
     from imgcap.datasets import Record
-    from imgcap.encoder import EncoderConfig
     from imgcap.features import (
         FEATURES_FOLDER,
-        FORMAT_VERSION,
-        METADATA_FILE,
-        RECORDS_FILE,
         ROWS_PER_FILE,
-        PreparedMetadata,
+        write_records,
     )
-    from imgcap.files import write_json, write_json_lines
     from imgcap.inception import FEATURE_SIZE
 
     root = Path(folder, "prepared")
@@ -126,7 +130,16 @@ def make_prepared(folder: str, count: int) -> None:
         )
         for i in range(pictures)
     ]
-    write_json_lines(root / RECORDS_FILE, map(asdict, records))
+    write_records(root, records)
+    write_metadata(root, pictures, pictures * REFERENCES)
+
+
+def write_metadata(root: Path, pictures: int, captions: int) -> None:
+    """What a prepared folder says of itself, as far as it is read here."""
+    from imgcap.encoder import EncoderConfig
+    from imgcap.features import FORMAT_VERSION, METADATA_FILE, PreparedMetadata
+    from imgcap.files import write_json
+
     metadata = PreparedMetadata(
         format_version=FORMAT_VERSION,
         digest="",
@@ -135,7 +148,7 @@ def make_prepared(folder: str, count: int) -> None:
         encoder_fingerprint="",
         encoder_config=EncoderConfig(),
         pictures=pictures,
-        captions=pictures * REFERENCES,
+        captions=captions,
         splits={},
         left_out=0,
     )
@@ -146,13 +159,15 @@ def load_epoch(folder: str) -> None:
     """All that an epoch of training does but its steps and its validation."""
     import torch
 
+    from imgcap.distributed import World
     from imgcap.features import PreparedFolder
     from imgcap.training import SilentListener, Trainer, TrainingOptions
 
     prepared = PreparedFolder(Path(folder, "prepared"))
-    trainer = Trainer(prepared, TrainingOptions(), torch.device("cpu"), SilentListener())
-    for batch in list(trainer._batches(1)):
-        trainer._features(batch.rows, None)
+    trainer = Trainer(prepared, TrainingOptions(), World(device=torch.device("cpu")), SilentListener())
+    _, batches = trainer._batches(1)
+    for _, (part,) in trainer._with_parts(batches):
+        trainer._features(part)
 
 
 CHILDREN: dict[str, Callable[..., None]] = {
@@ -197,6 +212,31 @@ def measure(pictures: list[int], captions: list[int], encoder: Path | None, root
             yield Point("train", n, *run(child(load_epoch, work)))
 
 
+def measure_processes(counts: list[int], encoder: Path | None, root: Path) -> Iterator[tuple[str, int, float]]:
+    """Command, number of processes, and seconds on the clock."""
+    model, images, table = str(root / "model"), str(root / "pictures"), str(root / "captions.csv")
+    run(child(make_model, model, str(encoder) if encoder else None))
+    run(child(make_pictures, str(root), PROCESSED, REFERENCES))
+    cpu = ["--device", "cpu"]
+    for count in counts:
+        rows, prepared, trained = (str(root / f"{count}{name}") for name in (".jsonl", "-prepared", "-model"))
+        for command in (
+            ["prepare", "--images", images, "--captions", table, "-o", prepared, "--encoder", model, *cpu],
+            ["caption", images, "-o", rows, "-q", "--model", model, *cpu],
+            ["train", prepared, "-o", trained, "--epochs", "1", *cpu],
+        ):
+            begun = time.perf_counter()
+            run(["-m", "torch.distributed.run", "--nproc-per-node", str(count), "-m", "imgcap", *command])
+            yield command[0], count, time.perf_counter() - begun
+
+
+def print_processes(found: list[tuple[str, int, float]]) -> None:
+    print("| command | processes | seconds | times as fast |\n| --- | --- | --- | --- |")
+    first: dict[str, float] = {}
+    for command, count, seconds in sorted(found):
+        print(f"| {command} | {count} | {seconds:.1f} | {first.setdefault(command, seconds) / seconds:.2f} |")
+
+
 def print_table(points: list[Point]) -> None:
     print("| command | n | CPU seconds | seconds for 1,000 more | peak MiB |\n| --- | --- | --- | --- | --- |")
     smallest: dict[str, Point] = {}
@@ -225,14 +265,24 @@ def main() -> None:
     parser.add_argument("--captions", type=int, nargs="+", default=[1000, 10_000, 100_000])
     parser.add_argument("--encoder", type=Path, metavar="FILE", help="encoder of `caption` and `prepare`")
     parser.add_argument("--figure", type=Path, metavar="FILE.svg", help="draw seconds and MiB against n")
+    parser.add_argument("--processes", type=int, nargs="+", help="measure numbers of processes instead")
     parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
         name, *arguments = args.child
         CHILDREN[name](*arguments)
         return
+    if args.processes:
+        with tempfile.TemporaryDirectory() as work:
+            found = list(measure_processes(sorted(set(args.processes)), args.encoder, Path(work)))
+        print_processes(found)
+        print(json.dumps({"processes": found}))
+        return
     with tempfile.TemporaryDirectory() as work:
-        points = list(measure(sorted(set(args.pictures)), sorted(set(args.captions)), args.encoder, Path(work)))
+        points = []
+        for point in measure(sorted(set(args.pictures)), sorted(set(args.captions)), args.encoder, Path(work)):
+            print(f"{point.command} {point.n:,}: {point.seconds:.1f} s, {point.peak_mib:,} MiB", file=sys.stderr)
+            points.append(point)
     if args.figure:
         args.figure.write_text(figure(points), encoding="utf-8")
     print_table(points)

@@ -17,10 +17,12 @@ import time
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
 from imgcap.decoder import LSTMDecoder
+from imgcap.distributed import World
 from imgcap.features import PreparedFolder
 from imgcap.training import SilentListener, Trainer, TrainingOptions
 from imgcap.vocabulary import END, PAD, START
@@ -34,14 +36,15 @@ class PlainLoop:
         self.decoder = LSTMDecoder(trainer.decoder.config)
         self.decoder.load_state_dict(trainer.decoder.state_dict())
         self.optimizer = torch.optim.AdamW(self.decoder.parameters(), options.peak_learning_rate)
-        longest = max(len(ids) for _, ids in trainer.captions)
+        captions = [trainer.captions[number] for number in range(len(trainer.captions))]
+        longest = max(map(len, captions))
         self.examples = [
             (
                 row,
                 torch.tensor([START, *ids] + [PAD] * (longest - len(ids))),
                 torch.tensor([*ids, END] + [PAD] * (longest - len(ids))),
             )
-            for row, ids in trainer.captions
+            for row, ids in zip(trainer.captions.rows.tolist(), captions, strict=True)
         ]
         self.batch_size = options.batch_size
         random.Random(0).shuffle(self.examples)
@@ -66,11 +69,12 @@ class PlainLoop:
 
 
 def imgcap_tokens_a_second(trainer: Trainer, steps: int, epoch: int) -> float:
-    batches = list(islice(trainer._batches(epoch), steps))
-    begun = time.perf_counter()
-    for batch in batches:
-        trainer._step(batch, None)
-    return sum(int(batch.lengths.sum()) for batch in batches) / (time.perf_counter() - begun)
+    _, batches = trainer._batches(epoch)
+    begun, words = time.perf_counter(), 0
+    for batch, parts in islice(trainer._with_parts(batches), steps):
+        trainer._step(parts)
+        words += batch.words
+    return words / (time.perf_counter() - begun)
 
 
 def main() -> None:
@@ -83,7 +87,7 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     options = TrainingOptions()
-    trainer = Trainer(PreparedFolder(args.prepared), options, torch.device("cpu"), SilentListener())
+    trainer = Trainer(PreparedFolder(args.prepared), options, World(device=torch.device("cpu")), SilentListener())
     trainer._set_rates(1, 100)
     plain = PlainLoop(trainer, options)
     ours, theirs = [], []
@@ -94,12 +98,13 @@ def main() -> None:
     trainer._validate()
     validation = time.perf_counter() - begun
 
-    tokens = sum(len(ids) + 1 for _, ids in trainer.captions)
+    lengths = trainer.captions.lengths(np.arange(len(trainer.captions)))
+    tokens = int(lengths.sum()) + len(lengths)
     best, plain_best = max(ours), max(theirs)
     epoch = tokens / best + validation
     print(
         f"torch {torch.__version__}, {torch.get_num_threads()} threads, batches of {options.batch_size}, "
-        f"{len(trainer.captions):,} captions of at most {max(len(ids) for _, ids in trainer.captions)} words"
+        f"{len(trainer.captions):,} captions of at most {lengths.max()} words"
     )
     print("| loop | tokens/s | ratio |\n| --- | --- | --- |")
     print(f"| padded, unsorted | {plain_best:,.0f} | 1.0 |")

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,10 +17,10 @@ import torch
 from PIL import Image
 
 from imgcap.cli import main
-from imgcap.datasets import read_dataset
+from imgcap.datasets import Record, read_dataset
 from imgcap.decoder import LSTMDecoder
 from imgcap.encoder import Encoder, EncoderConfig, save_encoder
-from imgcap.features import PreparedFolder, prepare
+from imgcap.features import PreparedFolder, prepare, write_records
 from imgcap.inception import InceptionV3
 from imgcap.model import load_model_folder, save_decoder
 from imgcap.model_store import ENCODER_FILE, write_manifest
@@ -113,6 +113,13 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, encoder_file: Path, encod
     folder = tmp_path_factory.mktemp("prepared")
     dataset = read_dataset(folder / "images", write_data_set(folder))
     return prepare(dataset, encoder_file, encoder, "test", folder / "prepared")
+
+
+def with_records(prepared: PreparedFolder, records: Iterable[Record], folder: Path) -> PreparedFolder:
+    """A copy of `prepared` in `folder` with other records of the same pictures."""
+    shutil.copytree(prepared.root, folder)
+    write_records(folder, records)
+    return PreparedFolder(folder)
 
 
 @pytest.fixture(scope="session")

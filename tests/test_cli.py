@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -114,11 +113,8 @@ def test_sigint_during_train_says_how_to_go_on(imgcap: Run, prepared: PreparedFo
     state = tmp_path / "model" / "training-state.safetensors"
     while not state.exists() and process.poll() is None:
         pass
-    errors = None
-    while errors is None:  # a single interrupt may get lost
-        process.send_signal(signal.SIGINT)
-        with suppress(subprocess.TimeoutExpired):
-            _, errors = process.communicate(timeout=30)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == ExitCode.INTERRUPTED
     assert "--resume" in errors
     assert "Traceback" not in errors

@@ -35,6 +35,7 @@ from imgcap.features import (
     PARTIAL_FOLDER,
     PROGRESS_FILE,
     RECORDS_FILE,
+    RECORDS_INDEX_FILE,
     MappedFeatures,
     PreparedFolder,
     prepare,
@@ -172,7 +173,7 @@ def test_broken_pictures_are_left_out_and_listed(whole: Path, dataset: Dataset) 
     prepared = PreparedFolder(whole)
     good = [i for i in range(PICTURES) if i not in BROKEN]
     assert [record.path for record in prepared.records] == [f"{i:03}.png" for i in good]
-    assert prepared.records == tuple(dataset.records[i] for i in good)
+    assert tuple(prepared.records) == tuple(dataset.records[i] for i in good)
     left_out = {item.name: item.reason for item in prepared.left_out()}
     assert list(left_out) == ["nameless.png", *(f"{i:03}.png" for i in BROKEN)]
     assert left_out["nameless.png"] == "has no caption"
@@ -408,7 +409,7 @@ def test_a_folder_is_never_half_old_and_half_new(
     old_data, new_data = (replace(dataset, records=dataset.records[i : i + 3]) for i in (0, 9))
     old, out = run(tmp_path / "old", old_data, mirrored=mirrored[0]), tmp_path / "out"
     new = run(tmp_path / "new", new_data, mirrored=mirrored[1])
-    wholes = [(prepared.records, prepared.features[[0, 1, 2]].tobytes()) for prepared in (old, new)]
+    wholes = [(tuple(prepared.records), prepared.features[[0, 1, 2]].tobytes()) for prepared in (old, new)]
     number, crashed = 0, True
     found = set()
     while crashed:
@@ -421,7 +422,7 @@ def test_a_folder_is_never_half_old_and_half_new(
             crashed = True
         try:
             opened = PreparedFolder(out)
-            found.add(wholes.index((opened.records, opened.features[[0, 1, 2]].tobytes())))
+            found.add(wholes.index((tuple(opened.records), opened.features[[0, 1, 2]].tobytes())))
         except ImgcapError as error:
             assert "interrupted" in str(error)
             found.add(-1)
@@ -646,3 +647,49 @@ def test_the_metadata_tells_where_the_features_come_from(whole: Path, dataset: D
     assert data["encoder"] == "fake"
     assert data["encoder_config"] == {"pixels": SIDE, "resize": "squash-bicubic", "count_padding": True}
     assert Path(data["image_root"]) == dataset.root.resolve()
+
+
+def test_records_are_read_by_their_index(run: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared = run(tmp_path / "out")
+    records = tuple(prepared.records)
+    assert prepared.records[-1] == records[-1]
+    assert prepared.records[2:5] == records[2:5]
+    with pytest.raises(IndexError):
+        prepared.records[len(records)]
+    (tmp_path / "out" / RECORDS_INDEX_FILE).unlink()
+    scanned = PreparedFolder(tmp_path / "out")
+    assert tuple(scanned.records) == records
+    assert scanned.rows("train").tolist() == prepared.rows("train").tolist()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda index: index.write_bytes(index.read_bytes()[:100]),
+        lambda index: index.write_text("no index"),
+        lambda index: np.save(index, np.arange(3)),
+        lambda index: np.save(index, np.load(index)[:-1]),
+    ],
+    ids=["torn", "text", "of numbers", "of fewer records"],
+)
+def test_a_damaged_index_of_the_records_is_made_anew(
+    run: Prepare, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    prepared = run(tmp_path / "out")
+    records, splits = tuple(prepared.records), prepared.records.splits.tolist()
+    damage(tmp_path / "out" / RECORDS_INDEX_FILE)
+    again = PreparedFolder(tmp_path / "out")
+    assert tuple(again.records) == records
+    assert again.records.splits.tolist() == splits
+
+
+def test_records_that_were_changed_under_their_index_are_told_of(run: Prepare, tmp_path: Path) -> None:
+    run(tmp_path / "out")
+    file = tmp_path / "out" / RECORDS_FILE
+    text = file.read_text()
+    file.unlink()
+    file.write_text(text.replace('"split": "val"', '"split": null').replace('"split": "test"', '"split": "val" '))
+    prepared = PreparedFolder(tmp_path / "out")
+    with pytest.raises(ImgcapError, match="not its index") as told:
+        list(prepared.records)
+    assert RECORDS_INDEX_FILE in told.value.hint

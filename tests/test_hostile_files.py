@@ -20,8 +20,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import TINY_TRAINING
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -62,7 +64,7 @@ from imgcap.model_store import (
 from imgcap.resume import ResumeOptions, take_up
 from imgcap.rows import read_rows
 from imgcap.search import SearchOptions
-from imgcap.training import EpochResult, learning_curves
+from imgcap.training import STATE_FILE, EpochResult, Trainer, learning_curves, train
 from imgcap.training_index import TrainingIndex
 from imgcap.vocabulary import SPECIAL_WORDS, Vocabulary
 
@@ -110,6 +112,10 @@ class Reader:
 
 def json_lines(rows: list[Any]) -> bytes:
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def as_json(value: object) -> bytes:
+    return json.dumps(value).encode()
 
 
 def as_bytes(reader: Reader) -> bytes:
@@ -356,7 +362,7 @@ def edited(draw: st.DrawFn, value: Any) -> Any:
 def hostile(reader: Reader, whole: bytes) -> st.SearchStrategy[bytes]:
     broken = damaged(whole) | st.binary(max_size=300)
     if reader.name.endswith(".json"):
-        return broken | edited(json.loads(whole)).map(lambda value: json.dumps(value).encode())
+        return broken | edited(json.loads(whole)).map(as_json)
     if reader.name.endswith(".jsonl"):
         return broken | edited([json.loads(line) for line in whole.splitlines()]).map(
             lambda rows: json_lines(rows if isinstance(rows, list) else [rows])
@@ -368,11 +374,16 @@ def hostile(reader: Reader, whole: bytes) -> st.SearchStrategy[bytes]:
         def joined(changed: bytes) -> bytes:
             return len(changed).to_bytes(8, "little") + changed + tensors
 
-        return (
-            broken
-            | damaged(header).map(joined)
-            | edited(json.loads(header)).map(lambda value: joined(json.dumps(value).encode()))
-        )
+        parts = json.loads(header)
+        metadata = parts.get("__metadata__", {})
+        hostile_files = broken | damaged(header).map(joined) | edited(parts).map(lambda value: joined(as_json(value)))
+        for key in [key for key, text in metadata.items() if text.startswith(("{", "["))]:  # JSON inside of JSON
+
+            def inside(value: Any, key: str = key) -> bytes:
+                return joined(as_json({**parts, "__metadata__": {**metadata, key: json.dumps(value)}}))
+
+            hostile_files |= edited(json.loads(metadata[key])).map(inside)
+        return hostile_files
     return broken
 
 
@@ -430,7 +441,7 @@ def test_a_line_of_ten_megabytes_is_a_result_or_one_sentence(home: Path, name: s
     try:
         READERS[name].read(file)
     except ImgcapError as error:
-        assert str(error).strip()
+        assert 0 < len(str(error).strip()) < 2100
     finally:
         file.unlink()
 
@@ -585,6 +596,41 @@ def test_progress_that_tells_nothing_is_begun_again(tmp_path: Path, line: str) -
     assert file.read_text() == '{"digest": "d"}\n'
 
 
+# --- the state of a training
+
+
+class ResumedError(Exception):
+    """A state was taken up."""
+
+
+def resumed(*_: object) -> None:
+    raise ResumedError
+
+
+def test_a_hostile_training_state_is_taken_up_or_one_sentence(
+    prepared: PreparedFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options, file = replace(TINY_TRAINING, epochs=1), tmp_path / STATE_FILE
+    monkeypatch.setattr(Trainer, "save_model", resumed)
+    with pytest.raises(ResumedError):
+        train(prepared, options, tmp_path)
+    monkeypatch.setattr(Trainer, "run_epoch", resumed)
+    whole = file.read_bytes()
+
+    @settings(max_examples=CASES, derandomize=True, database=None, deadline=None, suppress_health_check=HealthCheck)
+    @given(hostile(Reader(STATE_FILE, None, resumed), whole))
+    def attack(content: bytes) -> None:
+        file.write_bytes(content)
+        with pytest.raises((ResumedError, ImgcapError)) as caught:
+            train(prepared, options, tmp_path, resume=True)
+        assert isinstance(caught.value, ResumedError) or str(caught.value).strip()
+
+    attack()
+    file.write_bytes(whole)
+    with pytest.raises(ResumedError):
+        train(prepared, options, tmp_path, resume=True)
+
+
 # --- model folders
 
 
@@ -620,15 +666,39 @@ def test_settings_beyond_reason_are_one_sentence(model: Path, part: str, changes
         load_model_folder(model, CPU)
 
 
-def test_sizes_are_checked_before_weights_take_memory(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    size = 10**9  # of a file with a hole in it, which takes no place on the disk
-    header = json.dumps({"output.bias": {"dtype": "F16", "shape": [size // 2], "data_offsets": [0, size]}}).encode()
-    with (model / DECODER_FILE).open("wb") as file:
-        file.write(len(header).to_bytes(8, "little") + header)
-        file.truncate(8 + len(header) + size)
-    monkeypatch.setattr(Tensor, "float", lambda tensor: pytest.fail("weights were converted before they were checked"))
-    with pytest.raises(ImgcapError, match="does not fit its settings"):
-        load_model_folder(model, CPU)
+@pytest.mark.parametrize(
+    ("name", "tensor", "read", "message"),
+    [
+        (DECODER_FILE, "output.bias", lambda file: load_model_folder(file.parent, CPU), "does not fit its settings"),
+        (ENCODER_FILE, "Conv2d_1a_3x3.conv.weight", lambda file: Encoder.load(file, CPU), "missing or misshapen"),
+        (INDEX_FILE, "codes", TrainingIndex.load, "is not an index of training pictures"),
+    ],
+    ids=["decoder", "encoder", "index"],
+)
+def test_sizes_are_checked_before_weights_take_memory(
+    model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    tensor: str,
+    read: Callable[[Path], object],
+    message: str,
+) -> None:
+    size = 10**9  # of a tensor that is a hole in its file, which takes no place on the disk
+    with safe_open(model / name, framework="pt") as opened:
+        metadata = opened.metadata()
+    save_file({key: each for key, each in load_file(model / name).items() if key != tensor}, model / name, metadata)
+    whole = (model / name).read_bytes()
+    end = 8 + int.from_bytes(whole[:8], "little")
+    parts, rest = json.loads(whole[8:end]), whole[end:]
+    offsets = [len(rest), len(rest) + size]
+    header = as_json({**parts, tensor: {"dtype": "F16", "shape": [size // 2], "data_offsets": offsets}})
+    with (model / name).open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header + rest)
+        file.truncate(8 + len(header) + offsets[1])
+    for touch in ("float", "to", "isfinite", "aminmax"):
+        monkeypatch.setattr(Tensor, touch, lambda *_, **__: pytest.fail("weights were read before they were checked"))
+    with pytest.raises(ImgcapError, match=message):
+        read(model / name)
 
 
 def test_weights_beyond_single_precision_are_one_sentence(model: Path) -> None:

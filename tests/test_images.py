@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import struct
 import sys
+import threading
+import time
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,6 +18,7 @@ from conftest import EXAMPLES, draw
 from picture_zoo import HEIF, heif_bytes, png
 from PIL import Image, ImageCms, features
 
+from imgcap import images
 from imgcap.images import batched, load_batches, load_pixels, open_image, squash, to_rgb
 from imgcap.picture_files import PictureError
 
@@ -454,9 +457,9 @@ def mutations(content: bytes, count: int) -> Iterable[bytes]:
         yield bytes(changed[: random.integers(1, len(changed) + 1)] if random.random() < 0.3 else changed)
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.gif", "a.bmp", "a.avif", "a.tif", "a.dds"])
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.gif", "a.bmp", "a.avif", "a.tif"])
 def test_damage_anywhere_gives_a_picture_or_a_sentence_and_no_warning(tmp_path: Path, name: str) -> None:
-    options: dict[str, Any] = {} if name.endswith(("bmp", "gif", "dds")) else {"exif": with_orientation(6)}
+    options: dict[str, Any] = {} if name.endswith(("bmp", "gif")) else {"exif": with_orientation(6)}
     refused = 0
     for content in mutations(noise(name, tmp_path, **options), 60):
         (tmp_path / name).write_bytes(content)
@@ -581,6 +584,132 @@ def test_the_threads_leave_the_warning_filters_as_they_were(tmp_path: Path) -> N
         for _batch in load_batches(files, 8):
             pass
         assert list(warnings.filters) == before
+
+
+# --- memory
+
+
+def header_alone(width: int, height: int) -> bytes:
+    """A PNG that has none of the pixels that it promises."""
+    return png(8, 2, b"", size=(width, height))
+
+
+def test_what_would_take_too_much_memory_is_refused_unless_a_limit_on_pixels_is_given() -> None:
+    with pytest.raises(PictureError, match="11000 x 11000 pixels and takes 484 MB while it is decoded") as caught:
+        open_image(header_alone(11_000, 11_000))
+    assert caught.value.kind == "too large"
+    with pytest.raises(PictureError, match="cannot be decoded") as caught:
+        open_image(header_alone(11_000, 11_000), max_pixels=121_000_000)
+    assert caught.value.kind == "damaged"
+    with pytest.raises(PictureError, match="too many pixels"):
+        open_image(header_alone(20_000, 10_001))
+
+
+def saved(image: Image.Image, name: str, **options: Any) -> bytes:
+    content = io.BytesIO()
+    image.save(content, name, **options)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "megabytes"),
+    [
+        (saved(Image.new("RGB", (640, 480)), "PNG"), 1.2),
+        (saved(Image.new("L", (1, 100_000)), "PNG"), 1.2),  # rows take memory too
+        (saved(Image.new("RGB", (640, 480)), "JPEG"), 1.2),
+        (saved(Image.new("RGB", (640, 480)), "JPEG", progressive=True), 3.1),
+        (saved(Image.new("RGB", (640, 480)), "WEBP"), 4.9),
+        (saved(Image.new("RGB", (640, 480)), "TIFF"), 1.2),
+        (saved(Image.new("RGB", (640, 480)), "TIFF", compression="tiff_lzw", strip_size=1 << 30), 2.4),
+        (saved(Image.new("RGB", (640, 480)), "TIFF", compression="tiff_lzw", strip_size=1), 1.2),
+    ],
+    ids=["png", "thin", "jpeg", "progressive", "webp", "tiff", "tiff of one strip", "tiff of many strips"],
+)
+def test_memory_is_counted_by_what_the_decoder_keeps(
+    monkeypatch: pytest.MonkeyPatch, content: bytes, megabytes: float
+) -> None:
+    monkeypatch.setattr(images, "MAX_MEMORY", megabytes * 1.1e6)
+    open_image(content)
+    monkeypatch.setattr(images, "MAX_MEMORY", megabytes * 0.9e6)
+    with pytest.raises(PictureError, match="while it is decoded"):
+        open_image(content)
+
+
+def test_a_reduced_jpeg_takes_less_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "MAX_MEMORY", 100_000)
+    content = saved(Image.new("RGB", (640, 480)), "JPEG")
+    assert open_image(content, at_least=60).size == (80, 60)
+    with pytest.raises(PictureError, match="640 x 480"):
+        open_image(content)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F"])
+def test_a_large_picture_is_reduced_part_by_part(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    gradient = Image.linear_gradient("L").resize((250, 150))
+    source = gradient if mode in ("I;16", "I", "F") else Image.merge("RGB", [gradient, gradient.rotate(180), gradient])
+    content = saved(source.convert(mode), "TIFF" if mode in ("CMYK", "I", "F") else "PNG", exif=with_orientation(6))
+    whole = open_image(content)
+    monkeypatch.setattr(images, "_LARGE", 10_000)
+    monkeypatch.setattr(images, "_TILE_PIXELS", 1000)
+    monkeypatch.setattr(images, "_LONG", 100)
+    reduced = open_image(content, at_least=50)
+    assert reduced.size == (50, 50)
+    assert np.abs(np.asarray(reduced).astype(int) - np.asarray(whole.reduce((3, 5)))).mean() < 1.5
+    assert open_image(content).size == whole.size == (150, 250)
+
+
+@pytest.mark.parametrize("size", [(1, 200_000), (200_000, 1)])
+def test_a_line_of_many_pixels_is_reduced(size: tuple[int, int]) -> None:
+    content = saved(Image.new("RGB", size, RED), "PNG")
+    assert max(open_image(content, at_least=600).size) < 1200
+    pixels = load_pixels(content, 299)
+    assert isinstance(pixels, np.ndarray)
+    assert (pixels == RED).all()
+
+
+def test_one_large_picture_is_decoded_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    inside, most, lock = 0, 0, threading.Lock()
+
+    def watched(image: Image.Image, at_least: int | None = None) -> Image.Image:
+        nonlocal inside, most
+        with lock:
+            inside += 1
+            most = max(most, inside)
+        time.sleep(0.005)
+        with lock:
+            inside -= 1
+        return plain("RGB", RED)
+
+    monkeypatch.setattr(images, "to_rgb", watched)
+    content = saved(plain("RGB", RED), "PNG")
+    list(load_batches([content] * 20, 4))
+    assert most == 2
+    most = 0
+    monkeypatch.setattr(images, "_LARGE", 0)
+    list(load_batches([content] * 20, 4))
+    assert most == 1
+
+
+@pytest.mark.parametrize("size", [(6, 11_141_124), (16_776_966, 4)])
+def test_an_animated_webp_of_a_huge_canvas_is_refused(size: tuple[int, int]) -> None:
+    content = saved(plain("RGB", RED), "WEBP", save_all=True, append_images=[plain("RGB", WHITE)])
+    place = content.index(b"VP8X") + 12
+    canvas = b"".join((side - 1).to_bytes(3, "little") for side in size)
+    with pytest.raises(PictureError, match=f"{size[0]} x {size[1]} pixels and takes"):
+        open_image(content[:place] + canvas + content[place + 6 :])
+
+
+def test_a_tiff_of_a_huge_tile_is_refused() -> None:
+    tags = {256: 6, 257: 4, 258: 8, 259: 8, 262: 1, 277: 1, 322: 20_000, 323: 20_000, 324: 8, 325: 8}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    with pytest.raises(PictureError, match="6 x 4 pixels and takes 1,600 MB"):
+        open_image(b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4))
+
+
+@pytest.mark.parametrize("name", ["PPM", "ICO", "ICNS", "PCX", "TGA", "DDS", "SGI"])
+def test_formats_that_are_not_supported_reach_no_decoder(name: str) -> None:
+    with pytest.raises(PictureError, match="is not a picture that can be read"):
+        open_image(saved(Image.new("RGB", (16, 16), RED), name))
 
 
 # --- to_rgb and squash

@@ -17,7 +17,7 @@ from torch import Tensor
 from imgcap.datasets import Record
 from imgcap.decoder import DecoderConfig, LSTMDecoder
 from imgcap.errors import ImgcapError
-from imgcap.features import PreparedFolder
+from imgcap.features import PreparedFolder, Rows
 from imgcap.inception import FEATURE_SIZE
 from imgcap.training_index import COMPONENTS, NEAREST, TrainingIndex
 
@@ -40,8 +40,8 @@ class FakePrepared:
             for i, split in enumerate(["train"] * train + ["val"] * VAL)
         )
 
-    def rows(self, split: str) -> list[int]:
-        return [i for i, record in enumerate(self.records) if record.split == split]
+    def rows(self, split: str) -> Rows:
+        return np.array([i for i, record in enumerate(self.records) if record.split == split])
 
 
 @pytest.fixture(scope="module")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from imgcap.archives import ArchivedFile
 from imgcap.captioner import BATCH_SIZE, Caption, Captioner, Picture, picture_name
 from imgcap.errors import ImgcapError, UsageError
 from imgcap.gallery import GalleryWriter
-from imgcap.images import MAX_PIXELS
 from imgcap.picture_files import PictureError
 from imgcap.picture_metadata import write_description
 from imgcap.rows import NOT_WRITTEN, FileState, Row, RowOptions, RowWriter, make_row, with_state
@@ -29,13 +31,13 @@ class BatchOptions:
     search: SearchOptions
     rows: RowOptions = field(default_factory=RowOptions)
     batch_size: int = BATCH_SIZE
-    max_pixels: int = MAX_PIXELS
+    max_pixels: int | None = None
     explain: bool = False
     fail_fast: bool = False
     """Whether the first failure ends the run."""
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.max_pixels < 1:
+        if self.batch_size < 1 or (self.max_pixels is not None and self.max_pixels < 1):
             raise UsageError("The batch size and the most pixels of a picture must be at least 1.")
 
 
@@ -63,6 +65,16 @@ class Tally:
     failed: Counter[str] = field(default_factory=Counter)
     """Failures by kind."""
     begun: float = field(default_factory=time.monotonic)
+
+    def __add__(self, other: Tally) -> Tally:
+        """Both together, as if they had begun with the first."""
+        return Tally(
+            self.captioned + other.captioned,
+            self.withheld + other.withheld,
+            self.kept + other.kept,
+            self.failed + other.failed,
+            self.begun,
+        )
 
     @property
     def pictures(self) -> int:
@@ -111,7 +123,7 @@ def caption_batches(
 
     def watched() -> Iterator[Picture | PictureError]:
         for picture in pictures:
-            states.append((picture, FileState.of(picture_name(picture), options.rows.by_content)))
+            states.append((picture, _state(picture, options.rows.by_content)))
             yield picture
 
     batches = captioner.batches(
@@ -134,6 +146,16 @@ def caption_batches(
         yield rows
         if options.fail_fast and tally.failed:
             return
+
+
+def _state(picture: Picture | PictureError, by_content: bool) -> FileState:
+    if not isinstance(picture, ArchivedFile):
+        return FileState.of(picture_name(picture), by_content)
+    digest = None
+    if by_content:
+        with suppress(PictureError):  # which it gets as its row
+            digest = hashlib.sha256(picture.read()).hexdigest()
+    return FileState(picture.size, None, digest)
 
 
 def _deliver(

@@ -16,17 +16,18 @@ from typing import overload
 from PIL import Image
 from torch import Tensor
 
+from imgcap.archives import ArchivedFile
 from imgcap.decoder import LSTMDecoder
 from imgcap.encoder import FLOAT32, Encoder, pick_device
-from imgcap.images import MAX_PIXELS, Pixels, load_batches
+from imgcap.images import Pixels, load_batches
 from imgcap.model import Model, load_model_folder
 from imgcap.model_store import DEFAULT_MODEL, ENCODER_FILE, INDEX_FILE, locate
 from imgcap.picture_files import PictureError
 from imgcap.search import Hypothesis, SearchOptions
 from imgcap.training_index import Explanation, TrainingIndex
 
-Picture = str | PathLike[str] | bytes | Image.Image
-"""A file by its path, the content of one, or pixels."""
+Picture = str | PathLike[str] | ArchivedFile | bytes | Image.Image
+"""A file by its path or in an archive, the content of one, or pixels."""
 
 BATCH_SIZE = 8
 """Pictures captioned together: small enough that the first captions come soon."""
@@ -105,7 +106,7 @@ class Captioner:
 
         A single picture that cannot be read raises `ImgcapError`; in a list it gets a `Caption` with an `error`.
         """
-        if not isinstance(pictures, (str, PathLike, bytes, Image.Image)):
+        if not isinstance(pictures, (str, PathLike, ArchivedFile, bytes, Image.Image)):
             return list(self.stream(pictures, options))
         [caption] = self.stream([pictures], options)
         if caption.error:
@@ -123,13 +124,13 @@ class Captioner:
         options: SearchOptions | None = None,
         *,
         batch_size: int = BATCH_SIZE,
-        max_pixels: int = MAX_PIXELS,
+        max_pixels: int | None = None,
         explain: bool = False,
     ) -> Iterator[list[Caption]]:
         """The captions of `stream` as they are made, `batch_size` pictures at a time; the size changes no caption.
 
-        A `PictureError` among the pictures, as a search of folders gives, is passed on. A picture of more than
-        `max_pixels` pixels is not decoded. With `explain`, captions carry an explanation.
+        A `PictureError` among the pictures, as a search of folders gives, is passed on. `max_pixels`
+        is that of `open_image`. With `explain`, captions carry an explanation.
         Raises `ImgcapError` if the model cannot explain.
         """
         index = self.training_index if explain else None
@@ -191,6 +192,8 @@ def picture_name(picture: Picture | PictureError) -> str | None:
     """The path that a picture is known by; None for pixels and bytes."""
     if isinstance(picture, PictureError):
         return picture.path
+    if isinstance(picture, ArchivedFile):
+        return picture.name
     return None if isinstance(picture, (bytes, Image.Image)) else fspath(picture)
 
 

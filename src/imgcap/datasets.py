@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from imgcap.archives import ArchivedFile, archived_files, expand_braces, is_url
 from imgcap.errors import ImgcapError, UsageError, listing
 from imgcap.files import read_json, read_json_lines, read_text
-from imgcap.picture_files import PictureFinder, find_images, is_image_name, no_pictures
+from imgcap.picture_files import PictureError, PictureFinder, find_images, is_image_name, no_pictures
 from imgcap.tables import parse_table
 from imgcap.tokenizer import words
 
@@ -36,7 +39,7 @@ _CAPTION_COLUMNS = ("caption", "captions", "text", "comment")
 
 @dataclass(frozen=True)
 class Record:
-    """One captioned picture: `path` is relative to the data set's picture folder, `split` None if it is in none."""
+    """One captioned picture: `path` is relative to the data set's `root`, `split` None if it is in none."""
 
     image_id: str
     path: str
@@ -56,9 +59,23 @@ class LeftOut:
 class Dataset:
     """A captioned data set: its picture folder, its records in a fixed order, and what had to be left out."""
 
-    root: Path
+    root: Path | str
+    """The folder of the pictures, or the path or URL below which their archives are."""
     records: tuple[Record, ...]
     left_out: tuple[LeftOut, ...]
+    archives: tuple[str, ...] = ()
+    """Archives of the pictures, relative to `root`."""
+    archived: Mapping[str, ArchivedFile] = field(default_factory=dict)
+    """The pictures in `archives`, by the paths of their records."""
+
+    @property
+    def location(self) -> str:
+        """`root`, wherever it is seen from."""
+        return str(self.root.resolve()) if isinstance(self.root, Path) else self.root
+
+    def source(self, record: Record) -> Path | ArchivedFile:
+        """The picture of a record."""
+        return self.root / record.path if isinstance(self.root, Path) else self.archived[record.path]
 
 
 @dataclass(frozen=True)
@@ -71,28 +88,32 @@ class Entry:
 
 
 def read_dataset(
-    images: Path, captions: Path, format_name: str | None = None, split_files: Mapping[str, Path] | None = None
+    images: Path | str,
+    captions: Path | None = None,
+    format_name: str | None = None,
+    split_files: Mapping[str, Path] | None = None,
 ) -> Dataset:
     """Match the captions in `captions` (a file or folder) with the pictures under `images`.
 
-    `format_name` is one of `FORMATS`, or None to detect it. `split_files` maps split names to files with one picture
-    name a line; without them the splits come from the caption file, or, if it has none, from a hash of each picture's
-    name (80 / 10 / 10 %). Raises `ImgcapError` or `UsageError`.
+    `images` is a folder, or the text that names tar archives, perhaps with ranges in braces; without `captions` they
+    are those beside the pictures in the archives. `format_name` is one of `FORMATS`, or None to detect it.
+    `split_files` maps split names to files with one picture name a line; without them the splits come with the
+    captions, or, if those have none, from a hash of each picture's name (80 / 10 / 10 %). Raises `ImgcapError` or
+    `UsageError`.
     """
-    if not images.is_dir():
+    if isinstance(images, Path) and not images.is_dir():
         raise ImgcapError(f"The picture folder {images} does not exist.")
-    if not captions.exists():
-        raise ImgcapError(f"The caption file {captions} does not exist.")
-    format_name = format_name or detect_format(captions)
-    if format_name not in FORMATS:
-        raise UsageError(f"Unknown caption format {format_name!r}.", f"Known formats: {', '.join(FORMATS)}.")
-    finder = PictureFinder(images)
+    read = _captions_reader(captions, format_name) if captions else None
+    if isinstance(images, Path) and read is None:
+        raise UsageError("Pictures in a folder need captions.", "Give the caption file or folder by --captions.")
+    shards = _Shards(images) if isinstance(images, str) else None
+    finder = PictureFinder(shards.pictures) if shards else PictureFinder.in_folder(Path(images))
     if not finder.paths:
-        raise no_pictures(images)
+        raise no_pictures(images) if isinstance(images, Path) else ImgcapError(f"{images} holds no pictures.")
 
-    grouped: dict[str, list[Entry]] = {}  # by path relative to `images`, in the order of the caption file
-    left_out: dict[str, str] = {}
-    for entry in FORMATS[format_name](captions):
+    grouped: dict[str, list[Entry]] = {}  # by path relative to the root, in the order of the captions
+    left_out: dict[str, str] = dict(shards.left_out) if shards else {}
+    for entry in read() if read else shards.entries if shards else ():
         path = finder.find(entry.name)
         if path is None:
             left_out[entry.name] = _why_not_found(entry.name)
@@ -102,12 +123,13 @@ def read_dataset(
             left_out.setdefault(entry.name, "has an empty caption")
     if not grouped:
         hint = f"It names {listing(list(left_out), 3)}." if left_out else "It has no captions."
-        raise ImgcapError(f"No caption in {captions} belongs to a picture in {images}.", hint)
+        raise ImgcapError(f"No caption in {captions or images} belongs to a picture in {images}.", hint)
 
     listed = _read_split_files(split_files or {}, finder, left_out)
     splits = listed if split_files else {path: _split_of(entries) for path, entries in grouped.items()}
     if not any(splits.values()):
-        splits = dict(_automatic_splits(list(grouped)))
+        names = {path: shards.pictures[path].member if shards else path for path in grouped}
+        splits = dict(_automatic_splits(names))
     left_out |= {path: "is in a split list, but has no caption" for path in listed if path not in grouped}
     without = finder.paths - grouped.keys() - listed.keys()
     left_out |= dict.fromkeys(sorted(without), "has no caption")
@@ -115,7 +137,19 @@ def read_dataset(
         Record(entries[0].name, path, tuple(e.caption for e in entries), splits.get(path))
         for path, entries in grouped.items()
     )
-    return Dataset(images, records, tuple(LeftOut(name, why) for name, why in left_out.items()))
+    unused = tuple(LeftOut(name, why) for name, why in left_out.items())
+    if shards:
+        return Dataset(shards.root, records, unused, shards.archives, shards.pictures)
+    return Dataset(Path(images), records, unused)
+
+
+def _captions_reader(captions: Path, format_name: str | None) -> Callable[[], Iterator[Entry]]:
+    if not captions.exists():
+        raise ImgcapError(f"The caption file {captions} does not exist.")
+    format_name = format_name or detect_format(captions)
+    if format_name not in FORMATS:
+        raise UsageError(f"Unknown caption format {format_name!r}.", f"Known formats: {', '.join(FORMATS)}.")
+    return partial(FORMATS[format_name], captions)
 
 
 def _why_not_found(name: str) -> str:
@@ -146,19 +180,20 @@ def _read_split_files(
     return splits
 
 
-def _automatic_splits(paths: list[str]) -> Iterator[tuple[str, str]]:
-    """A split for each picture by a hash of its name, so that new pictures leave the old ones where they are.
+def _automatic_splits(names: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """A split for each path by a hash of its name, so that new pictures leave the old ones where they are.
 
-    Only in tiny sets, where a split would come out empty, the pictures nearest to it are moved there.
+    In an archive, a name is that of the member, so that pictures can move from one archive to another. Only in tiny
+    sets, where a split would come out empty, the pictures nearest to it are moved there.
     """
-    hashes = ((path, hashlib.sha256(path.encode("utf-8", "surrogatepass")).digest()) for path in paths)
+    hashes = ((path, hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()) for path, name in names.items())
     place = {path: int.from_bytes(digest[:8], "big") / 2**64 for path, digest in hashes}
-    ordered = sorted(paths, key=lambda path: (place[path], path))
-    test = sum(place[path] < TEST_SHARE for path in paths)
-    val = sum(TEST_SHARE <= place[path] < TEST_SHARE + VAL_SHARE for path in paths)
-    if len(paths) >= len(SPLITS):
-        test = min(max(test, 1), len(paths) - 2)
-        val = min(max(val, 1), len(paths) - test - 1)
+    ordered = sorted(names, key=lambda path: (place[path], path))
+    test = sum(place[path] < TEST_SHARE for path in names)
+    val = sum(TEST_SHARE <= place[path] < TEST_SHARE + VAL_SHARE for path in names)
+    if len(names) >= len(SPLITS):
+        test = min(max(test, 1), len(names) - 2)
+        val = min(max(val, 1), len(names) - test - 1)
     for rank, path in enumerate(ordered):
         yield path, TEST if rank < test else VAL if rank < test + val else TRAIN
 
@@ -235,13 +270,18 @@ def read_jsonl(file: Path) -> Iterator[Entry]:
     for number, row in read_json_lines(file):
         where = f"line {number}"
         name = _text(row, _key(row, _IMAGE_COLUMNS, file, where), file, where)
-        captions = row[_key(row, _CAPTION_COLUMNS, file, where)]
-        captions = [captions] if isinstance(captions, str) else captions
-        if not isinstance(captions, list) or not all(isinstance(caption, str) for caption in captions):
-            raise ImgcapError(f"{file}: the captions of {where} are neither text nor a list of texts.")
+        captions = _captions_of(row, file, where)
         split = split_name(_text(row, "split", file, where), f"{file}, {where}") if row.get("split") else None
         for caption in captions:
             yield Entry(name, caption, split)
+
+
+def _captions_of(row: Any, file: object, where: str) -> list[str]:
+    captions = row[_key(row, _CAPTION_COLUMNS, file, where)]
+    captions = [captions] if isinstance(captions, str) else captions
+    if not isinstance(captions, list) or not all(isinstance(caption, str) for caption in captions):
+        raise ImgcapError(f"{file}: the captions of {where} are neither text nor a list of texts.")
+    return captions
 
 
 def read_sidecars(folder: Path) -> Iterator[Entry]:
@@ -269,6 +309,109 @@ def _metadata_files(folder: Path) -> list[Path]:
     return sorted(
         p for name in ("metadata.csv", "metadata.jsonl") for p in (*folder.glob(name), *folder.glob(f"*/{name}"))
     )
+
+
+class _Shards:
+    """Tar archives in WebDataset's convention: `key.jpg` with `key.txt`, a caption a line, or `key.json` beside it.
+
+    The key is what stands before the first dot of a file's name; where that is the key of several pictures, captions
+    belong to the one that has the same name up to its ending.
+    """
+
+    def __init__(self, pattern: str) -> None:
+        """List the archives. Raises `ImgcapError` if one of them cannot be read."""
+        names = expand_braces(pattern)
+        locations = [name if is_url(name) else Path(name).resolve().as_posix() for name in names]
+        self.root = _common_folder(locations)
+        self.archives = tuple(dict.fromkeys(_relative(location, self.root) for location in locations))
+        self.pictures: dict[str, ArchivedFile] = {}
+        """By path relative to `root`."""
+        self.entries: list[Entry] = []
+        self.left_out: dict[str, str] = {}
+        for location in dict.fromkeys(locations):
+            self._read(location)
+
+    def _read(self, location: str) -> None:
+        pictures: list[ArchivedFile] = []
+        texts: dict[str, list[str]] = {}  # captions by the name of their file without its ending
+        rows: dict[str, tuple[list[str], str | None]] = {}  # captions and split, likewise
+        for file in archived_files(location, _is_of_sample):
+            if isinstance(file, PictureError):
+                if file.path == location and file.kind != "damaged":
+                    raise file
+                self.left_out[_relative(file.path, self.root)] = str(file)
+            elif is_image_name(file.member):
+                pictures.append(file)
+            else:
+                stem, ending = file.member.rsplit(".", 1)
+                try:
+                    if ending.lower() == "txt":
+                        texts[stem] = _lines(file)
+                    else:
+                        rows[stem] = _captions_and_split(file)
+                except ImgcapError as error:
+                    self.left_out[_relative(file.name, self.root)] = str(error)
+        for picture in pictures:
+            path = _relative(picture.name, self.root)
+            self.pictures[path] = picture
+            names = _stem_and_key(picture.member)
+            captions, split = next((rows[name] for name in names if name in rows), ([], None))
+            captions = next((texts[name] for name in names if name in texts), captions)
+            self.entries += (Entry(path, caption, split) for caption in captions)
+        with_picture = {name for picture in pictures for name in _stem_and_key(picture.member)}
+        with_captions = (*texts, *(name for name, (captions, _) in rows.items() if captions))
+        for name in with_captions:
+            if name not in with_picture:
+                self.left_out[_relative(f"{location}/{name}", self.root)] = "has captions, but no picture"
+
+
+def _stem_and_key(member: str) -> tuple[str, str]:
+    """What stands before the last dot and before the first dot of a file's name, folders kept."""
+    return member.rsplit(".", 1)[0], re.sub(r"\.[^/]*$", "", member)
+
+
+def _is_of_sample(member: str) -> bool:
+    return is_image_name(member) or member.lower().endswith((".txt", ".json"))
+
+
+def _common_folder(locations: Sequence[str]) -> str:
+    """The longest path or URL that all locations are below; "" if they have none in common."""
+    folders = [location.split("/")[:-1] for location in locations]
+    same = 0
+    for parts in zip(*folders):  # noqa: B905 (the shortest ends it)
+        if len(set(parts)) > 1:
+            break
+        same += 1
+    return "/".join(folders[0][:same])
+
+
+def _relative(location: str, root: str) -> str:
+    return location.removeprefix(root + "/") if root else location
+
+
+def _lines(file: ArchivedFile) -> list[str]:
+    return [line.strip() for line in _decoded(file).split("\n") if line.strip()]
+
+
+def _captions_and_split(file: ArchivedFile) -> tuple[list[str], str | None]:
+    """Captions in a sample's JSON, if it has any, and the split."""
+    try:
+        row = json.loads(_decoded(file))
+    except (ValueError, RecursionError):
+        row = None
+    if not isinstance(row, dict):
+        raise ImgcapError(f"{file.name} is not a JSON object.")
+    told = {name: row[name] for name in _CAPTION_COLUMNS if row.get(name)}
+    captions = _captions_of(told, file.name, "the file") if told else []
+    split = split_name(_text(row, "split", file.name, "the file"), file.name) if row.get("split") else None
+    return captions, split
+
+
+def _decoded(file: ArchivedFile) -> str:
+    try:
+        return file.read().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ImgcapError(f"{file.name} is not UTF-8 text.") from None
 
 
 FORMATS: dict[str, Callable[[Path], Iterator[Entry]]] = {
@@ -311,7 +454,7 @@ def detect_format(captions: Path) -> str:
     )
 
 
-def _field(value: Any, key: str, file: Path, where: str) -> Any:
+def _field(value: Any, key: str, file: object, where: str) -> Any:
     if not isinstance(value, dict) or key not in value:
         raise ImgcapError(f"{file}: {where} has no {key!r}.")
     found = value[key]
@@ -320,7 +463,7 @@ def _field(value: Any, key: str, file: Path, where: str) -> Any:
     return found
 
 
-def _text(value: Any, key: str, file: Path, where: str) -> str:
+def _text(value: Any, key: str, file: object, where: str) -> str:
     found = _field(value, key, file, where)
     if not isinstance(found, str):
         raise ImgcapError(f"{file}: {key!r} of {where} is not text.")
@@ -334,7 +477,7 @@ def _list(value: Any, key: str, file: Path, where: str = "the file") -> list[Any
     return found
 
 
-def _key(row: Any, wanted: tuple[str, ...], file: Path, where: str) -> str:
+def _key(row: Any, wanted: tuple[str, ...], file: object, where: str) -> str:
     if not isinstance(row, dict):
         raise ImgcapError(f"{file}: {where} is not a JSON object.")
     for key in wanted:

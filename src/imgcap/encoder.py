@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from imgcap.errors import ImgcapError, UsageError
-from imgcap.files import make_folder, replacing, sha256
+from imgcap.files import make_folder, sha256, write_tensors
 from imgcap.images import RESIZE, Pixels
 from imgcap.inception import InceptionV3, fold_batch_norms
 from imgcap.model_store import ENCODER_FILE, cache_folder, locate
@@ -197,8 +196,7 @@ def save_encoder(file: Path, weights: dict[str, Tensor], config: EncoderConfig, 
         for name, tensor in weights.items()
         if not name.startswith(_NOT_USED)
     }
-    with replacing(file) as partial:
-        save_file(kept, partial, {"imgcap": json.dumps(asdict(config))})
+    write_tensors(file, kept, {"imgcap": json.dumps(asdict(config))})
 
 
 def find_encoder(name_or_path: str) -> Path:

@@ -3,6 +3,7 @@
     prepared.json         what this is: encoder, counts, digest of the inputs; written last
     encoder.safetensors   the encoder that the features came from
     records.jsonl         one captioned picture a line, in the order of the feature rows
+    records.npy           where each line begins and what split it is of, so that none is read before it is needed
     left_out.jsonl        what the data set names that is not in here, and why
     features/00000.npy    float32 (rows, 2048), 65,536 rows in each file but the last
     mirrored/00000.npy    the same of the mirrored pictures, if they were asked for: a second view to train on
@@ -10,6 +11,9 @@
 Until it is complete, everything lives in the sub-folder `.partial`. After each batch the features reach the disk first
 and a line of `progress.jsonl` second, so that a run killed at any moment goes on after its last whole batch. Batches
 are the same in an interrupted and in an uninterrupted run, and so are the bytes.
+
+A shard of a preparation keeps its batches in a sub-folder of `.shards`, such as `.shards/2-of-4`, in the same way. The
+run that puts them together copies from there what it finds, and encodes the rest.
 """
 
 from __future__ import annotations
@@ -17,33 +21,56 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import mmap
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, overload
 
 import numpy as np
 import numpy.typing as npt
 
+from imgcap.archives import ArchivedFile, find_picture
 from imgcap.datasets import SPLITS, Dataset, LeftOut, Record
 from imgcap.encoder import Encoder, EncoderConfig, fingerprint
 from imgcap.errors import ImgcapError, UsageError, listing
-from imgcap.files import make_folder, read_json, read_json_lines, reason, replacing, write_json, write_json_lines
+from imgcap.files import (
+    flush_folder,
+    make_folder,
+    only_writer,
+    parse_json_line,
+    read_json,
+    read_json_lines,
+    reason,
+    replacing,
+    write_json,
+    write_json_lines,
+)
 from imgcap.images import BATCH_SIZE, load_batches
 from imgcap.inception import FEATURE_SIZE
 from imgcap.model_store import ENCODER_FILE
+from imgcap.sharding import WHOLE, Shard
 
 FORMAT_VERSION = 1
 ROWS_PER_FILE = 65_536
 METADATA_FILE, RECORDS_FILE, LEFT_OUT_FILE = "prepared.json", "records.jsonl", "left_out.jsonl"
+RECORDS_INDEX_FILE = "records.npy"
 FEATURES_FOLDER, MIRRORED_FOLDER, PARTIAL_FOLDER, PROGRESS_FILE = "features", "mirrored", ".partial", "progress.jsonl"
+SHARDS_FOLDER = ".shards"
 
 _ROW_BYTES = FEATURE_SIZE * 4
 _HEADER = {"descr": "<f4", "fortran_order": False}
 
+INDEX_DTYPE = np.dtype([("begin", "<i8"), ("split", "u1")])
+"""Of the index of the records: where a line begins, and its split as a place in `SPLIT_CODES`."""
+SPLIT_CODES = (None, *SPLITS)
+
 Features = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -65,6 +92,8 @@ class PreparedMetadata:
     left_out: int
     mirrored: bool = False
     """Whether the mirrored pictures' features are there too."""
+    archives: Sequence[str] = ()
+    """Archives that the pictures are in, relative to `image_root`."""
 
 
 class MappedFeatures:
@@ -81,7 +110,7 @@ class MappedFeatures:
     def __len__(self) -> int:
         return sum(map(len, self._maps))
 
-    def __getitem__(self, rows: list[int] | npt.NDArray[np.int64]) -> Features:
+    def __getitem__(self, rows: Sequence[int] | Rows) -> Features:
         """The features of `rows`, in that order: float32 (len(rows), 2048)."""
         wanted = np.asarray(rows, dtype=np.int64)
         files, places = np.divmod(wanted, ROWS_PER_FILE)
@@ -102,7 +131,7 @@ class PreparedFolder:
         """Open the folder `root`. Raises `ImgcapError` if it is not a complete prepared folder."""
         self.root = root
         self.metadata = _read_metadata(root)
-        self.records = tuple(_read_records(root))
+        self.records = Records(root)
         self.features = self._map(FEATURES_FOLDER)
         self.mirrored = self._map(MIRRORED_FOLDER) if self.metadata.mirrored else None
 
@@ -125,6 +154,20 @@ class PreparedFolder:
     def image_root(self) -> Path:
         return Path(self.metadata.image_root)
 
+    def source(self, path: str) -> Path | ArchivedFile:
+        """The picture of the record with this path. Raises `PictureError` if its archive has gone."""
+        if not self.metadata.archives:
+            return self.image_root / path
+        return find_picture(self._prefix + path, self._archives)
+
+    @property
+    def _prefix(self) -> str:
+        return f"{self.metadata.image_root}/" if self.metadata.image_root else ""
+
+    @cached_property
+    def _archives(self) -> frozenset[str]:
+        return frozenset(self._prefix + archive for archive in self.metadata.archives)
+
     @property
     def encoder_file(self) -> Path:
         return self.root / ENCODER_FILE
@@ -136,12 +179,12 @@ class PreparedFolder:
         except TypeError:
             raise ImgcapError(f"{self.root / LEFT_OUT_FILE} is damaged.", "Prepare again with --overwrite.") from None
 
-    def rows(self, split: str) -> list[int]:
-        """Rows of the records in `split`. Raises `ImgcapError` if there is none."""
+    def rows(self, split: str) -> Rows:
+        """Rows of the records in `split`, int64, ascending. Raises `ImgcapError` if there is none."""
         if split not in SPLITS:
             raise UsageError(f"Unknown split {split!r}.", f"Known splits: {', '.join(SPLITS)}.")
-        rows = [i for i, record in enumerate(self.records) if record.split == split]
-        if not rows:
+        rows = np.flatnonzero(self.records.splits == SPLIT_CODES.index(split))
+        if not len(rows):
             there = ", ".join(f"{name} ({count:,})" for name, count in self.metadata.splits.items() if count)
             raise ImgcapError(f"{self.root} has no pictures in the split {split!r}.", f"It has: {there}.")
         return rows
@@ -159,7 +202,8 @@ def _read_metadata(root: Path) -> PreparedMetadata:
         if data["format_version"] != FORMAT_VERSION:
             raise ImgcapError(f"{root} was prepared by another version of imgcap.", "Prepare again with --overwrite.")
         metadata = PreparedMetadata(**{**data, "encoder_config": EncoderConfig(**data["encoder_config"])})
-        whole = isinstance(metadata.image_root, str) and all(type(n) is int for n in metadata.splits.values())
+        texts = (metadata.image_root, *metadata.archives)
+        whole = all(isinstance(text, str) for text in texts) and all(type(n) is int for n in metadata.splits.values())
     except (KeyError, TypeError, AttributeError):
         whole = False
     if not whole:
@@ -167,17 +211,90 @@ def _read_metadata(root: Path) -> PreparedMetadata:
     return metadata
 
 
-def _read_records(root: Path) -> Iterator[Record]:
-    for number, row in read_json_lines(root / RECORDS_FILE):
+class Records(Sequence[Record]):
+    """The records of a prepared folder, each read from its line when it is asked for."""
+
+    def __init__(self, root: Path) -> None:
+        """Open the records in `root`. Raises `ImgcapError` if they cannot be read."""
+        self._file = root / RECORDS_FILE
+        try:
+            with self._file.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                self._lines = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+        except OSError as error:
+            raise ImgcapError(f"{self._file} cannot be read: {reason(error)}.") from None
+        self._index = self._saved_index(root / RECORDS_INDEX_FILE)
+
+    @property
+    def splits(self) -> npt.NDArray[np.uint8]:
+        """The split of each record, as its place in `SPLIT_CODES`."""
+        return self._index["split"]
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    @overload
+    def __getitem__(self, row: int) -> Record: ...
+
+    @overload
+    def __getitem__(self, row: slice) -> tuple[Record, ...]: ...
+
+    def __getitem__(self, row: int | slice) -> Record | tuple[Record, ...]:
+        if isinstance(row, slice):
+            return tuple(self[i] for i in range(len(self))[row])
+        number = range(len(self))[row]
+        begin, split = self._index[number].item()
+        record = self._parse(number + 1, self._lines[begin : self._end(begin)])
+        if record.split != SPLIT_CODES[split]:
+            hint = f"Remove {RECORDS_INDEX_FILE} beside it."
+            raise ImgcapError(f"{self._file} was changed, but not its index.", hint)
+        return record
+
+    def _end(self, begin: int) -> int:
+        end = self._lines.find(b"\n", begin)
+        return len(self._lines) if end < 0 else end
+
+    def _parse(self, number: int, line: bytes) -> Record:
+        row = parse_json_line(self._file, number, line)
         try:
             record = Record(row["image_id"], row["path"], tuple(row["captions"]), row["split"])
             texts = (record.image_id, record.path, *record.captions)
             whole = isinstance(row["captions"], list) and all(isinstance(text, str) for text in texts)
         except (KeyError, TypeError):
             whole = False
-        if not whole or record.split not in (*SPLITS, None):
-            raise ImgcapError(f"{root / RECORDS_FILE}, line {number} is not a record.")
-        yield record
+        if not whole or record.split not in SPLIT_CODES:
+            raise ImgcapError(f"{self._file}, line {number} is not a record.")
+        return record
+
+    def _saved_index(self, file: Path) -> npt.NDArray[np.void]:
+        """The index in `file`; made anew if there is none, or if it is of other records."""
+        try:
+            index: npt.NDArray[np.void] = np.load(file, mmap_mode="r")
+            is_whole = self._end(index[-1]["begin"]) == len(self._lines) - 1
+            if is_whole and index.dtype == INDEX_DTYPE and (index["split"] < len(SPLIT_CODES)).all():
+                return index
+        except Exception:  # on a damaged header NumPy raises whatever it stumbles over
+            pass
+        return self._scan()
+
+    def _scan(self) -> npt.NDArray[np.void]:
+        """The index, from reading every record. Raises `ImgcapError` naming a line that is none."""
+        entries, begin, number = [], 0, 0
+        while begin < len(self._lines):
+            end, number = self._end(begin), number + 1
+            if (line := self._lines[begin:end]).strip():
+                entries.append((begin, SPLIT_CODES.index(self._parse(number, line).split)))
+            begin = end + 1
+        return np.array(entries, dtype=INDEX_DTYPE)
+
+
+def write_records(out: Path, records: Iterable[Record]) -> None:
+    """Write the records of the prepared folder `out`, and their index."""
+    index = out / RECORDS_INDEX_FILE
+    index.unlink(missing_ok=True)
+    write_json_lines(out / RECORDS_FILE, map(asdict, records))
+    with replacing(index) as partial, partial.open("wb") as file:
+        np.save(file, Records(out)._index)
 
 
 def prepare(
@@ -196,30 +313,55 @@ def prepare(
     With `mirrored`, the mirrored pictures are encoded as well. Pictures that cannot be decoded are left out and listed.
     `on_progress(done, total)` counts pictures. A folder that is complete already, from the same inputs, is returned as
     it is; one from other inputs needs `overwrite`, and is kept until the new one is whole; so does one with other
-    things under the names used here. Raises `ImgcapError`.
+    things under the names used here. Raises `ImgcapError`, also if another process is preparing the same folder.
     """
     encoder_id = fingerprint(encoder_file)
     digest = _digest(dataset, encoder_id, mirrored)
-    if not overwrite and _is_complete(out, digest):
-        return PreparedFolder(out)
     make_folder(out)
+    with only_writer(out):
+        if not overwrite and _is_complete(out, digest):
+            return PreparedFolder(out)
+        with _told(out):
+            work = _Work(out / PARTIAL_FOLDER, digest, mirrored, overwrite)
+            _encode(work, WHOLE, dataset, encoder, _FinishedBatches(out, digest, mirrored), on_progress)
+            _finish(work, dataset, encoder_file, encoder.config, encoder_name, encoder_id, out)
+    return PreparedFolder(out)
+
+
+def prepare_shard(
+    dataset: Dataset,
+    encoder_file: Path,
+    encoder: Encoder,
+    out: Path,
+    shard: Shard,
+    *,
+    mirrored: bool = False,
+    overwrite: bool = False,
+    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> None:
+    """Encode the pictures of `shard`, for `prepare` with the same arguments to put together; goes on where it stopped.
+
+    Any number of shards can be at work on the same folder, on machines that share it. Raises `ImgcapError`.
+    """
+    digest = _digest(dataset, fingerprint(encoder_file), mirrored)
+    folder = out / SHARDS_FOLDER / shard.file_name
+    if not overwrite and _is_complete(out, digest):
+        return
+    make_folder(folder)
+    with only_writer(folder), _told(out):
+        work = _Work(folder, digest, mirrored, overwrite)
+        _encode(work, shard, dataset, encoder, _FinishedBatches(out, digest, mirrored), on_progress)
+
+
+@contextmanager
+def _told(out: Path) -> Iterator[None]:
+    """What the system says is an `ImgcapError`."""
     try:
-        work = _Work(out / PARTIAL_FOLDER, digest, mirrored, overwrite)
-        on_progress(work.done, len(dataset.records))
-        sources = (dataset.root / record.path for record in dataset.records[work.done :])
-        for batch in load_batches(sources, encoder.config.pixels, BATCH_SIZE):
-            decoded = [pixels for pixels in batch if not isinstance(pixels, ImgcapError)]
-            failed = [(i, str(error)) for i, error in enumerate(batch, work.done) if isinstance(error, ImgcapError)]
-            views = [decoded, [pixels[:, ::-1] for pixels in decoded]][: len(work.views)]
-            features = [encoder(view).numpy() if view else np.empty((0, FEATURE_SIZE), np.float32) for view in views]
-            work.add(features, len(batch), failed)
-            on_progress(work.done, len(dataset.records))
-        _finish(work, dataset, encoder_file, encoder.config, encoder_name, encoder_id, out)
+        yield
     except OSError as error:
         raise ImgcapError(
             f"{out} cannot be written: {reason(error)}.", "What is there is kept: run again to go on."
         ) from None
-    return PreparedFolder(out)
 
 
 def _is_complete(out: Path, digest: str) -> bool:
@@ -231,7 +373,7 @@ def _is_complete(out: Path, digest: str) -> bool:
         if not (partial / FEATURES_FOLDER).exists():  # a run that was killed in its last step leaves this
             shutil.rmtree(partial, ignore_errors=True)
         return True
-    names = (FEATURES_FOLDER, MIRRORED_FOLDER, RECORDS_FILE, LEFT_OUT_FILE, ENCODER_FILE)
+    names = (FEATURES_FOLDER, MIRRORED_FOLDER, RECORDS_FILE, RECORDS_INDEX_FILE, LEFT_OUT_FILE, ENCODER_FILE)
     foreign = [name for name in names if (out / name).exists()]
     if foreign and not partial.exists():
         raise ImgcapError(
@@ -246,19 +388,21 @@ def _digest(dataset: Dataset, encoder_fingerprint: str, mirrored: bool) -> str:
     def add(*values: object) -> None:
         digest.update(json.dumps(values).encode() + b"\n")
 
-    add(FORMAT_VERSION, BATCH_SIZE, encoder_fingerprint, str(dataset.root.resolve()))
+    add(FORMAT_VERSION, BATCH_SIZE, encoder_fingerprint, dataset.location)
     if mirrored:
         add(MIRRORED_FOLDER)
     for record in dataset.records:
-        stamp = _stamp(dataset.root / record.path)
+        stamp = _stamp(dataset.source(record))
         add(record.image_id, record.path, record.captions, record.split, stamp)
     for left_out in dataset.left_out:
         add(left_out.name, left_out.reason)
     return digest.hexdigest()
 
 
-def _stamp(picture: Path) -> tuple[int, int] | None:
+def _stamp(picture: Path | ArchivedFile) -> tuple[int | str, ...] | None:
     """Size and time of the last change; None for a picture that cannot be read, which will be left out."""
+    if isinstance(picture, ArchivedFile):
+        return *picture.archive.stamp, picture.offset, picture.size
     try:
         stat = picture.stat()
     except OSError:
@@ -267,7 +411,7 @@ def _stamp(picture: Path) -> tuple[int, int] | None:
 
 
 class _Work:
-    """The unfinished features in `.partial`: batches are added, each durable before it is counted."""
+    """Unfinished features in a folder of their own: batches are added, each durable before it is counted."""
 
     def __init__(self, folder: Path, digest: str, mirrored: bool, overwrite: bool) -> None:
         self.folder = folder
@@ -279,33 +423,30 @@ class _Work:
         """Pictures that have features."""
         self.failed: dict[int, str] = {}
         """Why a picture has none, by its place in the data set."""
+        self.ends: list[int] = []
+        """Pictures that had features after each batch."""
         self.digest = digest
         rows = self._read_progress()
         same_inputs = rows[:1] == [{"digest": digest}]
         if rows and not same_inputs and not overwrite:
             raise ImgcapError(
-                f"{folder.parent} holds an interrupted preparation of other inputs.",
+                f"{folder} holds an interrupted preparation of other inputs.",
                 "Give another folder, or --overwrite.",
             )
         if not same_inputs or not self._take_up(rows[1:]):
-            shutil.rmtree(folder, ignore_errors=True)
+            self.progress.unlink(missing_ok=True)
             for view in self.views:
+                shutil.rmtree(view, ignore_errors=True)
                 view.mkdir(parents=True)
             self._append({"digest": digest})
+            for changed in (folder, folder.parent):
+                flush_folder(changed)
 
     def _read_progress(self) -> list[dict[str, Any]]:
         """The whole lines of `progress.jsonl`; what follows them is torn, and is cut off."""
-        if not self.progress.exists():
-            return []
-        rows, size = [], 0
-        with self.progress.open("rb+") as file:
-            for line in file:
-                try:
-                    rows.append(json.loads(line if line.endswith(b"\n") else b""))
-                except (ValueError, RecursionError):
-                    break
-                size += len(line)
-            file.truncate(size)
+        rows, size = _read_progress(self.progress)
+        if self.progress.exists():
+            os.truncate(self.progress, size)
         return rows
 
     def _take_up(self, rows: list[dict[str, Any]]) -> bool:
@@ -323,6 +464,7 @@ class _Work:
                 os.truncate(path, size)
         self.done, self.rows = (rows[-1]["done"], encoded) if rows else (0, 0)
         self.failed = {int(i): why for row in rows for i, why in row["failed"]}
+        self.ends = [row["rows"] for row in rows]
         return True
 
     def add(self, views: list[Features], tried: int, failed: list[tuple[int, str]]) -> None:
@@ -331,6 +473,7 @@ class _Work:
         self.rows += len(views[0])
         self.done += tried
         self.failed.update(failed)
+        self.ends.append(self.rows)
         self._append({"done": self.done, "rows": self.rows, "failed": failed})
 
     def _add_rows(self, view: Path, features: Features) -> None:
@@ -344,6 +487,8 @@ class _Work:
                     _write_header(file, 0)
                 file.write(part.astype("<f4", copy=False).tobytes())
                 _flush(file)
+            if place == 0:
+                flush_folder(view)
             start += len(part)
 
     def move_to(self, out: Path) -> None:
@@ -361,6 +506,58 @@ class _Work:
         with self.progress.open("ab") as file:
             file.write(json.dumps(row).encode() + b"\n")
             _flush(file)
+
+
+class _FinishedBatches:
+    """Batches that other processes have encoded, each as a shard of the same inputs; nothing of theirs is changed."""
+
+    def __init__(self, out: Path, digest: str, mirrored: bool) -> None:
+        self._batches: dict[int, tuple[list[Path], int, dict[str, Any]]] = {}
+        """By number: the folders of the views, the first row, and the line of progress."""
+        for folder in sorted((out / SHARDS_FOLDER).glob("*-of-*")):
+            number, _, count = folder.name.partition("-of-")
+            views = [folder / FEATURES_FOLDER, folder / MIRRORED_FOLDER][: 1 + mirrored]
+            lines, _ = _read_progress(folder / PROGRESS_FILE)
+            rows = lines[1:]
+            if lines[:1] != [{"digest": digest}] or not all(map(_is_progress, rows)):
+                continue
+            shard, first = Shard.parse(f"{number}/{count}"), 0
+            for i, row in enumerate(rows):
+                self._batches[shard.number + i * shard.count] = views, first, row
+                first = row["rows"]
+
+    def __contains__(self, batch: int) -> bool:
+        return batch in self._batches
+
+    def read(self, batch: int) -> tuple[list[Features], list[tuple[int, str]]]:
+        """The features of a batch in each view, and which pictures failed."""
+        views, first, row = self._batches[batch]
+        return [_read_rows(view, first, row["rows"]) for view in views], [(i, why) for i, why in row["failed"]]
+
+
+def _read_rows(view: Path, first: int, end: int) -> Features:
+    """Rows `first` to `end` of unfinished features."""
+    parts = [np.empty((0, FEATURE_SIZE), np.float32)]
+    while first < end:
+        number, place = divmod(first, ROWS_PER_FILE)
+        rows = min(end - first, ROWS_PER_FILE - place)
+        offset = _header_size() + place * _ROW_BYTES
+        part = np.fromfile(_features_file(view, number), "<f4", rows * FEATURE_SIZE, offset=offset)
+        parts.append(part.reshape(rows, FEATURE_SIZE))
+        first += rows
+    return np.concatenate(parts)
+
+
+def _read_progress(file: Path) -> tuple[list[dict[str, Any]], int]:
+    """The whole lines of `progress.jsonl`, and their bytes; what follows them is torn."""
+    rows, size = [], 0
+    for line in file.read_bytes().splitlines(keepends=True) if file.exists() else ():
+        try:
+            rows.append(json.loads(line if line.endswith(b"\n") else b""))
+        except (ValueError, RecursionError):
+            break
+        size += len(line)
+    return rows, size
 
 
 def _is_progress(row: Any) -> bool:
@@ -399,6 +596,37 @@ def _flush(file: BinaryIO) -> None:
     os.fsync(file.fileno())
 
 
+def _encode(
+    work: _Work,
+    shard: Shard,
+    dataset: Dataset,
+    encoder: Encoder,
+    finished: _FinishedBatches,
+    on_progress: Callable[[int, int], None],
+) -> None:
+    """Add the batches of `shard` that are not there yet; those in `finished` need no encoding."""
+
+    def pictures(batch: int) -> range:
+        return range(batch * BATCH_SIZE, min((batch + 1) * BATCH_SIZE, len(dataset.records)))
+
+    batches = shard.of(range(-(-len(dataset.records) // BATCH_SIZE)))
+    left, total = batches[len(work.ends) :], sum(len(pictures(batch)) for batch in batches)
+    sources = (dataset.source(dataset.records[i]) for batch in left if batch not in finished for i in pictures(batch))
+    decoded = load_batches(sources, encoder.config.pixels, BATCH_SIZE)
+    on_progress(work.done, total)
+    for batch in left:
+        if batch in finished:
+            features, failed = finished.read(batch)
+        else:
+            results = dict(zip(pictures(batch), next(decoded), strict=True))
+            failed = [(i, str(result)) for i, result in results.items() if isinstance(result, ImgcapError)]
+            good = [result for result in results.values() if not isinstance(result, ImgcapError)]
+            views = [good, [pixels[:, ::-1] for pixels in good]][: len(work.views)]
+            features = [encoder(view).numpy() if view else np.empty((0, FEATURE_SIZE), np.float32) for view in views]
+        work.add(features, len(pictures(batch)), failed)
+        on_progress(work.done, total)
+
+
 def _finish(
     work: _Work,
     dataset: Dataset,
@@ -415,6 +643,7 @@ def _finish(
             f"None of the {len(dataset.records):,} pictures could be decoded.", f"The first: {work.failed[0]}"
         )
     (out / METADATA_FILE).unlink(missing_ok=True)
+    flush_folder(out)  # never the old metadata beside other features
     work.move_to(out)
     mirrored = len(work.views) > 1
     if not mirrored:
@@ -422,7 +651,7 @@ def _finish(
     records = [record for i, record in enumerate(dataset.records) if i not in work.failed]
     failed = [LeftOut(dataset.records[i].path, why) for i, why in work.failed.items()]
     left_out = [*dataset.left_out, *failed]
-    write_json_lines(out / RECORDS_FILE, map(asdict, records))
+    write_records(out, records)
     write_json_lines(out / LEFT_OUT_FILE, map(asdict, left_out))
     with replacing(out / ENCODER_FILE) as partial:
         shutil.copyfile(encoder_file, partial)
@@ -430,7 +659,7 @@ def _finish(
     metadata = PreparedMetadata(
         format_version=FORMAT_VERSION,
         digest=work.digest,
-        image_root=str(dataset.root.resolve()),
+        image_root=dataset.location,
         encoder=encoder_name,
         encoder_fingerprint=encoder_fingerprint,
         encoder_config=encoder_config,
@@ -439,6 +668,8 @@ def _finish(
         splits={split: splits.count(split) for split in (*SPLITS, "none")},
         left_out=len(left_out),
         mirrored=mirrored,
+        archives=dataset.archives,
     )
     write_json(out / METADATA_FILE, asdict(metadata))
     shutil.rmtree(work.folder)
+    shutil.rmtree(out / SHARDS_FOLDER, ignore_errors=True)

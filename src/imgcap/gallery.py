@@ -13,6 +13,7 @@ from types import TracebackType
 
 from PIL import Image
 
+from imgcap.archives import ArchivedFile
 from imgcap.errors import ImgcapError
 from imgcap.files import reason, replacing
 from imgcap.page_parts import as_html, theme, thumbnail
@@ -43,8 +44,11 @@ class GalleryWriter:
                 raise self._unwritable(error) from None
             self._stack = stack.pop_all()
 
-    def add(self, row: Mapping[str, object], picture: str | PathLike[str] | bytes | Image.Image | None) -> None:
-        """Add a picture (a file, its content or an opened one); what cannot be decoded has no thumbnail.
+    def add(
+        self, row: Mapping[str, object], picture: str | PathLike[str] | ArchivedFile | bytes | Image.Image | None
+    ) -> None:
+        """Add a picture (a file, in an archive or not, its content or an opened one); what cannot be decoded has no
+        thumbnail.
 
         Keys of `row`, all but `path` optional: `path`, `caption`, `confidence` (0 to 1), `log_probability`,
         `alternatives` (a list of `caption` and `confidence`), `words` (a list of word and probability), `withheld`

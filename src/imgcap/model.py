@@ -12,13 +12,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from imgcap.confidence import Calibration
 from imgcap.decoder import DecoderConfig, LSTMDecoder
 from imgcap.errors import ImgcapError, UsageError
-from imgcap.files import read_json, replacing, sha256, write_json
+from imgcap.files import read_json, sha256, write_json, write_tensors
 from imgcap.images import batched
 from imgcap.model_store import CONFIG_FILE, DECODER_FILE, ENCODER_FILE, MANIFEST_FILE, VOCABULARY_FILE
 from imgcap.search import Hypothesis, SearchOptions, search
@@ -148,8 +148,7 @@ def _last_line(error: Exception) -> str:
 
 def save_decoder(folder: Path, weights: dict[str, Tensor], vocabulary: Vocabulary, config: ModelConfig) -> None:
     """Write all of a model folder but its encoder and its manifest."""
-    with replacing(folder / DECODER_FILE) as partial:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, partial)
+    write_tensors(folder / DECODER_FILE, weights)
     write_json(folder / VOCABULARY_FILE, {"words": vocabulary.words})
     write_json(folder / CONFIG_FILE, asdict(config))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from imgcap.archives import ArchivedFile
 from imgcap.errors import ImgcapError
 from imgcap.images import open_image
 
@@ -37,11 +38,11 @@ def as_html(text: str) -> str:
     return escape(seen).encode("ascii", "xmlcharrefreplace").decode("ascii")
 
 
-def thumbnail(picture: str | PathLike[str] | bytes | Image.Image | None) -> str:
+def thumbnail(picture: str | PathLike[str] | ArchivedFile | bytes | Image.Image | None) -> str:
     """A WebP in base64, at most `THUMBNAIL_SIZE` wide and high; "" for what is None or cannot be decoded."""
     if picture is None:
         return ""
-    source = picture if isinstance(picture, (bytes, Image.Image)) else Path(picture)
+    source = picture if isinstance(picture, (ArchivedFile, bytes, Image.Image)) else Path(picture)
     try:
         image = open_image(source, at_least=THUMBNAIL_SIZE)
     except ImgcapError:

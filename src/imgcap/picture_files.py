@@ -135,16 +135,20 @@ def expand(paths: Iterable[Path], selection: Selection = EVERYTHING) -> Iterator
 
 
 class PictureFinder:
-    """Finds a picture by relative path, file name or stem, and never outside its folder."""
+    """Finds a picture by relative path, file name or stem, and never another one than those it was given."""
 
-    def __init__(self, folder: Path) -> None:
-        """Search `folder`. Raises `ImgcapError` if it cannot be read."""
-        self.paths = {path.relative_to(folder).as_posix() for path in find_images(folder)}
+    def __init__(self, paths: Iterable[str]) -> None:
+        self.paths = set(paths)
         self._by_name: dict[str, str | None] = {}
         for path in sorted(self.paths):
             for key in (PurePosixPath(path).name, PurePosixPath(path).stem, path.rsplit(".", 1)[0]):
                 # A key that two pictures share finds neither.
                 self._by_name[key] = None if self._by_name.get(key, path) != path else path
+
+    @classmethod
+    def in_folder(cls, folder: Path) -> PictureFinder:
+        """Finds pictures of `folder` by paths relative to it. Raises `ImgcapError` if it cannot be read."""
+        return cls(path.relative_to(folder).as_posix() for path in find_images(folder))
 
     def find(self, name: str) -> str | None:
         """The picture's path relative to the folder, or None."""

@@ -94,9 +94,12 @@ def _parse(file: Path, number: int, line: bytes) -> Row:
 def _is_done(row: Row, options: ResumeOptions) -> bool:
     if "error" in row and options.retry_failed:
         return False
+    before = FileState.from_row(row)
+    if before.bytes is not None and before.modified is None:  # in an archive, where it is known by its name
+        return True
     now = FileState.of(row["path"], options.by_content)
     gone = now.bytes is None and "error" not in row  # a caption outlives its picture
-    return gone or FileState.from_row(row).same_picture(now)
+    return gone or before.same_picture(now)
 
 
 def _key(name: str) -> int:

@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import TypeGuard
 
+from imgcap.archives import ArchivedFile
 from imgcap.errors import ImgcapError
 from imgcap.files import make_folder, reason, write_text
 from imgcap.page_parts import as_html, theme, thumbnail
@@ -61,7 +62,7 @@ class ScoredPicture:
     cider_d: float
     bleu_4: float
     rouge_l: float
-    picture: Path | None = None
+    picture: Path | ArchivedFile | None = None
     compared: str | None = None
     """The caption that this one is compared with."""
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from imgcap.decoder import LSTMDecoder, Steps, pack
 from imgcap.metrics.cider import CiderD
@@ -64,10 +64,11 @@ def sample(decoder: LSTMDecoder, features: Tensor, max_length: int) -> Tensor:
     return torch.stack(ids, 1)
 
 
-def self_critical_loss(decoder: LSTMDecoder, features: Tensor, ids: Tensor, rewards: Tensor, samples: int) -> Tensor:
+def self_critical_loss(decoder: nn.Module, features: Tensor, ids: Tensor, rewards: Tensor, samples: int) -> Tensor:
     """The loss of B sampled captions, `samples` in a row for each picture: a scalar, the mean over all sampled words.
 
-    `features` is (B, 2048), `ids` (B, T) as `sample` gives them, `rewards` (B,).
+    `decoder` is called as an `LSTMDecoder` is; `features` is (B, 2048), `ids` (B, T) as `sample` gives them, `rewards`
+    (B,).
     """
     by_picture = rewards.view(-1, samples)
     others = (by_picture.sum(1, keepdim=True) - by_picture) / (samples - 1)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from imgcap.datasets import TRAIN
-from imgcap.encoder import pick_device
+from imgcap.distributed import World
 from imgcap.errors import ImgcapError
 from imgcap.features import PreparedFolder
 from imgcap.files import make_folder, reason, write_json_lines
@@ -17,6 +17,9 @@ from imgcap.images import batched
 from imgcap.model import Model, check_encoder, load_model_folder
 from imgcap.model_store import locate
 from imgcap.search import SearchOptions
+from imgcap.sharding import Shard, together
+
+_BATCH = 128
 
 
 @dataclass(frozen=True)
@@ -51,27 +54,29 @@ def caption_split(
     split: str,
     choose_options: Callable[[SearchOptions], SearchOptions] = lambda own: own,
     *,
-    device: str | None = None,
+    world: World | None = None,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> CaptionedSplit:
     """Caption the pictures of `split` from their prepared features.
 
-    `choose_options` turns the model's own search options into those to use. Raises `ImgcapError` if the model needs the
-    features of another encoder, or the split is empty.
+    `choose_options` turns the model's own search options into those to use. All processes of `world` share the work and
+    get all captions. Raises `ImgcapError` if the model needs the features of another encoder, or the split is empty.
     """
+    world = world or World()
     prepared = PreparedFolder(prepared_folder)
-    model = load_model_folder(locate(model_name), pick_device(device))
+    model = load_model_folder(locate(model_name), world.device)
     check_encoder(model, prepared.metadata.encoder_fingerprint, prepared.root)
     options = choose_options(model.config.search)
     rows = prepared.rows(split)
-    features = (row for part in batched(rows, 128) for row in torch.from_numpy(prepared.features[part]))
+    own = list(Shard(world.rank, world.size).items(rows, _BATCH))
+    features = (row for part in batched(own, _BATCH) for row in torch.from_numpy(prepared.features[part]))
     captioned = []
-    for row, hypotheses in zip(rows, model.search(features, options), strict=True):
+    for row, hypotheses in zip(own, model.search(features, options), strict=True):
         record, best = prepared.records[row], hypotheses[0]
         text, log_probability = model.text(best), best.log_probability
         captioned.append(CaptionedRecord(record.image_id, record.path, text, log_probability, record.captions))
-        on_progress(len(captioned), len(rows))
-    return CaptionedSplit(prepared, model, options, tuple(captioned))
+        on_progress(len(captioned), len(own))
+    return CaptionedSplit(prepared, model, options, tuple(together(world.gather(captioned), _BATCH)))
 
 
 def write_captions(file: Path, captioned: Iterable[CaptionedRecord]) -> None:

@@ -9,32 +9,45 @@ loses at most one epoch, and resumed it ends with the same weights as one that w
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from imgcap import __version__
 from imgcap.confidence import FEWEST_PICTURES, Calibration, agreement, fit
 from imgcap.decoder import DecoderConfig, LSTMDecoder, pack
-from imgcap.encoder import Encoder, fingerprint, has_fast_bfloat16, pick_device, save_encoder
+from imgcap.distributed import World
+from imgcap.encoded_captions import EncodedCaptions
+from imgcap.encoder import Encoder, fingerprint, has_fast_bfloat16, save_encoder
 from imgcap.errors import ImgcapError, UsageError, listing
 from imgcap.features import Features, MappedFeatures, PreparedFolder
-from imgcap.files import make_folder, read_json_lines, reason, replacing, write_json, write_json_lines, write_text
+from imgcap.files import (
+    make_folder,
+    only_writer,
+    read_json_lines,
+    reason,
+    replacing,
+    write_json,
+    write_json_lines,
+    write_tensors,
+    write_text,
+)
 from imgcap.images import Pixels, batched, load_batches
 from imgcap.inception import FEATURE_SIZE, InceptionV3
 from imgcap.metrics.bleu import corpus_bleu
@@ -52,7 +65,8 @@ from imgcap.model_store import (
 from imgcap.report import Curve, plot_svg
 from imgcap.search import SearchOptions, search
 from imgcap.self_critical import Reward, sample, self_critical_loss
-from imgcap.tokenizer import tokenize, words
+from imgcap.sharding import Shard, together
+from imgcap.tokenizer import tokenize
 from imgcap.training_index import TrainingIndex
 from imgcap.vocabulary import END, PAD, SPECIAL_WORDS, START, UNKNOWN, Vocabulary
 
@@ -60,6 +74,8 @@ STATE_FILE, CURVES_FILE = "training-state.safetensors", "curves.svg"
 
 _BATCHES_IN_POOL = 50
 """Captions are sorted by length within pools of this many batches: little padding, and still a random order."""
+_VAL_BATCH = 32
+"""Val pictures that go to one process after the other."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +86,10 @@ class TrainingOptions:
     patience: int = 8
     """Epochs without a better val score after which training stops."""
     batch_size: int = 128
-    """Captions in a batch; with `fine_tune_encoder` or `self_critical`, pictures in a batch."""
+    """Captions in a batch; with `fine_tune_encoder` or `self_critical`, pictures in a batch. All processes together
+    compute one batch."""
+    accumulation: int = 1
+    """Parts of its share of a batch that a process computes one after the other, to take less memory."""
     learning_rate: float | None = None
     """Peak learning rate of the decoder; None stands for 1e-3, or 1e-4 in self-critical training."""
     weight_decay: float = 0.01
@@ -101,8 +120,8 @@ class TrainingOptions:
     """How val captions are searched, and the model's own default afterwards."""
 
     def __post_init__(self) -> None:
-        positive = ("epochs", "patience", "batch_size", "learning_rate", "gradient_clip", "embedding_size")
-        for name in (*positive, "hidden_size", "min_count", "encoder_learning_rate"):
+        positive = ("epochs", "patience", "batch_size", "accumulation", "learning_rate", "gradient_clip")
+        for name in (*positive, "embedding_size", "hidden_size", "min_count", "encoder_learning_rate"):
             if (value := getattr(self, name)) is not None and not value > 0:
                 raise UsageError(f"The option {name} must be above 0, not {getattr(self, name)}.")
         for name in ("warm_up", "label_smoothing", "dropout", "word_dropout", "average", "weight_decay"):
@@ -175,41 +194,53 @@ def train(
     out: Path,
     *,
     resume: bool = False,
-    device: str | None = None,
+    world: World | None = None,
     listener: Listener | None = None,
 ) -> TrainingResult:
     """Train a model on a prepared folder and write it to the folder `out`. Raises `ImgcapError`.
 
     With `resume`, the options of the interrupted training hold; one that differs from both them and its default is an
-    error.
+    error. All processes of `world` call this with the same arguments, and the first one writes.
     """
-    _check_out(out, resume)
-    state_file = out / STATE_FILE
-    saved = _read_state(state_file) if resume and state_file.exists() else None
-    if saved:
-        options = _resumed_options(options, TrainingOptions.from_dict(saved.header["options"]))
-        if saved.header["digest"] != prepared.metadata.digest:
-            raise ImgcapError(f"{out} was trained on another prepared folder than {prepared.root}.")
+    world = world or World()
+    resume = resume or world.restarted
     make_folder(out)
-    trainer = Trainer(prepared, options, pick_device(device), listener or SilentListener())
-    if saved:
-        trainer.restore(saved)
-    interrupted = False
+    with only_writer(out) if world.is_first else nullcontext():
+        _check_out(out, resume)
+        state_file = out / STATE_FILE
+        saved = _read_state(state_file) if resume and state_file.exists() else None
+        if saved:
+            options = _resumed_options(options, TrainingOptions.from_dict(saved.header["options"]))
+            if saved.header["digest"] != prepared.metadata.digest:
+                raise ImgcapError(f"{out} was trained on another prepared folder than {prepared.root}.")
+        trainer = Trainer(prepared, options, world, listener or SilentListener())
+        if saved:
+            trainer.restore(saved)
+        try:
+            interrupted = _run(trainer, out)
+            if world.is_first:
+                trainer.save_model(out)
+                if not interrupted:
+                    finish(prepared, out, world.device)
+                    state_file.unlink(missing_ok=True)
+        except OSError as error:
+            hint = "Run again with --resume to go on."
+            raise ImgcapError(f"{out} cannot be written: {reason(error)}.", hint) from None
+        return TrainingResult(out, trainer.best, len(trainer.log), interrupted)
+
+
+def _run(trainer: Trainer, out: Path) -> bool:
+    """Run the epochs that are left, the state kept in `out` after each; whether Ctrl-C ended them."""
     try:
         while not trainer.is_done:
             trainer.run_epoch()
-            trainer.save_state(state_file)
+            if trainer.world.is_first:
+                trainer.save_state(out / STATE_FILE)
     except KeyboardInterrupt:
         if not trainer.log:
             raise
-        interrupted = True
-    except OSError as error:
-        raise ImgcapError(f"{out} cannot be written: {reason(error)}.", "Run again with --resume to go on.") from None
-    trainer.save_model(out)
-    if not interrupted:
-        finish(prepared, out, trainer.device)
-        state_file.unlink(missing_ok=True)
-    return TrainingResult(out, trainer.best, len(trainer.log), interrupted)
+        return True
+    return False
 
 
 def finish(prepared: PreparedFolder, folder: Path, device: torch.device) -> None:
@@ -238,7 +269,7 @@ def _features_for(model: Model, prepared: PreparedFolder) -> Iterator[MappedFeat
     with TemporaryDirectory() as folder:
         shape = (len(prepared.records), FEATURE_SIZE)
         features = np.lib.format.open_memmap(Path(folder) / "features.npy", "w+", np.float32, shape)
-        for rows in batched(prepared.rows("train") + prepared.rows("val"), 32):
+        for rows in batched(np.concatenate([prepared.rows("train"), prepared.rows("val")]), 32):
             features[rows] = encoder(list(_decoded(prepared, rows, encoder.config.pixels))).numpy()
         yield features
 
@@ -256,7 +287,7 @@ def _calibrate(model: Model, prepared: PreparedFolder, features: MappedFeatures 
 
 def _decoded(prepared: PreparedFolder, rows: list[int], size: int) -> Iterator[Pixels]:
     """Decoded pictures of `rows`. Raises `ImgcapError` for one that has gone since they were prepared."""
-    sources = (prepared.image_root / prepared.records[row].path for row in rows)
+    sources = (prepared.source(prepared.records[row].path) for row in rows)
     for batch in load_batches(sources, size):
         for pixels in batch:
             if isinstance(pixels, ImgcapError):
@@ -292,14 +323,44 @@ class Batch:
 
     rows: list[int]
     """Rows of the R pictures in the prepared folder."""
+    mirrored: npt.NDArray[np.bool_]
+    """Which of the pictures are mirrored, (R,)."""
     picture: Tensor
     """int64 (C,): each caption's place in `rows`."""
     ids: Tensor
-    """int64 (C, 1 + T): `<start>`, words, padding."""
+    """int64 (C, 1 + T): `<start>`, words, padding; with word dropout, `<unk>` for some of the words."""
     targets: Tensor
     """int64 (C, 1 + T): words, `<end>`, padding."""
     lengths: Tensor
     """int64 (C,): words and `<start>`."""
+
+    @property
+    def words(self) -> int:
+        """Words to predict, `<end>` among them."""
+        return int(self.lengths.sum())
+
+    def part(self, number: int, parts: int) -> Batch:
+        """Every one of `parts` pictures, from picture `number` on, with its captions."""
+        own = self.picture % parts == number
+        return Batch(
+            self.rows[number::parts],
+            self.mirrored[number::parts],
+            self.picture[own] // parts,
+            self.ids[own],
+            self.targets[own],
+            self.lengths[own],
+        )
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a process computes at a time of a batch."""
+
+    batch: Batch
+    weight: float
+    """Share of the whole batch's loss, 0-1."""
+    pictures: list[Pixels] | None = None
+    """The R decoded pictures, if the encoder is trained."""
 
 
 @dataclass(frozen=True)
@@ -311,12 +372,11 @@ class _SavedState:
 class Trainer:
     """A training in progress."""
 
-    def __init__(
-        self, prepared: PreparedFolder, options: TrainingOptions, device: torch.device, listener: Listener
-    ) -> None:
+    def __init__(self, prepared: PreparedFolder, options: TrainingOptions, world: World, listener: Listener) -> None:
         self.prepared = prepared
         self.options = options
-        self.device = device
+        self.world = world
+        self.device = world.device
         self.listener = listener
         self.log: list[EpochResult] = []
         self.best_weights: dict[str, Tensor] = {}
@@ -327,24 +387,22 @@ class Trainer:
         self.references, self.cider = references, CiderD(references)
 
         start = self._start()
-        train_captions = [(row, caption) for row in self.train_rows for caption in records[row].captions]
         if start:
             self.vocabulary = start.vocabulary
         else:
-            self.vocabulary = Vocabulary.build((caption for _, caption in train_captions), options.min_count)
+            self.vocabulary = Vocabulary.build((caption for _, caption in self._captions()), options.min_count)
         if len(self.vocabulary) == len(SPECIAL_WORDS):
             raise ImgcapError(
-                f"No word stands {options.min_count} times in the {len(train_captions):,} training captions.",
-                "Lower --min-count.",
+                f"No word stands {options.min_count} times in the training captions.", "Lower --min-count."
             )
-        self.captions = [(row, self.vocabulary.encode(words(caption))) for row, caption in train_captions]
+        self.captions = EncodedCaptions(self._captions(), self.vocabulary)
         self.reward = self._reward() if options.self_critical else None
 
         torch.manual_seed(options.seed)
         sizes = DecoderConfig(len(self.vocabulary), options.embedding_size, options.hidden_size, options.dropout)
         if start:
             sizes = replace(start.config.decoder, dropout=options.dropout)
-        self.decoder = LSTMDecoder(sizes).to(device)
+        self.decoder = LSTMDecoder(sizes).to(self.device)
         self.encoder = self._encoder(start) if options.fine_tune_encoder else None
         if start:
             self.decoder.load_state_dict(start.decoder.state_dict())
@@ -357,12 +415,18 @@ class Trainer:
         if self.encoder:
             self.modules["encoder"] = self.encoder.network
             groups.append({"params": list(self.encoder.network.parameters()), "lr": options.encoder_learning_rate})
+        self.parallel = {name: world.parallel(module) for name, module in self.modules.items()}
+        """The same, as called in training: gradients are exchanged behind it."""
         self.optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay)
         self.peak_rates = [group["lr"] for group in groups]
         self.averages: dict[str, AveragedModel] = {}
         if options.average:
             average = get_ema_multi_avg_fn(options.average)  # type: ignore[no-untyped-call]
             self.averages = {name: AveragedModel(m, multi_avg_fn=average) for name, m in self.modules.items()}
+
+    def _captions(self) -> Iterator[tuple[int, str]]:
+        """Row and caption of all training captions."""
+        return ((row, caption) for row in self.train_rows for caption in self.prepared.records[row].captions)
 
     def _start(self) -> Model | None:
         if not self.options.start_from:
@@ -377,7 +441,7 @@ class Trainer:
         encoder = Encoder.load(file, self.device, fold=False)
         if encoder.config != self.prepared.metadata.encoder_config:
             raise ImgcapError(f"The encoder of {file} sees pictures differently from that of {self.prepared.root}.")
-        if not self.prepared.image_root.is_dir():
+        if not (self.prepared.metadata.archives or self.prepared.image_root.is_dir()):
             raise ImgcapError(f"The pictures have gone from {self.prepared.image_root}.", "Prepare them again.")
         return encoder
 
@@ -408,15 +472,14 @@ class Trainer:
     def run_epoch(self) -> None:
         """Train on every caption once, then caption the val split freely and score it."""
         begun, epoch = time.monotonic(), len(self.log) + 1
-        torch.manual_seed(_epoch_seed(self.options.seed, epoch))
-        batches = list(self._batches(epoch))
+        torch.manual_seed(_epoch_seed(self.options.seed, epoch, self.world.rank))
+        steps, batches = self._batches(epoch)
         total, tokens = 0.0, 0
-        for step, (batch, pixels) in enumerate(self._with_pixels(batches), 1):
-            self._set_rates((epoch - 1) * len(batches) + step, self.options.epochs * len(batches))
-            loss = self._step(batch, pixels)
-            count = int(batch.lengths.sum())
-            total, tokens = total + loss * count, tokens + count
-            self.listener.on_step(epoch, step, len(batches), loss)
+        for step, (batch, parts) in enumerate(self._with_parts(batches), 1):
+            self._set_rates((epoch - 1) * steps + step, self.options.epochs * steps)
+            loss = self._step(parts)
+            total, tokens = total + loss * batch.words, tokens + batch.words
+            self.listener.on_step(epoch, step, steps, loss)
         if not math.isfinite(total):
             raise ImgcapError(f"The loss became infinite in epoch {epoch}.", "Try a lower --learning-rate.")
         cider_d, bleu = self._validate()
@@ -436,80 +499,127 @@ class Trainer:
         """What is scored and kept: the averages, if there are any."""
         return {name: self.averages[name].module if self.averages else m for name, m in self.modules.items()}
 
-    def _batches(self, epoch: int) -> Iterator[Batch]:
+    def _batches(self, epoch: int) -> tuple[int, Iterator[Batch]]:
+        """How many batches there are in `epoch`, and the batches: the same in every process."""
         rng = np.random.default_rng([self.options.seed, epoch])
+        size, captions = self.options.batch_size, self.captions
         if self.encoder or self.reward:
             # A picture goes through the encoder once for all its captions.
-            by_row: dict[int, list[list[int]]] = {}
-            for row, ids in self.captions:
-                by_row.setdefault(row, []).append(ids)
-            for rows in batched(rng.permutation(self.train_rows).tolist(), self.options.batch_size):
-                yield _make_batch([(place, ids) for place, row in enumerate(rows) for ids in by_row[row]], rows)
-            return
-        order = rng.permutation(len(self.captions)).tolist()
-        batches: list[list[int]] = []
-        for pool in batched(order, _BATCHES_IN_POOL * self.options.batch_size):
-            pool.sort(key=lambda i: len(self.captions[i][1]))
-            batches += batched(pool, self.options.batch_size)
-        for number in rng.permutation(len(batches)).tolist():
-            chosen = [self.captions[i] for i in batches[number]]
-            yield _make_batch([(place, ids) for place, (_, ids) in enumerate(chosen)], [row for row, _ in chosen])
+            order = rng.permutation(self.train_rows)
+            count = -(-len(order) // size)
+            numbers = np.arange(count)
+        else:
+            order = rng.permutation(len(captions))
+            for begin in range(0, len(order), _BATCHES_IN_POOL * size):
+                pool = order[begin : begin + _BATCHES_IN_POOL * size]
+                pool[:] = pool[np.argsort(captions.lengths(pool), kind="stable")]
+            count = -(-len(order) // size)
+            numbers = rng.permutation(count)
 
-    def _with_pixels(self, batches: list[Batch]) -> Iterator[tuple[Batch, list[Pixels] | None]]:
-        """Each batch with its decoded pictures, if the encoder is trained, else with None."""
+        def pictures(number: int) -> list[tuple[int, list[list[int]]]]:
+            chosen = order[number * size : (number + 1) * size].tolist()
+            if self.encoder or self.reward:
+                return [(row, captions.of(row)) for row in chosen]
+            return [(int(captions.rows[caption]), [captions[caption]]) for caption in chosen]
+
+        return count, (self._batch(pictures(number), rng) for number in numbers.tolist())
+
+    def _batch(self, pictures: list[tuple[int, list[list[int]]]], rng: np.random.Generator) -> Batch:
+        """Rows of pictures, and the captions of each, as a batch; draws what is mirrored and which words are hidden."""
+        captions = [(place, ids) for place, (_, several) in enumerate(pictures) for ids in several]
+        ids = torch.full((len(captions), max(len(ids) for _, ids in captions) + 1), PAD)
+        targets = ids.clone()
+        for i, (_, caption) in enumerate(captions):
+            ids[i, : len(caption) + 1] = torch.tensor([START, *caption])
+            targets[i, : len(caption) + 1] = torch.tensor([*caption, END])
+        if self.options.word_dropout:
+            hidden = torch.from_numpy(rng.random(ids.shape) < self.options.word_dropout)
+            ids[hidden & (ids > UNKNOWN)] = UNKNOWN
+        return Batch(
+            rows=[row for row, _ in pictures],
+            mirrored=rng.random(len(pictures)) < 0.5,
+            picture=torch.tensor([place for place, _ in captions]),
+            ids=ids,
+            targets=targets,
+            lengths=torch.tensor([len(caption) + 1 for _, caption in captions]),
+        )
+
+    def _parts(self, batch: Batch) -> list[Part]:
+        """What this process computes of `batch`, one part or more."""
+        parts = self.world.size * self.options.accumulation
+        own = range(self.world.rank, min(parts, len(batch.rows)), self.world.size)
+        if not own:  # it has to take part in the exchange of gradients, with some that count for nothing
+            return [Part(batch.part(0, len(batch.rows)), 0.0)]
+        several = [batch.part(number, parts) for number in own]
+        return [Part(part, self._weight(part) / self._weight(batch)) for part in several]
+
+    def _weight(self, batch: Batch) -> int:
+        """What the mean loss of a batch is over: pictures in self-critical training, else words."""
+        return len(batch.rows) if self.reward else batch.words
+
+    def _with_parts(self, batches: Iterator[Batch]) -> Iterator[tuple[Batch, list[Part]]]:
+        """Each batch with this process's parts of it."""
+        pairs = ((batch, self._parts(batch)) for batch in batches)
         if not self.encoder:
-            yield from ((batch, None) for batch in batches)
+            yield from pairs
             return
-        pixels = _decoded(self.prepared, [row for batch in batches for row in batch.rows], self.encoder.config.pixels)
-        for batch in batches:
-            yield batch, [next(pixels) for _ in batch.rows]
+        epoch = list(pairs)
+        rows = [row for _, parts in epoch for part in parts for row in part.batch.rows]
+        pixels = _decoded(self.prepared, rows, self.encoder.config.pixels)
+        for batch, parts in epoch:
+            yield batch, [replace(part, pictures=[next(pixels) for _ in part.batch.rows]) for part in parts]
 
-    def _features(self, rows: list[int], pixels: list[Pixels] | None) -> Tensor:
+    def _features(self, part: Part) -> Tensor:
         """Features (R, 2048) from the prepared folder, or with gradients from the pictures; half of them mirrored."""
-        if not self.encoder or pixels is None:
-            views = self.prepared.features[rows]
+        batch = part.batch
+        if not self.encoder or part.pictures is None:
+            features = self.prepared.features[batch.rows]
             if self.prepared.mirrored is not None:
-                mirrored = torch.rand(len(rows)).numpy() < 0.5
-                views[mirrored] = self.prepared.mirrored[np.array(rows)[mirrored]]
-            return torch.from_numpy(views).to(self.device)
-        x = self.encoder.to_input(torch.from_numpy(np.stack(pixels)))
-        x = torch.where(torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5, x.flip(3), x)
+                features[batch.mirrored] = self.prepared.mirrored[np.array(batch.rows)[batch.mirrored]]
+            return torch.from_numpy(features).to(self.device)
+        pairs = zip(part.pictures, batch.mirrored, strict=True)
+        views = np.stack([pixels[:, ::-1] if mirrored else pixels for pixels, mirrored in pairs])
+        x = self.encoder.to_input(torch.from_numpy(views)).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=has_fast_bfloat16(self.device)):
             # Batch norms keep their statistics (the network stays in evaluation mode): batches are small here.
-            return self.encoder.network(x.contiguous(memory_format=torch.channels_last)).float()  # type: ignore[no-any-return]
+            return self.parallel["encoder"](x).float()  # type: ignore[no-any-return]
 
-    def _step(self, batch: Batch, pixels: list[Pixels] | None) -> float:
+    def _step(self, parts: list[Part]) -> float:
+        """One update from a batch, of which this process computes `parts`. Returns the loss of the whole batch."""
         self.decoder.train()
-        features = self._features(batch.rows, pixels)
-        loss, reported = self._reinforce(features, batch.rows) if self.reward else self._teach(features, batch)
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = 0.0
+        for number, part in enumerate(parts, 1):
+            with self.world.gradients(self.parallel.values(), exchanged=number == len(parts)):
+                features = self._features(part)
+                learn = self._reinforce if self.reward else self._teach
+                value, reported = learn(features, part.batch)
+                (value * (part.weight * self.world.size)).backward()  # type: ignore[no-untyped-call]
+            loss += reported * part.weight
         for group in self.optimizer.param_groups:
             nn.utils.clip_grad_norm_(group["params"], self.options.gradient_clip)
         self.optimizer.step()
         for name, average in self.averages.items():
             average.update_parameters(self.modules[name])
-        return reported
+        return self.world.sum(loss)
 
     def _teach(self, features: Tensor, batch: Batch) -> tuple[Tensor, float]:
-        """Cross-entropy of the next word."""
-        ids = batch.ids
-        hidden = (torch.rand(ids.shape) < self.options.word_dropout) & (ids > UNKNOWN)
-        ids = ids.where(~hidden, UNKNOWN).to(self.device)
-        logits = self.decoder(features[batch.picture.to(self.device)], ids, batch.lengths)
+        """Cross-entropy of the next word, its mean over the words."""
+        ids = batch.ids.to(self.device)
+        logits = self.parallel["decoder"](features[batch.picture.to(self.device)], ids, batch.lengths)
         targets = pack(batch.targets, batch.lengths).to(self.device)
         loss = F.cross_entropy(logits, targets, label_smoothing=self.options.label_smoothing)
         return loss, loss.item()
 
-    def _reinforce(self, features: Tensor, rows: list[int]) -> tuple[Tensor, float]:
+    def _reinforce(self, features: Tensor, batch: Batch) -> tuple[Tensor, float]:
         """Self-critical loss, and the negative mean reward."""
         assert self.reward
         samples = self.options.samples
         features = features.repeat_interleave(samples, 0)
         ids = sample(self.decoder, features.detach(), self.options.search.max_length).clone()
-        pictures = np.searchsorted(self.train_rows, rows).repeat(samples)
+        pictures = np.searchsorted(self.train_rows, batch.rows).repeat(samples)
         rewards = self.reward(ids, pictures.tolist()).to(self.device)
-        return self_critical_loss(self.decoder, features, ids, rewards, samples), -rewards.mean().item()
+        return self_critical_loss(self.parallel["decoder"], features, ids, rewards, samples), -rewards.mean().item()
 
     def _set_rates(self, step: int, steps: int) -> None:
         """Linear warm-up, then half a cosine down to zero (Loshchilov and Hutter 2017)."""
@@ -522,20 +632,22 @@ class Trainer:
         """CIDEr-D and BLEU-1..4 of the captions that the model writes for the val pictures on its own."""
         kept = self._kept_modules()
         decoder, encoder = cast(LSTMDecoder, kept["decoder"]), cast(InceptionV3 | None, kept.get("encoder"))
-        hypotheses = [
+        own = [
             self.vocabulary.decode(found[0].ids)
             for features in self._val_features(encoder)
             for found in search(decoder, features.to(self.device), self.options.search)
         ]
+        hypotheses = together(self.world.gather(own), _VAL_BATCH)
         return float(self.cider.score(hypotheses).mean()), corpus_bleu(hypotheses, self.references).scores
 
     def _val_features(self, network: InceptionV3 | None) -> Iterator[Tensor]:
+        own = list(Shard(self.world.rank, self.world.size).items(self.val_rows, _VAL_BATCH))
         if not self.encoder or not network:
-            for rows in batched(self.val_rows, 128):
+            for rows in batched(own, 128):
                 yield torch.from_numpy(self.prepared.features[rows])
             return
         encoder = Encoder(network, self.encoder.config, self.device)
-        for pixels in batched(_decoded(self.prepared, self.val_rows, encoder.config.pixels), 32):
+        for pixels in batched(_decoded(self.prepared, own, encoder.config.pixels), 32):
             yield encoder(pixels)
 
     def save_state(self, file: Path) -> None:
@@ -555,10 +667,8 @@ class Trainer:
             "digest": self.prepared.metadata.digest,
             "log": [asdict(result) for result in self.log],
         }
-        with replacing(file) as partial:
-            save_file(
-                {k: t.detach().cpu().contiguous() for k, t in tensors.items()}, partial, {"state": json.dumps(header)}
-            )
+        state = json.dumps(header)
+        write_tensors(file, tensors, {"state": state, "sha256": _digest(state, tensors)})
 
     def restore(self, saved: _SavedState) -> None:
         """Take up the training where `save_state` left it."""
@@ -618,25 +728,28 @@ class Trainer:
 def _read_state(file: Path) -> _SavedState:
     try:
         with safe_open(file, framework="pt") as opened:
-            header = json.loads((opened.metadata() or {})["state"])
-            return _SavedState(header, {name: opened.get_tensor(name) for name in opened.keys()})  # noqa: SIM118
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+            metadata = opened.metadata() or {}
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
         raise ImgcapError(f"The state of the training in {file} cannot be read: {error}.", "Start anew.") from None
+    state = metadata.get("state", "")
+    if metadata.get("sha256") != _digest(state, tensors):
+        raise ImgcapError(f"The state of the training in {file} is damaged.", "Start anew.")
+    return _SavedState(json.loads(state), tensors)
 
 
-def _epoch_seed(seed: int, epoch: int) -> int:
-    return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+def _digest(state: str, tensors: dict[str, Tensor]) -> str:
+    """SHA-256 of all that a saved state holds: with damaged weights, a training could go on for hours."""
+    digest = hashlib.sha256(state.encode("utf-8", "surrogatepass"))
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode("utf-8", "surrogatepass"))
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
-def _make_batch(captions: list[tuple[int, list[int]]], rows: list[int]) -> Batch:
-    longest = max(len(ids) for _, ids in captions)
-    ids = torch.full((len(captions), longest + 1), PAD)
-    targets = ids.clone()
-    for i, (_, caption) in enumerate(captions):
-        ids[i, : len(caption) + 1] = torch.tensor([START, *caption])
-        targets[i, : len(caption) + 1] = torch.tensor([*caption, END])
-    lengths = torch.tensor([len(caption) + 1 for _, caption in captions])
-    return Batch(rows, torch.tensor([place for place, _ in captions]), ids, targets, lengths)
+def _epoch_seed(seed: int, epoch: int, rank: int) -> int:
+    """Seed of what each process draws on its own, as for dropout."""
+    return int(np.random.SeedSequence([seed, epoch, rank][: 3 if rank else 2]).generate_state(1)[0])
 
 
 def learning_curves(folder: Path) -> str | None:

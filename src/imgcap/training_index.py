@@ -17,13 +17,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from imgcap.decoder import LSTMDecoder
 from imgcap.errors import ImgcapError
-from imgcap.features import Features, MappedFeatures, PreparedFolder
-from imgcap.files import replacing
+from imgcap.features import Features, MappedFeatures, PreparedFolder, Rows
+from imgcap.files import write_tensors
 from imgcap.images import batched
 from imgcap.inception import FEATURE_SIZE
 from imgcap.tokenizer import words
@@ -107,9 +106,7 @@ class TrainingIndex:
         )
 
     def save(self, file: Path) -> None:
-        tensors = {name: getattr(self, name).contiguous() for name in _TENSORS}
-        with replacing(file) as partial:
-            save_file(tensors, partial, {"names": json.dumps(self.names)})
+        write_tensors(file, {name: getattr(self, name) for name in _TENSORS}, {"names": json.dumps(self.names)})
 
     @classmethod
     def load(cls, file: Path) -> TrainingIndex:
@@ -189,11 +186,11 @@ def _project(features: Tensor | Features, mean: Tensor, std: Tensor, projection:
 
 
 def _principal_components(
-    features: MappedFeatures | Features, rows: Sequence[int], mean: Tensor, std: Tensor
+    features: MappedFeatures | Features, rows: Rows, mean: Tensor, std: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Leading components, float16 (2048, D), and variances, float32 (D,), of at most 8,192 of the pictures `rows`."""
     chosen = np.linspace(0, len(rows) - 1, min(len(rows), _PCA_PICTURES)).astype(int)
-    pictures = _standardize(features[np.asarray(rows)[chosen]], mean, std)
+    pictures = _standardize(features[rows[chosen]], mean, std)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # the method is a random one (Halko et al. 2011)
         _, scales, components = torch.pca_lowrank(pictures, min(COMPONENTS, len(rows)), center=False, niter=4)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import sys
 from typing import Annotated
@@ -9,9 +11,13 @@ from typing import Annotated
 import typer
 
 from imgcap import __version__
-from imgcap.cli import apply, bench, caption, doctor, evaluate, models, prepare, train
+from imgcap.cli import apply, bench, caption, doctor, evaluate, merge, models, prepare, train
 from imgcap.cli.console import print_error
 from imgcap.errors import ExitCode, ImgcapError
+from imgcap.files import reason
+
+_M_ARENA_MAX = -8
+"""Of glibc's malloc.h."""
 
 app = typer.Typer(
     name="imgcap",
@@ -22,6 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("caption")(caption.caption)
+app.command("merge")(merge.merge)
 app.command("apply")(apply.apply)
 app.command("prepare")(prepare.prepare)
 app.command("train")(train.train)
@@ -47,13 +54,38 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line and exit: an `ImgcapError` is one sentence on stderr and its exit code."""
+    """Run the command line and exit: an `ImgcapError` is one sentence on stderr and its exit code.
+
+    So is what the system says of a file, such as that its name is too long.
+    """
+    _share_one_heap()
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # so that a full disk is told of here, and not when Python ends
     except ImgcapError as error:
         print_error(str(error), error.hint)
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        # The reader of a pipe has left; Python must not complain when it flushes stdout at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()  # the reader of a pipe has left
         sys.exit(ExitCode.FAILED)
+    except OSError as error:
+        if error.filename is None and error.errno != errno.ENOSPC:
+            raise
+        print_error(f"{error.filename or 'The output'} cannot be used: {reason(error)}.")
+        if error.filename is None:
+            _drop_stdout()
+        sys.exit(ExitCode.FAILED)
+
+
+def _drop_stdout() -> None:
+    """Send what is still buffered to nowhere: Python must not complain when it flushes stdout at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _share_one_heap() -> None:
+    """Have all threads allocate from one heap: glibc gives each its own, and what a picture took stays in each."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt:
+        mallopt(_M_ARENA_MAX, 1)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from imgcap.archives import expand_braces, find_picture, is_archive, is_url, pictures_in
 from imgcap.cli import options
 from imgcap.cli.console import Watch, interruptible, print_error, say, stdout, stoppable
 from imgcap.errors import ExitCode, ImgcapError, UsageError
-from imgcap.files import read_bytes
+from imgcap.files import only_writer, read_bytes
 from imgcap.model_store import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -25,14 +25,17 @@ if TYPE_CHECKING:
     from imgcap.gallery import GalleryWriter
     from imgcap.picture_files import PictureError, Selection
     from imgcap.resume import DoneRows, ResumeOptions
+    from imgcap.row_shards import RowShard
     from imgcap.rows import Row
     from imgcap.search import SearchOptions
+    from imgcap.sharding import Shard
     from imgcap.sidecars import Sidecars
 
 
 def caption(
     paths: Annotated[
-        list[Path] | None, typer.Argument(help="Pictures, folders that are searched for pictures, or - for stdin.")
+        list[str] | None,
+        typer.Argument(help="Pictures, folders or .tar archives that are searched for pictures, or - for stdin."),
     ] = None,
     from_file: Annotated[
         Path | None, typer.Option(help="A list of paths, one a line; - for stdin.", rich_help_panel=options.PICTURES)
@@ -51,7 +54,7 @@ def caption(
     max_pixels: Annotated[
         int | None,
         typer.Option(
-            help="Pictures with more pixels are not decoded; by default about 179 million.",
+            help="Pictures with more pixels are not decoded; by default what takes over 450 MB.",
             show_default=False,
             rich_help_panel=options.PICTURES,
         ),
@@ -154,6 +157,7 @@ def caption(
     batch_size: Annotated[
         int, typer.Option(help="Pictures computed together; changes no caption.", rich_help_panel=options.RUN)
     ] = 8,
+    shard: options.Shard = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Neither progress nor summary.", rich_help_panel=options.RUN)
     ] = False,
@@ -167,28 +171,30 @@ def caption(
     """
     inputs = _inputs(paths or [], from_file)
     kind = _format(format_name, output)
-    files = bool(sidecar or sidecar_dir or write_metadata)
     _check_calls(kind, output, resume, retry_failed, skip_existing and not (sidecar or sidecar_dir))
     _check_page(html, output, overwrite or resume)
     from_stdin = any(map(_is_stdin, inputs))
-    if files and from_stdin:
-        raise UsageError("A picture from stdin is no file that could get a sidecar or metadata.")
+    places = _files(inputs, only=bool(sidecar or sidecar_dir or write_metadata))
     from imgcap.batch import BatchOptions, Outputs, Tally, caption_batches, check_model
     from imgcap.captioner import load_model
-    from imgcap.images import MAX_PIXELS
+    from imgcap.distributed import joined
     from imgcap.picture_files import Selection
     from imgcap.resume import ResumeOptions
+    from imgcap.row_shards import Finished
     from imgcap.rows import RowOptions, make_origin, open_rows
+    from imgcap.sharding import WHOLE, Counted, Shard
 
     selection = Selection(recursive, tuple(include or ()), tuple(exclude or ()))
     row_options = RowOptions(prefix, suffix, trigger, min_confidence, words, by_content)
-    sidecars = options.make_sidecars(sidecar, sidecar_dir, inputs, overwrite)
-    bare = len(inputs) == 1 and from_file is None and not os.path.isdir(inputs[0])  # noqa: PTH112 (as in `expand`)
-    silent = quiet or bare
+    sidecars = options.make_sidecars(sidecar, sidecar_dir, places, overwrite)
+    bare = inputs == places[:1] and from_file is None and not os.path.isdir(places[0])  # noqa: PTH112 (as in `expand`)
     tally = Tally()
-    with ExitStack() as stack:
-        stack.enter_context(interruptible("Nothing was captioned."))
-        captioner = load_model(model, device, precision)
+    with interruptible("Nothing was captioned."), joined(device) as world:
+        share = (Shard.parse(shard) if shard else WHOLE).part(world.rank, world.size)
+        of_run = _row_shard(output, share, world.size > 1, html, skip_existing, overwrite)
+        rows_file = of_run.file if of_run else output
+        silent = quiet or bare or not world.is_first
+        captioner = load_model(model, str(world.device), precision)
         search = replace(
             with_overrides(captioner.model.config.search, beam_size, length_penalty, max_length, min_length),
             num_captions=num_captions,
@@ -198,30 +204,67 @@ def caption(
             top_p=top_p,
             seed=seed,
         )
-        chosen = BatchOptions(search, row_options, batch_size, max_pixels or MAX_PIXELS, explain, fail_fast)
+        chosen = BatchOptions(search, row_options, batch_size, max_pixels, explain, fail_fast)
         check_model(captioner, chosen)
+        if sidecars:
+            sidecars.check()
         origin = make_origin(captioner, search, row_options)
-        earlier = output if resume and output and output.exists() else None
-        done = _take_up(earlier, origin, ResumeOptions(by_content, retry_failed), quiet)
-        pictures = partial(_pictures, inputs, selection, done)
-        to = open_rows(output or stdout(kind), kind, bare=bare, append=bool(earlier), overwrite=overwrite)
-        outputs = Outputs(
-            stack.enter_context(to),
-            sidecars,
-            write_metadata,
-            overwrite,
-            stack.enter_context(_gallery(html, earlier)) if html else None,
+        with ExitStack() as stack:
+            for file in filter(None, (rows_file, html)):
+                stack.enter_context(only_writer(file))
+            goes_on = resume or (of_run and not overwrite)
+            earlier = rows_file if goes_on and rows_file and rows_file.exists() else None
+            done = _take_up(earlier, origin, ResumeOptions(by_content, retry_failed), silent)
+            to = open_rows(rows_file or stdout(kind), kind, bare=bare, append=bool(earlier), overwrite=overwrite)
+            outputs = Outputs(
+                stack.enter_context(to),
+                sidecars,
+                write_metadata,
+                overwrite,
+                stack.enter_context(_gallery(html, earlier, inputs)) if html else None,
+            )
+            on_terminal = not output and sys.stdout.isatty()
+            watch = stack.enter_context(Watch("Captioning", silent, rows_on_terminal=on_terminal))
+            if not from_stdin and not any(is_url(str(path)) for path in inputs):
+                watch.count(_left(share.items(_listed(inputs, selection), batch_size), done, None))
+            stopped = stack.enter_context(stoppable())
+            listed = Counted(_listed(inputs, selection))
+            found = _left(share.items(listed, batch_size), done, sidecars if skip_existing else None)
+            for rows in caption_batches(captioner, found, chosen, outputs, origin, tally):
+                _tell(rows, tally, watch)
+                if stopped():
+                    break
+        if of_run and not stopped() and not (fail_fast and tally.failed):
+            of_run.finish(Finished(listed.count, batch_size, done.kept + tally.pictures, origin))
+        ends = world.gather((tally, stopped()))
+        if not world.is_first:
+            return
+        if of_run:
+            _settle(of_run, shard, overwrite)
+    _end(ends, bool(done.kept), silent, _go_on(of_run, resumable=bool(output) and kind == "jsonl"))
+
+
+def _row_shard(
+    output: Path | None, share: Shard, several: bool, html: Path | None, skip_existing: bool, overwrite: bool
+) -> RowShard | None:
+    """Where the rows of a share go, if they go to a file. Raises `UsageError` where that cannot be."""
+    from imgcap.row_shards import RowShard
+    from imgcap.sharding import WHOLE
+
+    if share == WHOLE or (output is None and not several):
+        return None
+    if output is None or output.suffix.lower() != ".jsonl":
+        raise UsageError(
+            "Shards go with -o FILE.jsonl.", "Each writes a file of its own beside it, for `imgcap merge`."
         )
-        watch = stack.enter_context(Watch("Captioning", silent, rows_on_terminal=not output and sys.stdout.isatty()))
-        if not from_stdin:
-            watch.count(pictures(None))
-        stopped = stack.enter_context(stoppable())
-        found = pictures(sidecars if skip_existing else None)
-        for rows in caption_batches(captioner, found, chosen, outputs, origin, tally):
-            _tell(rows, tally, watch)
-            if stopped():
-                break
-    _end(tally, stopped(), bool(done.kept), silent, can_resume=bool(output) and kind == "jsonl")
+    if html or skip_existing:
+        raise UsageError(
+            f"{'--html' if html else '--skip-existing'} does not go with shards.",
+            "Make the page from all rows afterwards: the same command without --shard, but with --resume.",
+        )
+    if output.exists() and not overwrite:
+        raise ImgcapError(f"{output} is there already.", "Replace it with --overwrite, or give another file.")
+    return RowShard(output, share)
 
 
 def _tell(rows: list[Row], tally: Tally, watch: Watch) -> None:
@@ -232,24 +275,46 @@ def _tell(rows: list[Row], tally: Tally, watch: Watch) -> None:
     watch.advance(tally.pictures, tally.failed.total())
 
 
-def _end(tally: Tally, stopped: bool, earlier: bool, silent: bool, can_resume: bool) -> None:
-    """Say how the run went, and leave with the exit code that says it too."""
+def _settle(of_run: RowShard, shard: str | None, overwrite: bool) -> None:
+    """Put the shards together if all of them are this run's, else say what does that."""
+    from imgcap.row_shards import merge
+
+    complete = all(each.is_complete for each in of_run.siblings())
+    if shard is None and complete:
+        merge(of_run.output, overwrite)
+    elif shard and of_run.is_complete:
+        say(f"{of_run.file} is complete. When all shards are: imgcap merge {of_run.output}")
+
+
+def _go_on(of_run: RowShard | None, resumable: bool) -> str:
+    """What becomes of a run that was interrupted."""
+    if of_run:
+        return "The same command goes on."
+    return "The same command with --resume goes on." if resumable else "What was written is complete."
+
+
+def _end(ends: list[tuple[Tally, bool]], earlier: bool, silent: bool, go_on: str) -> None:
+    """Say how the run went, and leave with the exit code that says it too.
+
+    `ends` has what each process has done and whether it was stopped. Of several none fails for a picture that cannot be
+    read: torchrun would start them all again.
+    """
+    tally, stopped = sum((own for own, _ in ends[1:]), ends[0][0]), any(stop for _, stop in ends)
     if not silent:
         say(_summary(tally))
     if stopped:
-        go_on = "The same command with --resume goes on." if can_resume else "What was written is complete."
         say(f"Interrupted. {go_on}")
         raise typer.Exit(ExitCode.INTERRUPTED)
-    if tally.failed:
+    if tally.failed and len(ends) == 1:
         raise typer.Exit(ExitCode.SOME_FAILED if tally.captioned or tally.withheld or earlier else ExitCode.FAILED)
 
 
-def _inputs(paths: list[Path], from_file: Path | None) -> list[Path]:
-    """All paths that were given, `-` for the picture on stdin. Raises `UsageError` if there is none."""
+def _inputs(paths: list[str], from_file: Path | None) -> list[Path | str]:
+    """All paths that were given, `-` for the picture on stdin, and archives as text. Raises `UsageError` if none is."""
     if from_file is None:
-        listed: list[Path] = []
+        listed: list[str] = []
     elif _is_stdin(from_file):
-        if any(map(_is_stdin, paths)):
+        if "-" in paths:
             raise UsageError("Stdin cannot be both a picture and a list of paths.")
         listed = _read_list(sys.stdin.buffer.read())
     else:
@@ -259,34 +324,52 @@ def _inputs(paths: list[Path], from_file: Path | None) -> list[Path]:
             f"{from_file} lists no paths." if from_file else "Give a picture, a folder, or - for stdin.",
             "See `imgcap caption --help`.",
         )
-    return paths + listed
+    return [each for text in (*paths, *listed) for each in (expand_braces(text) if is_archive(text) else [Path(text)])]
 
 
-def _read_list(data: bytes) -> list[Path]:
+def _read_list(data: bytes) -> list[str]:
     """One path a line, or with NUL characters between them, as `find -print0` writes; names need not be UTF-8."""
     lines = data.split(b"\0") if b"\0" in data else data.splitlines()
-    return [Path(os.fsdecode(line)) for line in lines if line.strip()]
+    return [os.fsdecode(line) for line in lines if line.strip()]
 
 
-def _is_stdin(path: Path) -> bool:
+def _files(inputs: list[Path | str], only: bool) -> list[Path]:
+    """The inputs on disk that can be written beside; raises `UsageError` if there may be `only` such ones."""
+    if only and any(map(_is_stdin, inputs)):
+        raise UsageError("A picture from stdin is no file that could get a sidecar or metadata.")
+    files = [path for path in inputs if isinstance(path, Path)]
+    if only and len(files) < len(inputs):
+        raise UsageError("Pictures in archives get neither sidecars nor metadata.", "Write rows with -o FILE.jsonl.")
+    return files
+
+
+def _is_stdin(path: Path | str) -> bool:
     return str(path) == "-"
 
 
-def _pictures(
-    inputs: Iterable[Path], selection: Selection, done: DoneRows, skip: Sidecars | None
-) -> Iterator[Picture | PictureError]:
-    """The pictures that `done` does not hold and, with `skip`, that have no sidecar."""
-    from imgcap.captioner import picture_name
+def _listed(inputs: Iterable[Path | str], selection: Selection) -> Iterator[Picture | PictureError]:
+    """All pictures that were asked for."""
     from imgcap.picture_files import expand
 
     for path in inputs:
         if _is_stdin(path):
             yield sys.stdin.buffer.read()
-            continue
-        for picture in expand([path], selection):
-            name = picture_name(picture)
-            if name is None or not (name in done or (skip and os.path.exists(skip.path(Path(name))))):  # noqa: PTH110
-                yield picture
+        elif isinstance(path, str):
+            yield from pictures_in(path, selection)
+        else:
+            yield from expand([path], selection)
+
+
+def _left(
+    pictures: Iterable[Picture | PictureError], done: DoneRows, skip: Sidecars | None
+) -> Iterator[Picture | PictureError]:
+    """The pictures that `done` does not hold and, with `skip`, that have no sidecar."""
+    from imgcap.captioner import picture_name
+
+    for picture in pictures:
+        name = picture_name(picture)
+        if name is None or not (name in done or (skip and os.path.exists(skip.path(Path(name))))):  # noqa: PTH110
+            yield picture
 
 
 def _take_up(earlier: Path | None, origin: dict[str, str], how: ResumeOptions, quiet: bool) -> DoneRows:
@@ -328,14 +411,23 @@ def _check_page(html: Path | None, output: Path | None, may_be_there: bool) -> N
 
 
 @contextmanager
-def _gallery(html: Path, earlier: Path | None) -> Iterator[GalleryWriter]:
+def _gallery(html: Path, earlier: Path | None, inputs: list[Path | str]) -> Iterator[GalleryWriter]:
     """A gallery that begins with the rows of the run that is gone on with."""
     from imgcap.gallery import GalleryWriter
+    from imgcap.picture_files import PictureError
     from imgcap.rows import STDIN, read_rows
+
+    archives = {path for path in inputs if isinstance(path, str)}
+
+    def picture(path: str) -> Picture | None:
+        if any(path.startswith(f"{archive}/") for archive in archives):
+            with suppress(PictureError):
+                return find_picture(path, archives)
+        return None if path == STDIN else Path(path)
 
     with GalleryWriter(html, "Captions") as gallery:
         for row in read_rows(earlier) if earlier else ():
-            gallery.add(row, None if row["path"] == STDIN else Path(row["path"]))
+            gallery.add(row, picture(row["path"]))
         yield gallery
 
 

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import Event, Thread
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, TextIO, cast
@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from imgcap.errors import ExitCode, printable
+from imgcap.errors import ExitCode, printable, shortened
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TextColumn
@@ -33,17 +33,33 @@ def print_error(message: str, hint: str = "") -> None:
 
 def say(message: str) -> None:
     """A line for the person at the terminal."""
-    err.print(escape(printable(message)))
+    err.print(escape(printable(shortened(message))))
 
 
 @contextmanager
-def interruptible(advice: str) -> Iterator[None]:
-    """Ctrl-C ends the block, and the command, with `advice` and exit code 130."""
+def interruptible(advice: str) -> Iterator[Callable[[], None]]:
+    """Ctrl-C ends the block, and the command, with `advice` and exit code 130.
+
+    Python drops the interrupt if it comes while an object is being finalised: the yielded function raises it again.
+    """
+    noted = Event()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        noted.set()
+        signal.default_int_handler(number, frame)
+
+    def check() -> None:
+        if noted.is_set():
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, note)
     try:
-        yield
+        yield check
     except KeyboardInterrupt:
         say(f"Interrupted. {advice}")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _bar(*more: TextColumn) -> Progress:
@@ -54,8 +70,12 @@ def _bar(*more: TextColumn) -> Progress:
     return Progress(*columns, console=err, transient=True, redirect_stdout=False, redirect_stderr=False)
 
 
-def counting(description: str) -> tuple[AbstractContextManager[Progress], Callable[[int, int], None]]:
+def counting(
+    description: str, silent: bool = False
+) -> tuple[AbstractContextManager[object], Callable[[int, int], None]]:
     """A progress bar over pictures, and the `(done, total)` callback that moves it."""
+    if silent:
+        return nullcontext(), lambda _done, _total: None
     progress = _bar()
     task = progress.add_task(description, total=None)
     return progress, lambda done, total: progress.update(task, completed=done, total=total)

@@ -14,10 +14,14 @@ from imgcap.cli import options, score_table
 from imgcap.cli.caption import with_overrides
 from imgcap.cli.console import counting, interruptible
 from imgcap.errors import ImgcapError, UsageError
+from imgcap.files import make_folder
 from imgcap.model_store import DEFAULT_MODEL
 
 if TYPE_CHECKING:
+    from imgcap.archives import ArchivedFile
+    from imgcap.distributed import World
     from imgcap.evaluation import Evaluation
+    from imgcap.features import PreparedFolder
     from imgcap.search import SearchOptions
 
 FILES, TRUST = "Captions from files", "Trust"
@@ -34,7 +38,8 @@ class _Captions:
     references: Sequence[Sequence[str]]
     training: Sequence[Sequence[str]] | None = None
     made_by: Sequence[str] = ()
-    pictures: Sequence[Path | None] | None = None
+    pictures: Callable[[], Sequence[Path | ArchivedFile | None]] = tuple
+    """Finds the picture of each caption, for the page that shows them; nothing if there are none."""
     model_folder: Path | None = None
 
 
@@ -127,6 +132,7 @@ def evaluate(
     if per_image and per_image.suffix.lower() not in (".jsonl", ".csv"):
         raise UsageError(f"{per_image} is neither .jsonl nor .csv.", "--per-image writes these two.")
     from imgcap.caption_files import read_hypotheses
+    from imgcap.distributed import joined
     from imgcap.evaluation import evaluate as score
 
     with interruptible("Nothing was written."):
@@ -134,15 +140,18 @@ def evaluate(
             captions = _from_files(hypotheses, references or [], images, training_captions, min_refs)
         else:
             assert prepared
-            captions = _from_model(
-                prepared,
-                model,
-                split,
-                lambda own: with_overrides(own, beam_size, length_penalty, max_length),
-                device,
-                min_refs,
-                save_captions,
-            )
+            with joined(device) as world:
+                captions = _from_model(
+                    prepared,
+                    model,
+                    split,
+                    lambda own: with_overrides(own, beam_size, length_penalty, max_length),
+                    world,
+                    min_refs,
+                    save_captions,
+                )
+            if not world.is_first:
+                return
         compared = read_hypotheses(compare, list(captions.image_ids)) if compare else None
         evaluation = score(
             captions.hypotheses,
@@ -198,6 +207,7 @@ def _check_outputs(files: list[Path], overwrite: bool) -> None:
         if file.is_dir() or (file.exists() and not overwrite):
             hint = "Give another file" + ("." if file.is_dir() else ", or replace it with --overwrite.")
             raise ImgcapError(f"{file} is there already.", hint)
+        make_folder(file.absolute().parent)
 
 
 def _from_files(
@@ -207,9 +217,9 @@ def _from_files(
     from imgcap.picture_files import PictureFinder
 
     pairs = read_pairs(hypotheses, references, min_refs)
-    pictures = None
+    pictures: list[Path | None] = []
     if images:
-        found = map(PictureFinder(images).find, pairs.image_ids)
+        found = map(PictureFinder.in_folder(images).find, pairs.image_ids)
         pictures = [images / path if path else None for path in found]
     return _Captions(
         name=str(hypotheses),
@@ -218,7 +228,7 @@ def _from_files(
         hypotheses=pairs.hypotheses,
         references=pairs.references,
         training=list(read_captions(training).values()) if training else None,
-        pictures=pictures,
+        pictures=lambda: pictures,
     )
 
 
@@ -227,20 +237,20 @@ def _from_model(
     model: str,
     split: str,
     choose_options: Callable[[SearchOptions], SearchOptions],
-    device: str | None,
+    world: World,
     min_refs: int,
     save_captions: Path | None,
 ) -> _Captions:
     from imgcap.caption_files import check_references
     from imgcap.split_captions import caption_split, write_captions
 
-    progress, on_progress = counting("Captioning")
+    progress, on_progress = counting("Captioning", silent=not world.is_first)
     with progress:
-        found = caption_split(prepared, model, split, choose_options, device=device, on_progress=on_progress)
+        found = caption_split(prepared, model, split, choose_options, world=world, on_progress=on_progress)
     image_ids = [record.image_id for record in found.records]
     references = [record.references for record in found.records]
     check_references(dict(zip(image_ids, references, strict=True)), min_refs, str(prepared))
-    if save_captions:
+    if save_captions and world.is_first:
         write_captions(save_captions, found.records)
     search = found.search
     return _Captions(
@@ -257,9 +267,18 @@ def _from_model(
             f"length_penalty:{search.length_penalty:g}",
             f"max_length:{search.max_length}",
         ],
-        pictures=[found.prepared.image_root / record.path for record in found.records],
+        pictures=lambda: [_picture(found.prepared, record.path) for record in found.records],
         model_folder=found.model.folder,
     )
+
+
+def _picture(prepared: PreparedFolder, path: str) -> Path | ArchivedFile | None:
+    from imgcap.picture_files import PictureError
+
+    try:
+        return prepared.source(path)
+    except PictureError:  # its archive has gone, and its scores can be shown without it
+        return None
 
 
 def _write_page(file: Path, captions: _Captions, evaluation: Evaluation, compared: Sequence[str] | None) -> None:
@@ -268,6 +287,7 @@ def _write_page(file: Path, captions: _Captions, evaluation: Evaluation, compare
     from imgcap.training import learning_curves
 
     comparison, ceiling = evaluation.comparison, evaluation.ceiling
+    shown = captions.pictures()
     by_picture = evaluation.pictures
     measures = [
         Measure(
@@ -290,7 +310,7 @@ def _write_page(file: Path, captions: _Captions, evaluation: Evaluation, compare
             cider_d=float(by_picture.cider_d[i]),
             bleu_4=float(by_picture.bleu_4[i]),
             rouge_l=float(by_picture.rouge_l[i]),
-            picture=captions.pictures[i] if captions.pictures else None,
+            picture=shown[i] if shown else None,
             compared=compared[i] if compared else None,
         )
         for i, image_id in enumerate(captions.image_ids)

@@ -67,6 +67,15 @@ Overwrite = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        help="Do only this share of the pictures, such as 2/4; other machines that share the folder do the others.",
+        show_default=False,
+        rich_help_panel=RUN,
+    ),
+]
 
 
 def make_sidecars(ending: str | None, folder: Path | None, inputs: list[Path], overwrite: bool) -> Sidecars | None:

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from imgcap.archives import is_archive
 from imgcap.cli import options
 from imgcap.cli.console import counting, interruptible, say
 from imgcap.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from imgcap.distributed import World
+    from imgcap.features import PreparedFolder
 
 SHOWN = 10
 """Things left out that the summary names; the rest stands in the prepared folder."""
 
 
 def prepare(
-    images: Annotated[Path, typer.Option(help="Folder of the pictures.")],
-    captions: Annotated[Path, typer.Option(help="Caption file, or folder for sidecars and imagefolder.")],
+    images: Annotated[
+        str, typer.Option(help="Folder of the pictures, or .tar archives or their URLs: 'shards/{000..099}.tar'.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write features and captions to.")],
+    captions: Annotated[
+        Path | None,
+        typer.Option(
+            help="Caption file, or folder for sidecars and imagefolder; for archives by default what they hold.",
+            show_default=False,
+        ),
+    ] = None,
     format_name: Annotated[
         str | None,
         typer.Option(
@@ -40,6 +55,7 @@ def prepare(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a folder prepared from other inputs.")
     ] = False,
+    shard: options.Shard = None,
     device: options.Device = None,
 ) -> None:
     """Compute the features of all pictures once, for training and scoring.
@@ -50,13 +66,41 @@ def prepare(
     split_files = _split_files(split or [])
     from imgcap import features
     from imgcap.datasets import read_dataset
-    from imgcap.encoder import Encoder, find_encoder, pick_device
+    from imgcap.distributed import joined
+    from imgcap.encoder import Encoder, find_encoder
+    from imgcap.sharding import WHOLE, Shard
 
-    dataset = read_dataset(images, captions, format_name, split_files)
+    share = Shard.parse(shard) if shard else WHOLE
+    if not is_archive(images):
+        dataset = read_dataset(Path(images), captions, format_name, split_files)
+    else:
+        beside = captions is None or captions == Path(images)
+        dataset = read_dataset(images, None if beside else captions, format_name, split_files)
     encoder_file = find_encoder(encoder)
-    loaded = Encoder.load(encoder_file, pick_device(device))
-    progress, on_progress = counting("Encoding")
-    with interruptible("The same command goes on where it stopped."), progress:
+    with (
+        interruptible("The same command goes on where it stopped.") as check_interrupt,
+        joined(device) as world,
+        _progress(world, check_interrupt) as on_progress,
+    ):
+        loaded = Encoder.load(encoder_file, world.device)
+        share = share.part(world.rank, world.size)
+        if share != WHOLE:
+            features.prepare_shard(
+                dataset,
+                encoder_file,
+                loaded,
+                output,
+                share,
+                mirrored=mirrored,
+                overwrite=overwrite,
+                on_progress=on_progress,
+            )
+            world.gather(None)
+        if not world.is_first:
+            return
+        if shard:
+            say(f"{output}: shard {shard} is done; after all, the same command without --shard puts them together.")
+            return
         prepared = features.prepare(
             dataset,
             encoder_file,
@@ -67,6 +111,15 @@ def prepare(
             overwrite=overwrite,
             on_progress=on_progress,
         )
+    _tell(prepared, output)
+    if prepared.metadata.left_out and world.size == 1:  # torchrun would start the processes again
+        raise typer.Exit(ExitCode.SOME_FAILED)
+
+
+def _tell(prepared: PreparedFolder, output: Path) -> None:
+    """Say what was prepared and what was left out."""
+    from imgcap.features import LEFT_OUT_FILE
+
     metadata, left_out = prepared.metadata, prepared.left_out()
     splits = ", ".join(f"{name} {count:,}" for name, count in metadata.splits.items() if count)
     say(f"{output}: {metadata.pictures:,} pictures ({splits}) with {metadata.captions:,} captions.")
@@ -75,8 +128,20 @@ def prepare(
         for item in left_out[:SHOWN]:
             say(f"  {item.name}: {item.reason}")
         if len(left_out) > SHOWN:
-            say(f"  ... all of them are listed in {output / features.LEFT_OUT_FILE}")
-        raise typer.Exit(ExitCode.SOME_FAILED)
+            say(f"  ... all of them are listed in {output / LEFT_OUT_FILE}")
+
+
+@contextmanager
+def _progress(world: World, check_interrupt: Callable[[], None]) -> Iterator[Callable[[int, int], None]]:
+    """Count pictures on a bar, if this process is the one that speaks, and end where Ctrl-C was noted."""
+    progress, count = counting("Encoding", silent=not world.is_first)
+
+    def on_progress(done: int, total: int) -> None:
+        check_interrupt()
+        count(done, total)
+
+    with progress:
+        yield on_progress
 
 
 def _split_files(given: list[str]) -> dict[str, Path]:

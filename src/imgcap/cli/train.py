@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +15,7 @@ from imgcap.cli.console import err, interruptible, say
 from imgcap.errors import ExitCode
 
 if TYPE_CHECKING:
-    from imgcap.training import EpochResult
+    from imgcap.training import EpochResult, TrainingResult
 
 
 def train(
@@ -25,6 +27,9 @@ def train(
     batch_size: Annotated[
         int, typer.Option(help="Captions in a batch; pictures with --fine-tune-encoder or --self-critical.")
     ] = 128,
+    accumulation: Annotated[
+        int, typer.Option(help="Parts that a batch is computed in, one after the other, to take less memory.")
+    ] = 1,
     learning_rate: Annotated[
         float | None,
         typer.Option(
@@ -65,6 +70,7 @@ def train(
     After each epoch the model captions the val split on its own; the epoch with the best CIDEr-D is kept. Ctrl-C or a
     kill loses at most one epoch: the same command with --resume goes on.
     """
+    from imgcap.distributed import joined
     from imgcap.features import PreparedFolder
     from imgcap.search import SearchOptions
     from imgcap.training import TrainingOptions
@@ -74,6 +80,7 @@ def train(
         epochs=epochs,
         patience=patience,
         batch_size=batch_size,
+        accumulation=accumulation,
         learning_rate=learning_rate,
         weight_decay=weight_decay,
         label_smoothing=label_smoothing,
@@ -91,8 +98,16 @@ def train(
         seed=seed,
         search=SearchOptions(beam_size=beam_size, length_penalty=length_penalty),
     )
-    with interruptible("No epoch was finished: start again."), _Progress(epochs) as progress:
-        result = run(PreparedFolder(prepared), chosen, output, resume=resume, device=device, listener=progress)
+    with interruptible("No epoch was finished: start again.") as check_interrupt, joined(device) as world:
+        with _Progress(epochs, check_interrupt) if world.is_first else nullcontext() as progress:
+            result = run(PreparedFolder(prepared), chosen, output, resume=resume, world=world, listener=progress)
+        if world.is_first:
+            _tell(output, result)
+    if result.interrupted:
+        raise typer.Exit(ExitCode.INTERRUPTED)
+
+
+def _tell(output: Path, result: TrainingResult) -> None:
     best = result.best
     say(
         f"{output}: epoch {best.epoch} of {result.epochs} is the best on val, CIDEr-D {best.val_cider_d:.4f}, "
@@ -100,16 +115,16 @@ def train(
     )
     if result.interrupted:
         say("Interrupted: the model is the best so far, and the same command with --resume goes on.")
-        raise typer.Exit(ExitCode.INTERRUPTED)
 
 
 class _Progress:
     """Rich's bar over the steps of all epochs, and a line for each epoch."""
 
-    def __init__(self, epochs: int) -> None:
+    def __init__(self, epochs: int, check_interrupt: Callable[[], None]) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
         self.epochs = epochs
+        self._check_interrupt = check_interrupt
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -131,6 +146,7 @@ class _Progress:
         self._bar.stop()
 
     def on_step(self, epoch: int, step: int, steps: int, loss: float) -> None:
+        self._check_interrupt()
         self._bar.update(
             self._task,
             description=f"epoch {epoch}/{self.epochs}  loss {loss:.3f}",

@@ -1,0 +1,109 @@
+"""The processes that `torchrun` starts, and what they exchange. Without it, a run is a world of one process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from imgcap.encoder import pick_device
+from imgcap.errors import ImgcapError, UsageError
+
+T = TypeVar("T")
+
+_PATIENCE = timedelta(days=1)
+"""How long processes wait for each other: shares of a long run end far apart, and a lost process is seen at once."""
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among those of the run; what it exchanges, all of them have to exchange in the same order."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = field(default_factory=pick_device)
+    restarted: bool = False
+    """Whether torchrun started the processes again after one had failed."""
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that writes and speaks for all."""
+        return self.rank == 0
+
+    def gather(self, value: T) -> list[T]:
+        """The value of every process, by rank."""
+        if self.size == 1:
+            return [value]
+        values: list[T | None] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values  # type: ignore[return-value]
+
+    def sum(self, value: float) -> float:
+        """The sum of the values of all processes."""
+        if self.size == 1:
+            return value
+        total = torch.tensor(value, dtype=torch.float64, device=self.device)
+        dist.all_reduce(total)
+        return total.item()
+
+    def parallel(self, module: nn.Module) -> nn.Module:
+        """`module` with gradients that are the mean over all processes; it itself in a world of one."""
+        if self.size == 1:
+            return module
+        devices = [self.device] if self.device.type == "cuda" else None
+        return DistributedDataParallel(module, devices)
+
+    @staticmethod
+    @contextmanager
+    def gradients(modules: Iterable[nn.Module], exchanged: bool) -> Iterator[None]:
+        """Gradients of parallel `modules` from within the block are exchanged at its end, or added to the next ones."""
+        with ExitStack() as stack:
+            for module in modules:
+                if not exchanged and isinstance(module, DistributedDataParallel):
+                    stack.enter_context(module.no_sync())
+            yield
+
+
+@contextmanager
+def joined(device: str | None = None) -> Iterator[World]:
+    """Join the other processes that torchrun has started, if it did: over NCCL on GPUs, one each, else over Gloo.
+
+    Raises `UsageError` for a device that is not available or that processes cannot share, `ImgcapError` if another
+    process is lost within the block.
+    """
+    if not dist.is_torchelastic_launched():
+        yield World(device=pick_device(device))
+        return
+    rank, size, local_rank = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    own = pick_device(device)
+    if own.type == "cuda":
+        if local_rank >= torch.cuda.device_count():
+            raise UsageError(
+                f"There are {torch.cuda.device_count()} GPUs for more processes than that.",
+                "Lower --nproc-per-node, or add --device cpu.",
+            )
+        own = torch.device("cuda", local_rank)
+        torch.cuda.set_device(own)
+    elif own.type != "cpu":
+        raise UsageError(f"Several processes cannot train on {own}.", "Add --device cpu.")
+    restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+    dist.init_process_group("nccl" if own.type == "cuda" else "gloo", timeout=_PATIENCE)
+    try:
+        yield World(rank, size, own, restarted)
+    except RuntimeError as error:
+        # Gloo's errors have no class of their own.
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
+        raise ImgcapError(
+            "Another process of this run has ended.", "See what it said; the same command with --resume goes on."
+        ) from None
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,181 @@
+"""Commands in several processes that torchrun starts: the same results as in one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Run, write_data_set
+from safetensors.torch import load_file
+
+from imgcap.distributed import World, joined
+from imgcap.errors import ExitCode, UsageError
+from imgcap.features import PreparedFolder
+from imgcap.files import read_json_lines
+from imgcap.model_store import DECODER_FILE, ENCODER_FILE, METRICS_FILE
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node"]
+OPTIONS = [
+    *(
+        "train",
+        "--embedding-size",
+        16,
+        "--hidden-size",
+        16,
+        "--min-count",
+        1,
+        "--learning-rate",
+        0.01,
+        "--beam-size",
+        2,
+    ),
+    *("--device", "cpu", "--dropout", 0),  # what is dropped is drawn by each process on its own
+]
+
+
+def start(processes: int, *arguments: object, restarts: int = 0) -> subprocess.Popen[str]:
+    command = [*TORCHRUN, processes, "--max-restarts", restarts, "--monitor-interval", 0.2, "-m", "imgcap", *arguments]
+    return subprocess.Popen(
+        [str(part) for part in command], stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+
+
+def torchrun(processes: int, *arguments: object) -> str:
+    """Run `imgcap` in `processes` processes; returns stderr."""
+    process = start(processes, *arguments)
+    errors = process.communicate(timeout=300)[1]
+    assert process.returncode == ExitCode.DONE, errors
+    return errors
+
+
+def workers(process: subprocess.Popen[str]) -> list[int]:
+    """Ids of the processes that torchrun has started, by rank."""
+    return sorted(map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()))
+
+
+def assert_same_training(found: Path, expected: Path) -> None:
+    # Where a gradient is next to nothing, its last bits decide on a step of AdamW.
+    for file, tolerance in ((DECODER_FILE, 1e-5), (ENCODER_FILE, 5e-5)):
+        torch.testing.assert_close(load_file(found / file), load_file(expected / file), rtol=1e-4, atol=tolerance)
+    ours, theirs = ([row for _, row in read_json_lines(folder / METRICS_FILE)] for folder in (found, expected))
+    assert [row["epoch"] for row in ours] == [row["epoch"] for row in theirs]
+    for name in ("loss", "learning_rate", "val_cider_d"):
+        assert [row[name] for row in ours] == pytest.approx([row[name] for row in theirs], rel=1e-4)
+
+
+def test_a_world_of_one_exchanges_with_itself() -> None:
+    world, module = World(), torch.nn.Linear(1, 1)
+    assert world.is_first
+    assert world.gather("a") == ["a"]
+    assert world.sum(1.5) == 1.5
+    assert world.parallel(module) is module
+
+
+def test_a_device_that_is_not_there_is_one_sentence() -> None:
+    with pytest.raises(UsageError, match="abacus"), joined("abacus"):
+        raise AssertionError
+
+
+def test_training_is_the_same_in_one_two_and_four_processes(
+    imgcap_here: Run, prepared: PreparedFolder, tmp_path: Path
+) -> None:
+    options = [*OPTIONS, prepared.root, "--epochs", 3, "--batch-size", 13, "--word-dropout", 0.2, "--average", 0.9]
+    assert imgcap_here(*options, "-o", tmp_path / "one").returncode == ExitCode.DONE
+    assert imgcap_here(*options, "-o", tmp_path / "parts", "--accumulation", 3).returncode == ExitCode.DONE
+    torchrun(2, *options, "-o", tmp_path / "two", "--accumulation", 2)
+    # The last batch of an epoch has fewer captions than there are processes.
+    captions = sum(len(prepared.records[row].captions) for row in prepared.rows("train"))
+    assert captions % 13 == 1
+    output = torchrun(4, *options, "-o", tmp_path / "four")
+    assert output.count("is the best on val") == 1
+    for name in ("parts", "two", "four"):
+        assert_same_training(tmp_path / name, tmp_path / "one")
+        assert imgcap_here("model", "verify", tmp_path / name).returncode == ExitCode.DONE
+
+
+@pytest.mark.parametrize("more", [[], ["--self-critical"]])
+def test_fine_tuning_the_encoder_in_two_processes(
+    imgcap_here: Run, prepared: PreparedFolder, model_folder: Path, tmp_path: Path, more: list[str]
+) -> None:
+    options = [*OPTIONS, prepared.root, "--fine-tune-encoder", "--epochs", 1, "--start-from", model_folder, *more]
+    options += ["--batch-size", 8, "--encoder-learning-rate", 1e-4]
+    torchrun(2, *options, "-o", tmp_path / "two")
+    assert imgcap_here("model", "verify", tmp_path / "two").returncode == ExitCode.DONE
+    if not more:  # samples are drawn by each process on its own
+        assert imgcap_here(*options, "-o", tmp_path / "one").returncode == ExitCode.DONE
+        assert_same_training(tmp_path / "two", tmp_path / "one")
+
+
+def test_a_killed_process_costs_one_epoch_and_training_can_go_on_with_another_number(
+    imgcap_here: Run, prepared: PreparedFolder, tmp_path: Path
+) -> None:
+    options = [*OPTIONS, prepared.root, "--epochs", 40, "--patience", 40]
+    assert imgcap_here(*options, "-o", tmp_path / "one").returncode == ExitCode.DONE
+
+    process = start(2, *options, "-o", tmp_path / "restarted", restarts=1)
+    while not (tmp_path / "restarted" / "training-state.safetensors").exists():
+        assert process.poll() is None
+    os.kill(workers(process)[1], signal.SIGKILL)
+    errors = process.communicate(timeout=300)[1]
+    assert process.returncode == ExitCode.DONE, errors
+    assert_same_training(tmp_path / "restarted", tmp_path / "one")
+
+    process = start(2, *options, "-o", tmp_path / "resumed")
+    while not (tmp_path / "resumed" / "training-state.safetensors").exists():
+        assert process.poll() is None
+    os.kill(workers(process)[1], signal.SIGKILL)
+    errors = process.communicate(timeout=300)[1]
+    assert process.returncode == ExitCode.FAILED
+    assert "Another process of this run has ended" in errors
+    done = imgcap_here(*options, "-o", tmp_path / "resumed", "--resume")
+    assert done.returncode == ExitCode.DONE, done.stderr
+    assert_same_training(tmp_path / "resumed", tmp_path / "one")
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_prepare_caption_and_eval_are_the_same_in_one_two_and_three_processes(
+    imgcap_here: Run, encoder_file: Path, telling_model: Path, tmp_path: Path
+) -> None:
+    captions = write_data_set(tmp_path, 100)
+    (tmp_path / "images" / "033.png").write_bytes(b"damaged")
+    prepare = ["prepare", "--images", tmp_path / "images", "--captions", captions, "--encoder", encoder_file, "-o"]
+    assert imgcap_here(*prepare, tmp_path / "one").returncode == ExitCode.SOME_FAILED
+
+    # A process is killed in the middle, and the others with it; run again, they finish.
+    process = start(2, *prepare, tmp_path / "two")
+    progress = tmp_path / "two" / ".shards" / "2-of-2" / "progress.jsonl"
+    while not (progress.exists() and progress.read_bytes().count(b"\n") > 1):
+        assert process.poll() is None
+    os.kill(workers(process)[1], signal.SIGKILL)
+    process.communicate(timeout=300)
+    assert process.returncode == ExitCode.FAILED
+    assert not (tmp_path / "two" / "prepared.json").exists()
+    torchrun(3, *prepare, tmp_path / "two")
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+
+    caption = ["caption", tmp_path / "images", "--model", telling_model, "--batch-size", 4, "-o"]
+    assert imgcap_here(*caption, tmp_path / "one.jsonl").returncode == ExitCode.SOME_FAILED
+    process = start(2, *caption, tmp_path / "two.jsonl")
+    rows = tmp_path / "two.2-of-2.jsonl"
+    while not (rows.exists() and rows.stat().st_size):
+        assert process.poll() is None
+    os.kill(workers(process)[0], signal.SIGKILL)
+    process.communicate(timeout=300)
+    errors = torchrun(2, *caption, tmp_path / "two.jsonl")
+    assert "033.png" in (tmp_path / "two.jsonl").read_text()
+    assert "Captioned" in errors
+    assert (tmp_path / "two.jsonl").read_bytes() == (tmp_path / "one.jsonl").read_bytes()
+
+    score = ["eval", tmp_path / "one", "--model", telling_model, "--split", "train", "--save-captions"]
+    one = imgcap_here(*score, tmp_path / "captions-1.jsonl", "--json")
+    assert one.returncode == ExitCode.DONE, one.stderr
+    torchrun(2, *score, tmp_path / "captions-2.jsonl", "--json")
+    assert (tmp_path / "captions-2.jsonl").read_bytes() == (tmp_path / "captions-1.jsonl").read_bytes()
