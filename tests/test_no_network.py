@@ -102,6 +102,8 @@ def test_no_command_uses_the_network(imgcap: Run, encoder_file: Path, tmp_path: 
     run("caption", pictures, "--model", "walls", "-o", rows, *told)
     assert len(list(map(json.loads, rows.read_text().splitlines()))) == 24
     run("caption", pictures / "missing.jpg", "--model", "walls", exit_codes=(ExitCode.FAILED,))
+    run("caption", pictures, "--model", "walls", "-o", tmp_path / "shards.jsonl", "--shard", "1/1")
+    run("merge", tmp_path / "shards.jsonl", exit_codes=(ExitCode.FAILED,))  # a single shard is the whole
     run("apply", rows, "--sidecar", ".txt", "--overwrite")
     run("doctor", "--model", "walls", exit_codes=(ExitCode.DONE, ExitCode.FAILED))  # whatever it finds here
     run("model", "remove", "walls")
