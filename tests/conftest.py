@@ -20,10 +20,11 @@ from imgcap.cli import main
 from imgcap.datasets import Record, read_dataset
 from imgcap.decoder import LSTMDecoder
 from imgcap.encoder import Encoder, EncoderConfig, save_encoder
-from imgcap.features import PreparedFolder, prepare, write_records
+from imgcap.features import PreparedFolder, write_records
 from imgcap.inception import InceptionV3
 from imgcap.model import load_model_folder, save_decoder
 from imgcap.model_store import ENCODER_FILE, write_manifest
+from imgcap.preparation import prepare
 from imgcap.search import SearchOptions
 from imgcap.training import TrainingOptions, train
 

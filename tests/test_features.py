@@ -24,7 +24,7 @@ from PIL import ImageOps
 from safetensors.torch import save_file
 from torch import Tensor
 
-import imgcap.features as features_module
+from imgcap import features, preparation
 from imgcap.datasets import Dataset, read_dataset
 from imgcap.encoder import Encoder, EncoderConfig
 from imgcap.errors import ImgcapError, UsageError
@@ -33,16 +33,15 @@ from imgcap.features import (
     LEFT_OUT_FILE,
     METADATA_FILE,
     PARTIAL_FOLDER,
-    PROGRESS_FILE,
     RECORDS_FILE,
     RECORDS_INDEX_FILE,
     MappedFeatures,
     PreparedFolder,
-    prepare,
 )
 from imgcap.files import read_json, write_json
 from imgcap.images import Pixels, open_image, squash
 from imgcap.model_store import ENCODER_FILE
+from imgcap.preparation import PROGRESS_FILE, prepare
 
 PICTURES, BATCH, ROWS = 13, 2, 4
 """13 pictures in batches of 2; without the 3 broken ones, 10 rows in files of 4."""
@@ -74,10 +73,15 @@ class NoEncoder(FakeEncoder):
         raise AssertionError(f"{len(pixels)} pictures were encoded")
 
 
+def rows_in_a_file(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    for module in (features, preparation):
+        monkeypatch.setattr(module, "ROWS_PER_FILE", rows)
+
+
 @pytest.fixture
 def small_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(features_module, "BATCH_SIZE", BATCH)
-    monkeypatch.setattr(features_module, "ROWS_PER_FILE", ROWS)
+    monkeypatch.setattr(preparation, "BATCH_SIZE", BATCH)
+    rows_in_a_file(monkeypatch, ROWS)
 
 
 @pytest.fixture(scope="module")
@@ -256,13 +260,13 @@ def test_killed_at_any_line_and_resumed_gives_the_same_bytes(
     run: Prepare, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mirrored: bool
 ) -> None:
     """Every line of what writes, from the first batch's features to the removal of `.partial`."""
-    monkeypatch.setattr(features_module, "ROWS_PER_FILE", 2)
+    rows_in_a_file(monkeypatch, 2)
     few = replace(dataset, records=dataset.records[2:7])  # good, good; broken, broken; good
     expected = content(run(tmp_path / "whole", few, mirrored=mirrored).root)
-    work = features_module._Work
+    work = preparation._Work
     functions = (
         *(work.__init__, work.add, work._add_rows, work.move_to, work._append),
-        *(features_module._finish, features_module._flush),
+        *(preparation._finish, preparation._flush),
     )
     codes = {function.__code__ for function in functions}
     number, crashed = 0, True
@@ -296,7 +300,8 @@ def test_killed_twice_and_resumed_loses_no_batch(run: Prepare, whole: Path, tmp_
 
 def prepare_and_die(images: str, encoder_file: str, out: str) -> None:
     """What the subprocess of the next test runs: it ends by SIGKILL in its fourth batch."""
-    vars(features_module).update(BATCH_SIZE=BATCH, ROWS_PER_FILE=ROWS)
+    vars(preparation).update(BATCH_SIZE=BATCH, ROWS_PER_FILE=ROWS)
+    vars(features).update(ROWS_PER_FILE=ROWS)
 
     class Dying(FakeEncoder):
         def __call__(self, pixels: Sequence[Pixels]) -> Tensor:
@@ -416,7 +421,7 @@ def test_a_folder_is_never_half_old_and_half_new(
         number, crashed = number + 1, False
         shutil.copytree(old.root, out)
         try:
-            with crash_at_line(number, {features_module._finish.__code__, features_module._Work.move_to.__code__}):
+            with crash_at_line(number, {preparation._finish.__code__, preparation._Work.move_to.__code__}):
                 run(out, new_data, mirrored=mirrored[1], overwrite=True)
         except Crash:
             crashed = True

@@ -38,11 +38,9 @@ from imgcap.features import (
     LEFT_OUT_FILE,
     METADATA_FILE,
     PARTIAL_FOLDER,
-    PROGRESS_FILE,
     RECORDS_FILE,
     PreparedFolder,
     PreparedMetadata,
-    _Work,
 )
 from imgcap.files import read_json, write_json, write_json_lines
 from imgcap.gallery import GalleryWriter
@@ -61,6 +59,7 @@ from imgcap.model_store import (
     verify,
     write_manifest,
 )
+from imgcap.preparation import PROGRESS_FILE, _Work
 from imgcap.resume import ResumeOptions, take_up
 from imgcap.rows import read_rows
 from imgcap.search import SearchOptions

@@ -685,9 +685,21 @@ def test_one_large_picture_is_decoded_at_a_time(monkeypatch: pytest.MonkeyPatch)
     list(load_batches([content] * 20, 4))
     assert most == 2
     most = 0
-    monkeypatch.setattr(images, "_LARGE", 0)
+    returned: list[bool] = []
+    monkeypatch.setattr(images, "_MUCH_MEMORY", 0)
+    monkeypatch.setattr(images, "_return_memory", lambda: returned.append(True))
     list(load_batches([content] * 20, 4))
     assert most == 1
+    assert len(returned) == 20
+
+
+def test_an_error_keeps_nothing_of_the_picture(tmp_path: Path) -> None:
+    file = tmp_path / "torn.png"
+    file.write_bytes(saved(plain("RGB", RED), "PNG")[:45])
+    error = load_pixels(file, 8)
+    assert isinstance(error, PictureError)
+    assert error.__traceback__ is None
+    assert error.__context__ is None
 
 
 @pytest.mark.parametrize("size", [(6, 11_141_124), (16_776_966, 4)])

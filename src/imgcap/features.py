@@ -1,69 +1,49 @@
 """The prepared folder: the features of a data set's pictures, computed once, beside its captions.
 
-    prepared.json         what this is: encoder, counts, digest of the inputs; written last
-    encoder.safetensors   the encoder that the features came from
-    records.jsonl         one captioned picture a line, in the order of the feature rows
-    records.npy           where each line begins and what split it is of, so that none is read before it is needed
-    left_out.jsonl        what the data set names that is not in here, and why
-    features/00000.npy    float32 (rows, 2048), 65,536 rows in each file but the last
-    mirrored/00000.npy    the same of the mirrored pictures, if they were asked for: a second view to train on
-
-Until it is complete, everything lives in the sub-folder `.partial`. After each batch the features reach the disk first
-and a line of `progress.jsonl` second, so that a run killed at any moment goes on after its last whole batch. Batches
-are the same in an interrupted and in an uninterrupted run, and so are the bytes.
-
-A shard of a preparation keeps its batches in a sub-folder of `.shards`, such as `.shards/2-of-4`, in the same way. The
-run that puts them together copies from there what it finds, and encodes the rest.
+prepared.json         what this is: encoder, counts, digest of the inputs; written last
+encoder.safetensors   the encoder that the features came from
+records.jsonl         one captioned picture a line, in the order of the feature rows
+records.npy           where each line begins and what split it is of, so that none is read before it is needed
+left_out.jsonl        what the data set names that is not in here, and why
+features/00000.npy    float32 (rows, 2048), 65,536 rows in each file but the last
+mirrored/00000.npy    the same of the mirrored pictures, if they were asked for: a second view to train on
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import mmap
 import os
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, overload
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 
 from imgcap.archives import ArchivedFile, find_picture
-from imgcap.datasets import SPLITS, Dataset, LeftOut, Record
-from imgcap.encoder import Encoder, EncoderConfig, fingerprint
-from imgcap.errors import ImgcapError, UsageError, listing
+from imgcap.datasets import SPLITS, LeftOut, Record
+from imgcap.encoder import EncoderConfig
+from imgcap.errors import ImgcapError, UsageError
 from imgcap.files import (
-    flush_folder,
-    make_folder,
-    only_writer,
     parse_json_line,
     read_json,
     read_json_lines,
     reason,
     replacing,
-    write_json,
     write_json_lines,
 )
-from imgcap.images import BATCH_SIZE, load_batches
 from imgcap.inception import FEATURE_SIZE
 from imgcap.model_store import ENCODER_FILE
-from imgcap.sharding import WHOLE, Shard
 
 FORMAT_VERSION = 1
 ROWS_PER_FILE = 65_536
 METADATA_FILE, RECORDS_FILE, LEFT_OUT_FILE = "prepared.json", "records.jsonl", "left_out.jsonl"
 RECORDS_INDEX_FILE = "records.npy"
-FEATURES_FOLDER, MIRRORED_FOLDER, PARTIAL_FOLDER, PROGRESS_FILE = "features", "mirrored", ".partial", "progress.jsonl"
-SHARDS_FOLDER = ".shards"
-
-_ROW_BYTES = FEATURE_SIZE * 4
-_HEADER = {"descr": "<f4", "fortran_order": False}
+FEATURES_FOLDER, MIRRORED_FOLDER = "features", "mirrored"
+PARTIAL_FOLDER = ".partial"
+"""What is not complete yet."""
 
 INDEX_DTYPE = np.dtype([("begin", "<i8"), ("split", "u1")])
 """Of the index of the records: where a line begins, and its split as a place in `SPLIT_CODES`."""
@@ -130,7 +110,7 @@ class PreparedFolder:
     def __init__(self, root: Path) -> None:
         """Open the folder `root`. Raises `ImgcapError` if it is not a complete prepared folder."""
         self.root = root
-        self.metadata = _read_metadata(root)
+        self.metadata = read_metadata(root)
         self.records = Records(root)
         self.features = self._map(FEATURES_FOLDER)
         self.mirrored = self._map(MIRRORED_FOLDER) if self.metadata.mirrored else None
@@ -190,7 +170,8 @@ class PreparedFolder:
         return rows
 
 
-def _read_metadata(root: Path) -> PreparedMetadata:
+def read_metadata(root: Path) -> PreparedMetadata:
+    """What the prepared folder `root` says of itself. Raises `ImgcapError` if it is not a complete one."""
     if not (root / METADATA_FILE).is_file():
         half = (root / PARTIAL_FOLDER).is_dir()
         raise ImgcapError(
@@ -295,381 +276,3 @@ def write_records(out: Path, records: Iterable[Record]) -> None:
     write_json_lines(out / RECORDS_FILE, map(asdict, records))
     with replacing(index) as partial, partial.open("wb") as file:
         np.save(file, Records(out)._index)
-
-
-def prepare(
-    dataset: Dataset,
-    encoder_file: Path,
-    encoder: Encoder,
-    encoder_name: str,
-    out: Path,
-    *,
-    mirrored: bool = False,
-    overwrite: bool = False,
-    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
-) -> PreparedFolder:
-    """Encode the pictures of `dataset` into the folder `out`, going on where an interrupted run stopped.
-
-    With `mirrored`, the mirrored pictures are encoded as well. Pictures that cannot be decoded are left out and listed.
-    `on_progress(done, total)` counts pictures. A folder that is complete already, from the same inputs, is returned as
-    it is; one from other inputs needs `overwrite`, and is kept until the new one is whole; so does one with other
-    things under the names used here. Raises `ImgcapError`, also if another process is preparing the same folder.
-    """
-    encoder_id = fingerprint(encoder_file)
-    digest = _digest(dataset, encoder_id, mirrored)
-    make_folder(out)
-    with only_writer(out):
-        if not overwrite and _is_complete(out, digest):
-            return PreparedFolder(out)
-        with _told(out):
-            work = _Work(out / PARTIAL_FOLDER, digest, mirrored, overwrite)
-            _encode(work, WHOLE, dataset, encoder, _FinishedBatches(out, digest, mirrored), on_progress)
-            _finish(work, dataset, encoder_file, encoder.config, encoder_name, encoder_id, out)
-    return PreparedFolder(out)
-
-
-def prepare_shard(
-    dataset: Dataset,
-    encoder_file: Path,
-    encoder: Encoder,
-    out: Path,
-    shard: Shard,
-    *,
-    mirrored: bool = False,
-    overwrite: bool = False,
-    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
-) -> None:
-    """Encode the pictures of `shard`, for `prepare` with the same arguments to put together; goes on where it stopped.
-
-    Any number of shards can be at work on the same folder, on machines that share it. Raises `ImgcapError`.
-    """
-    digest = _digest(dataset, fingerprint(encoder_file), mirrored)
-    folder = out / SHARDS_FOLDER / shard.file_name
-    if not overwrite and _is_complete(out, digest):
-        return
-    make_folder(folder)
-    with only_writer(folder), _told(out):
-        work = _Work(folder, digest, mirrored, overwrite)
-        _encode(work, shard, dataset, encoder, _FinishedBatches(out, digest, mirrored), on_progress)
-
-
-@contextmanager
-def _told(out: Path) -> Iterator[None]:
-    """What the system says is an `ImgcapError`."""
-    try:
-        yield
-    except OSError as error:
-        raise ImgcapError(
-            f"{out} cannot be written: {reason(error)}.", "What is there is kept: run again to go on."
-        ) from None
-
-
-def _is_complete(out: Path, digest: str) -> bool:
-    """Whether `out` is prepared from the inputs that `digest` stands for. Raises `ImgcapError` if it holds others."""
-    partial = out / PARTIAL_FOLDER
-    if (out / METADATA_FILE).exists():
-        if _read_metadata(out).digest != digest:
-            raise ImgcapError(f"{out} is prepared from other inputs.", "Give another folder, or --overwrite.")
-        if not (partial / FEATURES_FOLDER).exists():  # a run that was killed in its last step leaves this
-            shutil.rmtree(partial, ignore_errors=True)
-        return True
-    names = (FEATURES_FOLDER, MIRRORED_FOLDER, RECORDS_FILE, RECORDS_INDEX_FILE, LEFT_OUT_FILE, ENCODER_FILE)
-    foreign = [name for name in names if (out / name).exists()]
-    if foreign and not partial.exists():
-        raise ImgcapError(
-            f"{out} is not a prepared folder, but holds {listing(foreign)}.", "Give another folder, or --overwrite."
-        )
-    return False
-
-
-def _digest(dataset: Dataset, encoder_fingerprint: str, mirrored: bool) -> str:
-    digest = hashlib.sha256()
-
-    def add(*values: object) -> None:
-        digest.update(json.dumps(values).encode() + b"\n")
-
-    add(FORMAT_VERSION, BATCH_SIZE, encoder_fingerprint, dataset.location)
-    if mirrored:
-        add(MIRRORED_FOLDER)
-    for record in dataset.records:
-        stamp = _stamp(dataset.source(record))
-        add(record.image_id, record.path, record.captions, record.split, stamp)
-    for left_out in dataset.left_out:
-        add(left_out.name, left_out.reason)
-    return digest.hexdigest()
-
-
-def _stamp(picture: Path | ArchivedFile) -> tuple[int | str, ...] | None:
-    """Size and time of the last change; None for a picture that cannot be read, which will be left out."""
-    if isinstance(picture, ArchivedFile):
-        return *picture.archive.stamp, picture.offset, picture.size
-    try:
-        stat = picture.stat()
-    except OSError:
-        return None
-    return stat.st_size, stat.st_mtime_ns
-
-
-class _Work:
-    """Unfinished features in a folder of their own: batches are added, each durable before it is counted."""
-
-    def __init__(self, folder: Path, digest: str, mirrored: bool, overwrite: bool) -> None:
-        self.folder = folder
-        self.views = [folder / FEATURES_FOLDER, folder / MIRRORED_FOLDER][: 1 + mirrored]
-        self.progress = folder / PROGRESS_FILE
-        self.done = 0
-        """Pictures that were tried."""
-        self.rows = 0
-        """Pictures that have features."""
-        self.failed: dict[int, str] = {}
-        """Why a picture has none, by its place in the data set."""
-        self.ends: list[int] = []
-        """Pictures that had features after each batch."""
-        self.digest = digest
-        rows = self._read_progress()
-        same_inputs = rows[:1] == [{"digest": digest}]
-        if rows and not same_inputs and not overwrite:
-            raise ImgcapError(
-                f"{folder} holds an interrupted preparation of other inputs.",
-                "Give another folder, or --overwrite.",
-            )
-        if not same_inputs or not self._take_up(rows[1:]):
-            self.progress.unlink(missing_ok=True)
-            for view in self.views:
-                shutil.rmtree(view, ignore_errors=True)
-                view.mkdir(parents=True)
-            self._append({"digest": digest})
-            for changed in (folder, folder.parent):
-                flush_folder(changed)
-
-    def _read_progress(self) -> list[dict[str, Any]]:
-        """The whole lines of `progress.jsonl`; what follows them is torn, and is cut off."""
-        rows, size = _read_progress(self.progress)
-        if self.progress.exists():
-            os.truncate(self.progress, size)
-        return rows
-
-    def _take_up(self, rows: list[dict[str, Any]]) -> bool:
-        """Go on after `rows` of progress; features beyond them are cut off. False if they do not fit."""
-        if not all(map(_is_progress, rows)):
-            return False
-        encoded = rows[-1]["rows"] if rows else 0
-        for view in self.views:
-            if not view.exists():
-                continue  # it is in its place already, and only `_finish` is left to do
-            for number, file_rows in _rows_by_file(encoded):
-                path, size = _features_file(view, number), _header_size() + file_rows * _ROW_BYTES
-                if not path.exists() or path.stat().st_size < size:
-                    return False
-                os.truncate(path, size)
-        self.done, self.rows = (rows[-1]["done"], encoded) if rows else (0, 0)
-        self.failed = {int(i): why for row in rows for i, why in row["failed"]}
-        self.ends = [row["rows"] for row in rows]
-        return True
-
-    def add(self, views: list[Features], tried: int, failed: list[tuple[int, str]]) -> None:
-        for view, features in zip(self.views, views, strict=True):
-            self._add_rows(view, features)
-        self.rows += len(views[0])
-        self.done += tried
-        self.failed.update(failed)
-        self.ends.append(self.rows)
-        self._append({"done": self.done, "rows": self.rows, "failed": failed})
-
-    def _add_rows(self, view: Path, features: Features) -> None:
-        start = 0
-        while start < len(features):
-            number, place = divmod(self.rows + start, ROWS_PER_FILE)
-            part = features[start : start + ROWS_PER_FILE - place]
-            with _features_file(view, number).open("ab") as file:
-                if place == 0:
-                    file.truncate(0)
-                    _write_header(file, 0)
-                file.write(part.astype("<f4", copy=False).tobytes())
-                _flush(file)
-            if place == 0:
-                flush_folder(view)
-            start += len(part)
-
-    def move_to(self, out: Path) -> None:
-        """Give every file its final header, and move them all to `out`."""
-        for view in self.views:
-            if view.exists():  # else it was moved before the run was killed
-                for number, rows in _rows_by_file(self.rows):
-                    with _features_file(view, number).open("rb+") as file:
-                        _write_header(file, rows)
-                        _flush(file)
-                shutil.rmtree(out / view.name, ignore_errors=True)
-                view.rename(out / view.name)
-
-    def _append(self, row: object) -> None:
-        with self.progress.open("ab") as file:
-            file.write(json.dumps(row).encode() + b"\n")
-            _flush(file)
-
-
-class _FinishedBatches:
-    """Batches that other processes have encoded, each as a shard of the same inputs; nothing of theirs is changed."""
-
-    def __init__(self, out: Path, digest: str, mirrored: bool) -> None:
-        self._batches: dict[int, tuple[list[Path], int, dict[str, Any]]] = {}
-        """By number: the folders of the views, the first row, and the line of progress."""
-        for folder in sorted((out / SHARDS_FOLDER).glob("*-of-*")):
-            number, _, count = folder.name.partition("-of-")
-            views = [folder / FEATURES_FOLDER, folder / MIRRORED_FOLDER][: 1 + mirrored]
-            lines, _ = _read_progress(folder / PROGRESS_FILE)
-            rows = lines[1:]
-            if lines[:1] != [{"digest": digest}] or not all(map(_is_progress, rows)):
-                continue
-            shard, first = Shard.parse(f"{number}/{count}"), 0
-            for i, row in enumerate(rows):
-                self._batches[shard.number + i * shard.count] = views, first, row
-                first = row["rows"]
-
-    def __contains__(self, batch: int) -> bool:
-        return batch in self._batches
-
-    def read(self, batch: int) -> tuple[list[Features], list[tuple[int, str]]]:
-        """The features of a batch in each view, and which pictures failed."""
-        views, first, row = self._batches[batch]
-        return [_read_rows(view, first, row["rows"]) for view in views], [(i, why) for i, why in row["failed"]]
-
-
-def _read_rows(view: Path, first: int, end: int) -> Features:
-    """Rows `first` to `end` of unfinished features."""
-    parts = [np.empty((0, FEATURE_SIZE), np.float32)]
-    while first < end:
-        number, place = divmod(first, ROWS_PER_FILE)
-        rows = min(end - first, ROWS_PER_FILE - place)
-        offset = _header_size() + place * _ROW_BYTES
-        part = np.fromfile(_features_file(view, number), "<f4", rows * FEATURE_SIZE, offset=offset)
-        parts.append(part.reshape(rows, FEATURE_SIZE))
-        first += rows
-    return np.concatenate(parts)
-
-
-def _read_progress(file: Path) -> tuple[list[dict[str, Any]], int]:
-    """The whole lines of `progress.jsonl`, and their bytes; what follows them is torn."""
-    rows, size = [], 0
-    for line in file.read_bytes().splitlines(keepends=True) if file.exists() else ():
-        try:
-            rows.append(json.loads(line if line.endswith(b"\n") else b""))
-        except (ValueError, RecursionError):
-            break
-        size += len(line)
-    return rows, size
-
-
-def _is_progress(row: Any) -> bool:
-    """Whether a line of `progress.jsonl` is one that `_Work.add` may have written."""
-    counts = (row.get("done"), row.get("rows")) if isinstance(row, dict) else ()
-    failed = row.get("failed") if counts else None
-    return (
-        isinstance(failed, list)
-        and all(type(count) is int and count >= 0 for count in counts)
-        and all(isinstance(pair, list) and list(map(type, pair)) == [int, str] for pair in failed)
-    )
-
-
-def _features_file(view: Path, number: int) -> Path:
-    return view / f"{number:05}.npy"
-
-
-def _rows_by_file(rows: int) -> Iterator[tuple[int, int]]:
-    for number in range(-(-rows // ROWS_PER_FILE)):
-        yield number, min(ROWS_PER_FILE, rows - number * ROWS_PER_FILE)
-
-
-def _write_header(file: BinaryIO, rows: int) -> None:
-    # NumPy pads the header so that the number of rows can grow in place.
-    np.lib.format.write_array_header_1_0(file, {**_HEADER, "shape": (rows, FEATURE_SIZE)})
-
-
-def _header_size() -> int:
-    header = io.BytesIO()
-    _write_header(header, ROWS_PER_FILE)
-    return header.tell()
-
-
-def _flush(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _encode(
-    work: _Work,
-    shard: Shard,
-    dataset: Dataset,
-    encoder: Encoder,
-    finished: _FinishedBatches,
-    on_progress: Callable[[int, int], None],
-) -> None:
-    """Add the batches of `shard` that are not there yet; those in `finished` need no encoding."""
-
-    def pictures(batch: int) -> range:
-        return range(batch * BATCH_SIZE, min((batch + 1) * BATCH_SIZE, len(dataset.records)))
-
-    batches = shard.of(range(-(-len(dataset.records) // BATCH_SIZE)))
-    left, total = batches[len(work.ends) :], sum(len(pictures(batch)) for batch in batches)
-    sources = (dataset.source(dataset.records[i]) for batch in left if batch not in finished for i in pictures(batch))
-    decoded = load_batches(sources, encoder.config.pixels, BATCH_SIZE)
-    on_progress(work.done, total)
-    for batch in left:
-        if batch in finished:
-            features, failed = finished.read(batch)
-        else:
-            results = dict(zip(pictures(batch), next(decoded), strict=True))
-            failed = [(i, str(result)) for i, result in results.items() if isinstance(result, ImgcapError)]
-            good = [result for result in results.values() if not isinstance(result, ImgcapError)]
-            views = [good, [pixels[:, ::-1] for pixels in good]][: len(work.views)]
-            features = [encoder(view).numpy() if view else np.empty((0, FEATURE_SIZE), np.float32) for view in views]
-        work.add(features, len(pictures(batch)), failed)
-        on_progress(work.done, total)
-
-
-def _finish(
-    work: _Work,
-    dataset: Dataset,
-    encoder_file: Path,
-    encoder_config: EncoderConfig,
-    encoder_name: str,
-    encoder_fingerprint: str,
-    out: Path,
-) -> None:
-    """Move the finished features out of `.partial` and write the rest around them, the metadata last."""
-    if not work.rows:
-        shutil.rmtree(work.folder)
-        raise ImgcapError(
-            f"None of the {len(dataset.records):,} pictures could be decoded.", f"The first: {work.failed[0]}"
-        )
-    (out / METADATA_FILE).unlink(missing_ok=True)
-    flush_folder(out)  # never the old metadata beside other features
-    work.move_to(out)
-    mirrored = len(work.views) > 1
-    if not mirrored:
-        shutil.rmtree(out / MIRRORED_FOLDER, ignore_errors=True)
-    records = [record for i, record in enumerate(dataset.records) if i not in work.failed]
-    failed = [LeftOut(dataset.records[i].path, why) for i, why in work.failed.items()]
-    left_out = [*dataset.left_out, *failed]
-    write_records(out, records)
-    write_json_lines(out / LEFT_OUT_FILE, map(asdict, left_out))
-    with replacing(out / ENCODER_FILE) as partial:
-        shutil.copyfile(encoder_file, partial)
-    splits = [record.split or "none" for record in records]
-    metadata = PreparedMetadata(
-        format_version=FORMAT_VERSION,
-        digest=work.digest,
-        image_root=dataset.location,
-        encoder=encoder_name,
-        encoder_fingerprint=encoder_fingerprint,
-        encoder_config=encoder_config,
-        pictures=len(records),
-        captions=sum(len(record.captions) for record in records),
-        splits={split: splits.count(split) for split in (*SPLITS, "none")},
-        left_out=len(left_out),
-        mirrored=mirrored,
-        archives=dataset.archives,
-    )
-    write_json(out / METADATA_FILE, asdict(metadata))
-    shutil.rmtree(work.folder)
-    shutil.rmtree(out / SHARDS_FOLDER, ignore_errors=True)

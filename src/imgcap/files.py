@@ -101,7 +101,8 @@ def _remove_abandoned(parent: Path) -> None:
 def only_writer(output: Path) -> Iterator[None]:
     """Let no other imgcap write the file or folder `output` meanwhile. Raises `ImgcapError` if one is at it already.
 
-    The lock ends with the process, however that ends. Where the file system has no locks, nobody is kept out.
+    The lock ends with the process, however that ends. Where the file system has no locks, nobody is kept out. What
+    killed processes have left in the folder of the output goes.
     """
     place = Path(os.path.realpath(output))
     lock_file = place / _LOCK_FILE if place.is_dir() else place.with_name(f".{place.name[:50]}{_LOCK_FILE}")
@@ -115,6 +116,7 @@ def only_writer(output: Path) -> Iterator[None]:
                     f"{output} is being written by another imgcap.", "Wait until it has ended, or give another place."
                 ) from None
             stack.callback(_remove, lock_file)
+            _remove_abandoned(lock_file.parent)
         yield
 
 

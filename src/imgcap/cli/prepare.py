@@ -64,7 +64,7 @@ def prepare(
     and the others go on (exit code 3).
     """
     split_files = _split_files(split or [])
-    from imgcap import features
+    from imgcap import preparation
     from imgcap.datasets import read_dataset
     from imgcap.distributed import joined
     from imgcap.encoder import Encoder, find_encoder
@@ -85,7 +85,7 @@ def prepare(
         loaded = Encoder.load(encoder_file, world.device)
         share = share.part(world.rank, world.size)
         if share != WHOLE:
-            features.prepare_shard(
+            preparation.prepare_shard(
                 dataset,
                 encoder_file,
                 loaded,
@@ -101,7 +101,7 @@ def prepare(
         if shard:
             say(f"{output}: shard {shard} is done; after all, the same command without --shard puts them together.")
             return
-        prepared = features.prepare(
+        prepared = preparation.prepare(
             dataset,
             encoder_file,
             loaded,

@@ -8,18 +8,20 @@ from pathlib import Path
 import pytest
 from conftest import write_data_set
 
-from imgcap import features
+from imgcap import features, preparation
 from imgcap.datasets import Dataset, read_dataset
 from imgcap.encoder import Encoder
 from imgcap.errors import ImgcapError
-from imgcap.features import PARTIAL_FOLDER, PROGRESS_FILE, SHARDS_FOLDER, prepare, prepare_shard
+from imgcap.features import PARTIAL_FOLDER
+from imgcap.preparation import PROGRESS_FILE, SHARDS_FOLDER, prepare, prepare_shard
 from imgcap.sharding import Shard
 
 
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(features, "BATCH_SIZE", 4)
-    monkeypatch.setattr(features, "ROWS_PER_FILE", 5)
+    monkeypatch.setattr(preparation, "BATCH_SIZE", 4)
+    for module in (features, preparation):
+        monkeypatch.setattr(module, "ROWS_PER_FILE", 5)
 
 
 @pytest.fixture
