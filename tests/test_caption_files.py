@@ -499,7 +499,7 @@ def test_a_file_that_may_not_be_read_is_one_sentence(tmp_path: Path, monkeypatch
         raise PermissionError(13, "Permission denied")
 
     file = write(tmp_path, "a.jsonl", [one(1)])
-    monkeypatch.setattr(Path, "read_text", refuse)  # root may read everything
+    monkeypatch.setattr(Path, "open", refuse)  # root may read everything
     assert str(refusal(read_pairs, file, [file])) == f"{file} cannot be read: permission denied."
 
 
