@@ -65,7 +65,7 @@ def desk(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Desk:
     monkeypatch.setattr("imgcap.model_store._packaged_default", lambda: model_folder)
-    files._remove_abandoned.cache_clear()
+    files.remove_abandoned.cache_clear()
     return Desk(tmp_path, prepared, encoder_file, model_folder)
 
 
@@ -177,7 +177,7 @@ def test_what_a_killed_process_left_goes_and_what_a_live_one_writes_stays(tmp_pa
         assert len(hidden(tmp_path)) == 2 * 3  # folder, lock and what safetensors leaves
         dead.kill()
         dead.wait()
-        files._remove_abandoned.cache_clear()
+        files.remove_abandoned.cache_clear()
         with replacing(tmp_path / "other.txt") as partial:
             partial.write_text("whole")
         [left] = [path for path in hidden(tmp_path) if path.is_dir()]

@@ -66,7 +66,7 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
 
     Its process keeps it locked, so that those that killed processes have left are known, and go as well.
     """
-    _remove_abandoned(parent)
+    remove_abandoned(parent)
     scratch, lock = _make_scratch(parent)
     try:
         yield scratch
@@ -87,7 +87,8 @@ def _make_scratch(parent: Path) -> tuple[Path, int | None]:
 
 
 @lru_cache(maxsize=1024)  # once is enough, and a folder of pictures may be large
-def _remove_abandoned(parent: Path) -> None:
+def remove_abandoned(parent: Path) -> None:
+    """Remove the scratch folders in `parent` whose processes are gone."""
     with suppress(OSError):
         for scratch in parent.glob(f"{_SCRATCH}*"):
             with suppress(BlockingIOError):
@@ -116,7 +117,7 @@ def only_writer(output: Path) -> Iterator[None]:
                     f"{output} is being written by another imgcap.", "Wait until it has ended, or give another place."
                 ) from None
             stack.callback(_remove, lock_file)
-            _remove_abandoned(lock_file.parent)
+            remove_abandoned(lock_file.parent)
         yield
 
 

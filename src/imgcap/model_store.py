@@ -19,7 +19,17 @@ from stat import S_ISREG
 import platformdirs
 
 from imgcap.errors import ImgcapError, UsageError, listing
-from imgcap.files import flush_folder, make_folder, read_json, reason, replacing, scratch_folder, sha256, write_json
+from imgcap.files import (
+    flush_folder,
+    make_folder,
+    read_json,
+    reason,
+    remove_abandoned,
+    replacing,
+    scratch_folder,
+    sha256,
+    write_json,
+)
 
 DEFAULT_MODEL = "default"
 CONFIG_FILE, VOCABULARY_FILE = "config.json", "vocabulary.json"
@@ -156,6 +166,7 @@ def _unpack_default() -> Path:
     files = {**_read_manifest(packaged), MANIFEST_FILE: _describe(packaged / MANIFEST_FILE)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(folder)
         for name, wanted in files.items():
             if not _matches(folder / name, wanted):
                 if not _matches(packaged / name, wanted):
