@@ -117,7 +117,8 @@ class Browser:
     def requests(self) -> set[str]:
         messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         urls = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-        return {url.split("#")[0] for url in urls if not url.startswith("data:")} - {"about:blank"}
+        own = ("data:", "about:", "chrome:")  # the browser's start page asks for its pictures when it comes to it
+        return {url.split("#")[0] for url in urls if not url.startswith(own)}
 
     def contrasts(self) -> list[tuple[float, str]]:
         """For each piece of text: its contrast with what lies behind it (WCAG 2.2, 1.4.3), and what it is."""
