@@ -117,7 +117,7 @@ def test_a_killed_process_costs_one_epoch_and_training_can_go_on_with_another_nu
     options = [*OPTIONS, prepared.root, "--epochs", 40, "--patience", 40]
     assert imgcap_here(*options, "-o", tmp_path / "one").returncode == ExitCode.DONE
 
-    process = start(2, *options, "-o", tmp_path / "restarted", restarts=1)
+    process = start(2, *options, "-o", tmp_path / "restarted", restarts=3)
     while not (tmp_path / "restarted" / "training-state.safetensors").exists():
         assert process.poll() is None
     os.kill(workers(process)[1], signal.SIGKILL)

@@ -19,6 +19,8 @@ from imgcap.errors import ImgcapError, UsageError
 
 T = TypeVar("T")
 
+_CONNECTING = timedelta(minutes=1)
+"""How long processes try to connect. After a restart Gloo has been seen to wait in vain; the next restart helps."""
 _PATIENCE = timedelta(days=1)
 """How long processes wait for each other: shares of a long run end far apart, and a lost process is seen at once."""
 
@@ -95,15 +97,18 @@ def joined(device: str | None = None) -> Iterator[World]:
     elif own.type != "cpu":
         raise UsageError(f"Several processes cannot train on {own}.", "Add --device cpu.")
     restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
-    dist.init_process_group("nccl" if own.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:
+        dist.init_process_group("nccl" if own.type == "cuda" else "gloo", timeout=_CONNECTING)
+        dist.distributed_c10d._set_pg_timeout(_PATIENCE)  # the only way to have another one afterwards
         yield World(rank, size, own, restarted)
     except RuntimeError as error:
         # Gloo's errors have no class of their own.
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
         raise ImgcapError(
-            "Another process of this run has ended.", "See what it said; the same command with --resume goes on."
+            "Another process of this run has ended.",
+            "See what it said; `train` goes on with --resume, others as they are.",
         ) from None
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
