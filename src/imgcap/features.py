@@ -14,6 +14,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -249,13 +250,11 @@ class Records(Sequence[Record]):
 
     def _saved_index(self, file: Path) -> npt.NDArray[np.void]:
         """The index in `file`; made anew if there is none, or if it is of other records."""
-        try:
+        with suppress(Exception):  # on a damaged header NumPy raises whatever it stumbles over
             index: npt.NDArray[np.void] = np.load(file, mmap_mode="r")
             is_whole = self._end(index[-1]["begin"]) == len(self._lines) - 1
             if is_whole and index.dtype == INDEX_DTYPE and (index["split"] < len(SPLIT_CODES)).all():
                 return index
-        except Exception:  # on a damaged header NumPy raises whatever it stumbles over
-            pass
         return self._scan()
 
     def _scan(self) -> npt.NDArray[np.void]:
