@@ -109,11 +109,6 @@ class Browser:
     def address(self) -> str:
         return str(self.run("return location.hash"))
 
-    def measure(self, name: str) -> float:
-        """What the browser counts; times are seconds on the processor, so that no other program's work counts."""
-        metrics = self.driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
-        return next(float(metric["value"]) for metric in metrics if metric["name"] == name)
-
     def requests(self) -> set[str]:
         messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         urls = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]

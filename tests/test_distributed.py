@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from conftest import Run, write_data_set
 from safetensors.torch import load_file
 
-from imgcap.distributed import World, joined
+from imgcap import distributed
+from imgcap.distributed import World, agree_on_attempt, joined
 from imgcap.errors import ExitCode, UsageError
 from imgcap.features import PreparedFolder
 from imgcap.files import read_json_lines
@@ -38,8 +44,12 @@ OPTIONS = [
 ]
 
 
-def start(processes: int, *arguments: object, restarts: int = 0) -> subprocess.Popen[str]:
-    command = [*TORCHRUN, processes, "--max-restarts", restarts, "--monitor-interval", 0.2, "-m", "imgcap", *arguments]
+def start(
+    processes: int, *arguments: object, restarts: int = 0, launcher: Sequence[object] = ()
+) -> subprocess.Popen[str]:
+    """Start torchrun, `launcher` being more options of it, with `imgcap` in `processes` processes."""
+    options = [processes, "--max-restarts", restarts, "--monitor-interval", 0.2, *launcher]
+    command = [*TORCHRUN, *options, "-m", "imgcap", *arguments]
     return subprocess.Popen(
         [str(part) for part in command], stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
@@ -81,6 +91,21 @@ def test_a_device_that_is_not_there_is_one_sentence() -> None:
         raise AssertionError
 
 
+def test_processes_agree_on_an_attempt_whatever_earlier_ones_have_left() -> None:
+    store = dist.HashStore()
+    with ThreadPoolExecutor(3) as pool:
+        for attempt in (1, 2, 3):
+            store.add("imgcap/questions", attempt)  # of processes that were lost before they heard
+            agreed = [pool.submit(agree_on_attempt, store, rank, 3) for rank in (2, 0, 1)]
+            assert [each.result(timeout=30) for each in agreed] == [attempt] * 3
+
+
+def test_a_process_that_does_not_start_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "_CONNECTING", timedelta(seconds=0.1))
+    with pytest.raises(dist.DistStoreError):
+        agree_on_attempt(dist.HashStore(), 0, 2)
+
+
 def test_training_is_the_same_in_one_two_and_four_processes(
     imgcap_here: Run, prepared: PreparedFolder, tmp_path: Path
 ) -> None:
@@ -117,7 +142,7 @@ def test_a_killed_process_costs_one_epoch_and_training_can_go_on_with_another_nu
     options = [*OPTIONS, prepared.root, "--epochs", 40, "--patience", 40]
     assert imgcap_here(*options, "-o", tmp_path / "one").returncode == ExitCode.DONE
 
-    process = start(2, *options, "-o", tmp_path / "restarted", restarts=3)
+    process = start(2, *options, "-o", tmp_path / "restarted", restarts=1)
     while not (tmp_path / "restarted" / "training-state.safetensors").exists():
         assert process.poll() is None
     os.kill(workers(process)[1], signal.SIGKILL)
@@ -125,7 +150,8 @@ def test_a_killed_process_costs_one_epoch_and_training_can_go_on_with_another_nu
     assert process.returncode == ExitCode.DONE, errors
     assert_same_training(tmp_path / "restarted", tmp_path / "one")
 
-    process = start(2, *options, "-o", tmp_path / "resumed")
+    slow = ["--monitor-interval", 5]  # torchrun leaves the other process the time to say what it sees
+    process = start(2, *options, "-o", tmp_path / "resumed", launcher=slow)
     while not (tmp_path / "resumed" / "training-state.safetensors").exists():
         assert process.poll() is None
     os.kill(workers(process)[1], signal.SIGKILL)
@@ -135,6 +161,24 @@ def test_a_killed_process_costs_one_epoch_and_training_can_go_on_with_another_nu
     done = imgcap_here(*options, "-o", tmp_path / "resumed", "--resume")
     assert done.returncode == ExitCode.DONE, done.stderr
     assert_same_training(tmp_path / "resumed", tmp_path / "one")
+
+
+def test_a_process_killed_on_one_of_two_machines_restarts_both(
+    imgcap_here: Run, prepared: PreparedFolder, tmp_path: Path
+) -> None:
+    options = [*OPTIONS, prepared.root, "--epochs", 40, "--patience", 40]
+    assert imgcap_here(*options, "-o", tmp_path / "one").returncode == ExitCode.DONE
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        endpoint = f"localhost:{free.getsockname()[1]}"
+    launcher = ["--nnodes", 2, "--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint, "--rdzv-id", "test"]
+    machines = [start(1, *options, "-o", tmp_path / "two", restarts=3, launcher=launcher) for _ in range(2)]
+    while not (tmp_path / "two" / "training-state.safetensors").exists():
+        assert [machine.poll() for machine in machines] == [None, None]
+    os.kill(workers(machines[1])[0], signal.SIGKILL)
+    errors = [machine.communicate(timeout=300)[1] for machine in machines]
+    assert [machine.returncode for machine in machines] == [ExitCode.DONE] * 2, errors
+    assert_same_training(tmp_path / "two", tmp_path / "one")
 
 
 def contents(folder: Path) -> dict[Path, bytes]:

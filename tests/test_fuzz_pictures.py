@@ -79,7 +79,7 @@ def load(file):
 
 names = ["first", "crash", "fail", "loop", "grow", "speak", "warn", "last"]
 report = fuzz.Report()
-fuzz.decode([[(name, name.encode) for name in names]], fuzz.Limits(0.5, 150), Path("out"), report, load=load)
+fuzz.decode([[(name, name.encode) for name in names]], fuzz.Limits(5, 150), Path("out"), report, load=load)
 print(json.dumps([report.decoded, [(Path(file).name, kind) for file, kind, _ in report.findings]]))
 """
 """A program that decodes files of which each does the harm that its name says; not in this process, since it forks."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -19,8 +20,8 @@ from imgcap.errors import ImgcapError, UsageError
 
 T = TypeVar("T")
 
-_CONNECTING = timedelta(minutes=1)
-"""How long processes try to connect. After a restart Gloo has been seen to wait in vain; the next restart helps."""
+_CONNECTING = timedelta(minutes=5)
+"""How long processes wait for each other to start and to connect."""
 _PATIENCE = timedelta(days=1)
 """How long processes wait for each other: shares of a long run end far apart, and a lost process is seen at once."""
 
@@ -74,6 +75,33 @@ class World:
             yield
 
 
+def agree_on_attempt(store: dist.Store, rank: int, size: int) -> int:
+    """How many times the processes of this run have been started, which process 0 counts and tells the others.
+
+    torchrun keeps one store over its restarts, in which the addresses that lost processes have left would be taken for
+    those of the processes here, and nothing that it tells them is the same on all machines and another after a restart.
+    So each of the others asks under a number of its own, and process 0 answers, the lost ones as well, until all of
+    this attempt have heard. Raises `RuntimeError` if one is not heard of within `_CONNECTING`.
+    """
+    if rank:
+        question = store.add("imgcap/questions", 1)
+        attempt = int(store.get(f"imgcap/answer/{question}"))
+        store.set(f"imgcap/{attempt}/heard/{rank}", "")
+        return attempt
+    attempt, answered = store.add("imgcap/attempts", 1), 0
+    heard = [f"imgcap/{attempt}/heard/{other}" for other in range(1, size)]
+    end = time.monotonic() + _CONNECTING.total_seconds()
+    while heard and not store.check(heard):
+        if time.monotonic() > end:
+            raise dist.DistStoreError(f"Of {size} processes some have not started.")
+        asked = store.add("imgcap/questions", 0)
+        for question in range(answered, asked):
+            store.set(f"imgcap/answer/{question + 1}", str(attempt))
+        answered = asked
+        time.sleep(0.01)
+    return attempt
+
+
 @contextmanager
 def joined(device: str | None = None) -> Iterator[World]:
     """Join the other processes that torchrun has started, if it did: over NCCL on GPUs, one each, else over Gloo.
@@ -96,11 +124,14 @@ def joined(device: str | None = None) -> Iterator[World]:
         torch.cuda.set_device(own)
     elif own.type != "cpu":
         raise UsageError(f"Several processes cannot train on {own}.", "Add --device cpu.")
-    restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
     try:
-        dist.init_process_group("nccl" if own.type == "cuda" else "gloo", timeout=_CONNECTING)
+        store, *_ = next(dist.rendezvous("env://", timeout=_CONNECTING))
+        attempt = agree_on_attempt(store, rank, size)
+        store = dist.PrefixStore(f"imgcap/{attempt}", store)
+        backend = "nccl" if own.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_CONNECTING)
         dist.distributed_c10d._set_pg_timeout(_PATIENCE)  # the only way to have another one afterwards
-        yield World(rank, size, own, restarted)
+        yield World(rank, size, own, restarted=attempt > 1)
     except RuntimeError as error:
         # Gloo's errors have no class of their own.
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
