@@ -1,10 +1,13 @@
-"""Time and memory to open a prepared folder of many rows, and to read some of them.
+"""Time and memory to open a prepared folder of many rows, to read some of them, and to train on it.
 
-    python benchmarks/prepared_folder.py [--rows 10000000] [--read 10000]
+    python benchmarks/prepared_folder.py [--rows 10000 1000000 10000000] [--read 10000] [--steps 200]
 
-The folder is synthetic, one caption a picture. Its features are files with holes, so that they take no disk; 10 million
-rows take 1.3 GB of records. Opening is measured in a process of its own, after its imports. Needs Linux. Prints a line
-of JSON.
+The folder is synthetic, one caption a picture, all of them different, of the same 3,300 words. Its features are files
+with holes, so that they take no disk; 10 million rows take 1.5 GB of records. Each number of rows is opened and read in
+a process of its own, and trained on in another, on the CPU: what comes before the first step of an epoch, some steps,
+and the index of the training pictures that ends a training. Memory is what is resident and no mapped file, which the
+system takes back when it needs it, beyond what the process had after its imports. Needs Linux. Prints a table and a
+line of JSON.
 """
 
 from __future__ import annotations
@@ -15,11 +18,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
+import torch
 from scaling import write_metadata
 
+from imgcap.distributed import World
 from imgcap.features import (
     FEATURES_FOLDER,
     INDEX_DTYPE,
@@ -30,8 +38,12 @@ from imgcap.features import (
     PreparedFolder,
 )
 from imgcap.inception import FEATURE_SIZE
+from imgcap.training import SilentListener, Trainer, TrainingOptions
+from imgcap.training_index import TrainingIndex
 
 VAL_ROWS = 1000
+NOUNS = 3300
+WATCH_SECONDS = 0.05
 
 
 def make(root: Path, rows: int) -> None:
@@ -45,7 +57,8 @@ def make(root: Path, rows: int) -> None:
         for i in range(rows):
             split = "train" if i < rows - VAL_ROWS else "val"
             index[i] = file.tell(), SPLIT_CODES.index(split)
-            record = {"image_id": f"{i:08}", "path": f"{i:08}.jpg", "captions": ["A dog runs ."], "split": split}
+            caption = f"A n{i % NOUNS} runs to the n{i // NOUNS} ."
+            record = {"image_id": f"{i:08}", "path": f"{i:08}.jpg", "captions": [caption], "split": split}
             file.write(json.dumps(record).encode() + b"\n")
     np.save(root / RECORDS_INDEX_FILE, index)
     write_metadata(root, rows, rows)
@@ -57,40 +70,95 @@ def memory() -> int:
     return int(lines["RssAnon"].split()[0]) // 1024
 
 
-def measure(root: Path, read: int) -> None:
+class Watch(Thread):
+    """Remembers the most memory that the process had."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.most = 0
+        self.start()
+
+    def run(self) -> None:
+        while True:
+            self.most = max(self.most, memory())
+            time.sleep(WATCH_SECONDS)
+
+
+def read(root: Path, count: int) -> dict[str, float]:
     before, begun = memory(), time.perf_counter()
     prepared = PreparedFolder(root)
     opened = time.perf_counter() - begun
     rows = prepared.rows("train")
-    chosen = np.sort(np.random.default_rng(0).choice(rows, read, replace=False))
+    chosen = np.sort(np.random.default_rng(0).choice(rows, min(count, len(rows)), replace=False))
     begun = time.perf_counter()
     captions = sum(len(prepared.records[row].captions) for row in chosen.tolist())
     features = prepared.features[chosen]
-    assert captions == len(features) == read
-    print(
-        json.dumps(
-            {
-                "rows": len(prepared.records),
-                "seconds_to_open": round(opened, 3),
-                "seconds_to_read": round(time.perf_counter() - begun, 3),
-                "mib": memory() - before - features.nbytes // 2**20,
-            }
-        )
-    )
+    assert captions == len(features) == len(chosen)
+    return {
+        "rows": len(prepared.records),
+        "seconds_to_open": round(opened, 2),
+        "seconds_to_read": round(time.perf_counter() - begun, 1),
+        "mib_opened": memory() - before - features.nbytes // 2**20,
+    }
+
+
+def train(root: Path, steps: int) -> dict[str, float]:
+    before, begun, watch = memory(), time.perf_counter(), Watch()
+    prepared = PreparedFolder(root)
+    trainer = Trainer(prepared, TrainingOptions(), World(device=torch.device("cpu")), SilentListener())
+    set_up, seconds = memory() - before, []
+    _, batches = trainer._batches(1)
+    for _, parts in islice(trainer._with_parts(batches), steps):
+        trainer._step(parts)
+        seconds.append(time.perf_counter() - begun)
+    stepped, most_to_steps = memory() - before, watch.most - before
+    begun = time.perf_counter()
+    TrainingIndex.build(prepared, trainer.decoder)
+    return {
+        "seconds_to_first_step": round(seconds[0], 1),
+        "seconds_a_step": round((seconds[-1] - seconds[0]) / max(1, len(seconds) - 1), 3),
+        "seconds_of_index": round(time.perf_counter() - begun, 1),
+        "mib_set_up": set_up,
+        "mib_after_steps": stepped,
+        "mib_at_most": most_to_steps,
+        "mib_at_most_with_index": watch.most - before,
+    }
+
+
+CHILDREN: dict[str, Callable[[Path, int], dict[str, float]]] = {"read": read, "train": train}
+
+
+def run(name: str, root: str, count: int) -> dict[str, float]:
+    child = [sys.executable, __file__, "--child", json.dumps([name, root, count])]
+    found: dict[str, float] = json.loads(subprocess.run(child, check=True, stdout=subprocess.PIPE).stdout)
+    return found
+
+
+def print_table(points: list[dict[str, float]]) -> None:
+    print("| " + " | ".join(name.replace("_", " ") for name in points[0]) + " |")
+    print("| --- " * len(points[0]) + "|")
+    for point in points:
+        print("| " + " | ".join(f"{value:,}" for value in point.values()) + " |")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 1_000_000, 10_000_000])
     parser.add_argument("--read", type=int, default=10_000)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.folder:
-        measure(args.folder, args.read)
+    if args.child:
+        name, root, count = args.child
+        print(json.dumps(CHILDREN[name](Path(root), count)))
         return
-    with tempfile.TemporaryDirectory() as work:
-        make(Path(work), args.rows)
-        subprocess.run([sys.executable, __file__, "--folder", work, "--read", str(args.read)], check=True)
+    points = []
+    for rows in args.rows:
+        with tempfile.TemporaryDirectory() as work:
+            make(Path(work), rows)
+            points.append({**run("read", work, args.read), **run("train", work, args.steps)})
+    print_table(points)
+    print(json.dumps({"points": points}))
 
 
 if __name__ == "__main__":

@@ -187,7 +187,7 @@ def imgcap() -> Run:
             capture_output=True,
             text=True,
             env={**os.environ, "COLUMNS": "120", "NO_COLOR": "1"},
-            timeout=300,
+            timeout=900,
             check=False,
         )
 

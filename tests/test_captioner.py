@@ -251,7 +251,7 @@ def test_the_default_model_takes_all_kinds_of_pictures_for_pictures(caplog: pyte
 def test_the_command_tells_it_in_one_line_on_stderr(telling_model: Path, pictures: list[Path]) -> None:
     program = "from imgcap import captioner, cli; captioner.MOST_DISTANT = 0; cli.main()"
     command = [sys.executable, "-c", program, "caption", str(pictures[0].parent), "--model", str(telling_model), "-q"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == len(pictures)
     [line] = done.stderr.splitlines()

@@ -114,7 +114,7 @@ def test_sigint_during_train_says_how_to_go_on(imgcap: Run, prepared: PreparedFo
     while not state.exists() and process.poll() is None:
         pass
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=300)
+    _, errors = process.communicate(timeout=900)
     assert process.returncode == ExitCode.INTERRUPTED
     assert "--resume" in errors
     assert "Traceback" not in errors

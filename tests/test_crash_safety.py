@@ -256,7 +256,7 @@ def test_a_command_leaves_an_output_alone_that_another_one_writes(imgcap_here: R
 def test_two_processes_on_the_same_rows_mix_nothing(desk: Desk) -> None:
     command = [sys.executable, "-m", "imgcap", *map(str, desk.commands["rows"]), "--resume", "--batch-size", "1"]
     both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    errors = [process.communicate(timeout=300)[1] for process in both]
+    errors = [process.communicate(timeout=900)[1] for process in both]
     for process, error in zip(both, errors, strict=True):
         assert process.returncode == 0 or "is being written by another imgcap" in error, error
     assert 0 in [process.returncode for process in both]
@@ -362,7 +362,7 @@ def test_stdout_on_a_full_disk_is_one_sentence(desk: Desk, name: str) -> None:
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=300,
+            timeout=900,
             check=False,
         )
     assert done.returncode == ExitCode.FAILED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -58,7 +59,7 @@ def start(
 def torchrun(processes: int, *arguments: object) -> str:
     """Run `imgcap` in `processes` processes; returns stderr."""
     process = start(processes, *arguments)
-    errors = process.communicate(timeout=300)[1]
+    errors = process.communicate(timeout=900)[1]
     assert process.returncode == ExitCode.DONE, errors
     return errors
 
@@ -146,7 +147,7 @@ def test_a_killed_process_costs_one_epoch_and_training_can_go_on_with_another_nu
     while not (tmp_path / "restarted" / "training-state.safetensors").exists():
         assert process.poll() is None
     os.kill(workers(process)[1], signal.SIGKILL)
-    errors = process.communicate(timeout=300)[1]
+    errors = process.communicate(timeout=900)[1]
     assert process.returncode == ExitCode.DONE, errors
     assert_same_training(tmp_path / "restarted", tmp_path / "one")
 
@@ -155,7 +156,7 @@ def test_a_killed_process_costs_one_epoch_and_training_can_go_on_with_another_nu
     while not (tmp_path / "resumed" / "training-state.safetensors").exists():
         assert process.poll() is None
     os.kill(workers(process)[1], signal.SIGKILL)
-    errors = process.communicate(timeout=300)[1]
+    errors = process.communicate(timeout=900)[1]
     assert process.returncode == ExitCode.FAILED
     assert "Another process of this run has ended" in errors
     done = imgcap_here(*options, "-o", tmp_path / "resumed", "--resume")
@@ -176,7 +177,7 @@ def test_a_process_killed_on_one_of_two_machines_restarts_both(
     while not (tmp_path / "two" / "training-state.safetensors").exists():
         assert [machine.poll() for machine in machines] == [None, None]
     os.kill(workers(machines[1])[0], signal.SIGKILL)
-    errors = [machine.communicate(timeout=300)[1] for machine in machines]
+    errors = [machine.communicate(timeout=900)[1] for machine in machines]
     assert [machine.returncode for machine in machines] == [ExitCode.DONE] * 2, errors
     assert_same_training(tmp_path / "two", tmp_path / "one")
 
@@ -199,7 +200,7 @@ def test_prepare_caption_and_eval_are_the_same_in_one_two_and_three_processes(
     while not (progress.exists() and progress.read_bytes().count(b"\n") > 1):
         assert process.poll() is None
     os.kill(workers(process)[1], signal.SIGKILL)
-    process.communicate(timeout=300)
+    process.communicate(timeout=900)
     assert process.returncode == ExitCode.FAILED
     assert not (tmp_path / "two" / "prepared.json").exists()
     torchrun(3, *prepare, tmp_path / "two")
@@ -207,19 +208,54 @@ def test_prepare_caption_and_eval_are_the_same_in_one_two_and_three_processes(
 
     caption = ["caption", tmp_path / "images", "--model", telling_model, "--batch-size", 4, "-o"]
     assert imgcap_here(*caption, tmp_path / "one.jsonl").returncode == ExitCode.SOME_FAILED
-    process = start(2, *caption, tmp_path / "two.jsonl")
-    rows = tmp_path / "two.2-of-2.jsonl"
+    expected = (tmp_path / "one.jsonl").read_bytes()
+    assert b"033.png" in expected
+    process = start(2, *caption, tmp_path / "killed" / "rows.jsonl")
+    rows = tmp_path / "killed" / "rows.2-of-2.jsonl"
     while not (rows.exists() and rows.stat().st_size):
         assert process.poll() is None
     os.kill(workers(process)[0], signal.SIGKILL)
-    process.communicate(timeout=300)
-    errors = torchrun(2, *caption, tmp_path / "two.jsonl")
-    assert "033.png" in (tmp_path / "two.jsonl").read_text()
-    assert "Captioned" in errors
-    assert (tmp_path / "two.jsonl").read_bytes() == (tmp_path / "one.jsonl").read_bytes()
+    process.communicate(timeout=900)
+    assert process.returncode == ExitCode.FAILED
 
-    score = ["eval", tmp_path / "one", "--model", telling_model, "--split", "train", "--save-captions"]
-    one = imgcap_here(*score, tmp_path / "captions-1.jsonl", "--json")
+    # Any number of processes finish the two shards, and so does the command without torchrun.
+    for processes in (1, 3):
+        shutil.copytree(tmp_path / "killed", tmp_path / str(processes))
+        errors = torchrun(processes, *caption, tmp_path / str(processes) / "rows.jsonl")
+        assert "Going on with the 2 shards" in errors
+        assert errors.count("Captioned") == 1
+    shutil.copytree(tmp_path / "killed", tmp_path / "plain")
+    imgcap_here(*caption, tmp_path / "plain" / "rows.jsonl")
+    for folder in ("1", "3", "plain"):
+        assert contents(tmp_path / folder) == {Path("rows.jsonl"): expected}
+
+
+def test_an_evaluation_of_which_a_process_is_killed_leaves_nothing_half_written(
+    imgcap_here: Run, prepared: PreparedFolder, telling_model: Path, tmp_path: Path
+) -> None:
+    def score(folder: str) -> list[object]:
+        options = ["--model", telling_model, "--split", "train", "--overwrite"]
+        outputs = [
+            "--save-captions",
+            tmp_path / folder / "captions.jsonl",
+            "--per-image",
+            tmp_path / folder / "each.csv",
+        ]
+        return ["eval", prepared.root, *options, *outputs]
+
+    one = imgcap_here(*score("one"))
     assert one.returncode == ExitCode.DONE, one.stderr
-    torchrun(2, *score, tmp_path / "captions-2.jsonl", "--json")
-    assert (tmp_path / "captions-2.jsonl").read_bytes() == (tmp_path / "captions-1.jsonl").read_bytes()
+    process = start(2, *score("two"))
+    while not (len(workers(process)) == 2 and is_at(workers(process)[1], prepared.root)):
+        assert process.poll() is None
+    os.kill(workers(process)[1], signal.SIGKILL)
+    process.communicate(timeout=900)
+    assert process.returncode == ExitCode.FAILED
+    assert contents(tmp_path / "two") == {}
+    torchrun(2, *score("two"))
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+
+
+def is_at(process: int, folder: Path) -> bool:
+    """Whether a process has opened files of `folder`."""
+    return str(folder) in Path(f"/proc/{process}/maps").read_text()

@@ -41,7 +41,7 @@ from imgcap.features import (
 from imgcap.files import read_json, write_json
 from imgcap.images import Pixels, open_image, squash
 from imgcap.model_store import ENCODER_FILE
-from imgcap.preparation import PROGRESS_FILE, prepare
+from imgcap.preparation import PROGRESS_FILE, FeatureOptions, prepare
 
 PICTURES, BATCH, ROWS = 13, 2, 4
 """13 pictures in batches of 2; without the 3 broken ones, 10 rows in files of 4."""
@@ -116,7 +116,8 @@ def run(dataset: Dataset, tiny_encoder_file: Path, small_sizes: None) -> Prepare
     """`run(out, ...)` prepares the data set with a fake encoder."""
 
     def run(out: Path, data: Dataset = dataset, encoder: Encoder | None = None, **options: Any) -> PreparedFolder:
-        return prepare(data, tiny_encoder_file, encoder or FakeEncoder(), "fake", out, **options)
+        wanted = FeatureOptions(options.pop("mirrored", False), options.pop("dtype", "float32"))
+        return prepare(data, tiny_encoder_file, encoder or FakeEncoder(), "fake", out, wanted, **options)
 
     return run
 
@@ -248,6 +249,32 @@ def test_mirrored_features_are_those_of_the_mirrored_pictures(
     assert (prepared.mirrored[rows] != prepared.features[rows]).any()
 
 
+def test_half_precision_takes_half_the_disk(run: Prepare, dataset: Dataset, tmp_path: Path, whole: Path) -> None:
+    half, plain = run(tmp_path / "half", dtype="float16"), PreparedFolder(whole)
+    rows = list(range(len(plain.records)))
+    assert half.features[rows].dtype == np.float32
+    np.testing.assert_array_equal(half.features[rows], plain.features[rows].astype(np.float16).astype(np.float32))
+    for file in (whole / FEATURES_FOLDER).iterdir():
+        header = 128
+        assert 2 * ((half.root / FEATURES_FOLDER / file.name).stat().st_size - header) == file.stat().st_size - header
+    with pytest.raises(ImgcapError, match="prepared from other inputs"):
+        run(whole, dtype="float16")
+
+
+def test_features_that_half_precision_cannot_hold_are_one_sentence(
+    run: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeEncoder, "__call__", lambda _, pixels: torch.full((len(pixels), 2048), 7e4))
+    with pytest.raises(ImgcapError, match="too large for float16"):
+        run(tmp_path / "half", dtype="float16")
+    assert run(tmp_path / "whole", dtype="float32").features[[0]].max() == 7e4
+
+
+def test_an_unknown_type_of_features_is_wrong_usage() -> None:
+    with pytest.raises(UsageError, match="'int8'"):
+        FeatureOptions(dtype="int8")
+
+
 def test_asking_for_mirrored_features_later_needs_overwrite(run: Prepare, whole: Path) -> None:
     with pytest.raises(ImgcapError, match="prepared from other inputs"):
         run(whole, mirrored=True)
@@ -321,7 +348,7 @@ def test_a_process_killed_from_outside_can_be_resumed(
     arguments = [str(path) for path in (dataset.root, tiny_encoder_file, out)]
     code = "import sys, test_features; test_features.prepare_and_die(*sys.argv[1:])"
     killed = subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=Path(__file__).parent, timeout=120, check=False
+        [sys.executable, "-c", code, *arguments], cwd=Path(__file__).parent, timeout=900, check=False
     )
     assert killed.returncode == -signal.SIGKILL
     seen: list[int] = []

@@ -59,7 +59,7 @@ from imgcap.model_store import (
     verify,
     write_manifest,
 )
-from imgcap.preparation import PROGRESS_FILE, _Work
+from imgcap.preparation import PROGRESS_FILE, FeatureOptions, _Work
 from imgcap.resume import ResumeOptions, take_up
 from imgcap.rows import read_rows
 from imgcap.search import SearchOptions
@@ -169,7 +169,7 @@ def opened(file: Path) -> None:
 
 
 def worked_on(file: Path) -> None:
-    work = _Work(file.parent, "d", mirrored=False, overwrite=False)
+    work = _Work(file.parent, "d", FeatureOptions(), overwrite=False)
     assert work.rows >= 0
     assert work.done >= 0
 
@@ -590,7 +590,7 @@ def test_features_in_an_archive_are_not_unpacked(tmp_path: Path) -> None:
 def test_progress_that_tells_nothing_is_begun_again(tmp_path: Path, line: str) -> None:
     file = write_prepared(tmp_path / "prepared") / PARTIAL_FOLDER / PROGRESS_FILE
     file.write_text(f'{{"digest": "d"}}\n{line}\n')
-    work = _Work(file.parent, "d", mirrored=False, overwrite=False)
+    work = _Work(file.parent, "d", FeatureOptions(), overwrite=False)
     assert (work.done, work.rows, work.failed) == (0, 0, {})
     assert file.read_text() == '{"digest": "d"}\n'
 

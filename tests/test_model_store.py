@@ -177,7 +177,7 @@ def test_eight_processes_at_once_all_get_the_whole_model(
     while len(list(signals.iterdir())) < len(processes) and time.monotonic() < deadline:
         time.sleep(0.01)
     (signals / "go").touch()
-    ends = [(*process.communicate(timeout=120), process.returncode) for process in processes]
+    ends = [(*process.communicate(timeout=900), process.returncode) for process in processes]
     assert {(out.strip(), err, code) for out, err, code in ends} == {(str(locate("default")), "", 0)}
     wanted = {*read_json(model_folder / MANIFEST_FILE)["files"], MANIFEST_FILE}
     found = [path for path in cache.rglob("*") if path.is_file()]

@@ -849,7 +849,7 @@ def test_a_file_that_vanishes_is_one_sentence_and_does_not_come_back(
 
 def exiftool(*arguments: object) -> str:
     command = ["exiftool", "-charset", "filename=utf8", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    return subprocess.run(command, capture_output=True, text=True, timeout=900, check=True).stdout
 
 
 def tags(folder: Path) -> dict[str, dict[str, Any]]:

@@ -13,8 +13,10 @@ from imgcap.datasets import Dataset, read_dataset
 from imgcap.encoder import Encoder
 from imgcap.errors import ImgcapError
 from imgcap.features import PARTIAL_FOLDER
-from imgcap.preparation import PROGRESS_FILE, SHARDS_FOLDER, prepare, prepare_shard
+from imgcap.preparation import PROGRESS_FILE, SHARDS_FOLDER, FeatureOptions, prepare, prepare_shard
 from imgcap.sharding import Shard
+
+OPTIONS = FeatureOptions(mirrored=True, dtype="float16")
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +37,7 @@ def dataset(tmp_path: Path) -> Dataset:
 
 @pytest.fixture
 def whole(dataset: Dataset, encoder_file: Path, encoder: Encoder, tmp_path: Path) -> Path:
-    prepare(dataset, encoder_file, encoder, "test", tmp_path / "whole", mirrored=True)
+    prepare(dataset, encoder_file, encoder, "test", tmp_path / "whole", OPTIONS)
     return tmp_path / "whole"
 
 
@@ -55,13 +57,13 @@ def test_shards_put_together_are_the_whole(
             encoder,
             out,
             Shard(number, 3),
-            mirrored=True,
+            OPTIONS,
             on_progress=lambda *counts: seen.append(counts),
         )
     assert {total for _, total in seen} == {6, 8}
     with monkeypatch.context() as patch:
         patch.setattr(Encoder, "__call__", lambda *_: pytest.fail("encoded again"))
-        prepare(dataset, encoder_file, encoder, "test", out, mirrored=True)
+        prepare(dataset, encoder_file, encoder, "test", out, OPTIONS)
     assert contents(out) == contents(whole)
 
 
@@ -70,19 +72,19 @@ def test_what_a_shard_has_not_done_is_done_by_whoever_comes(
 ) -> None:
     out = tmp_path / "out"
     for shard in (Shard(0, 3), Shard(1, 3)):
-        prepare_shard(dataset, encoder_file, encoder, out, shard, mirrored=True)
+        prepare_shard(dataset, encoder_file, encoder, out, shard, OPTIONS)
     progress = out / SHARDS_FOLDER / "2-of-3" / PROGRESS_FILE
     lines = progress.read_bytes().splitlines(keepends=True)
     progress.write_bytes(b"".join(lines[:-1]) + lines[-1][:5])  # as a kill leaves it
     copy = tmp_path / "copy"
     shutil.copytree(out, copy)
-    prepare(dataset, encoder_file, encoder, "test", out, mirrored=True)
+    prepare(dataset, encoder_file, encoder, "test", out, OPTIONS)
     assert contents(out) == contents(whole)
 
-    prepare_shard(dataset, encoder_file, encoder, copy, Shard(0, 2), mirrored=True)  # takes from the shards of three
-    prepare_shard(dataset, encoder_file, encoder, copy, Shard(1, 3), mirrored=True)  # goes on after the torn line
+    prepare_shard(dataset, encoder_file, encoder, copy, Shard(0, 2), OPTIONS)  # takes from the shards of three
+    prepare_shard(dataset, encoder_file, encoder, copy, Shard(1, 3), OPTIONS)  # goes on after the torn line
     assert progress.read_bytes() != b"".join(lines[:-1]) if progress.exists() else True
-    prepare(dataset, encoder_file, encoder, "test", copy, mirrored=True)
+    prepare(dataset, encoder_file, encoder, "test", copy, OPTIONS)
     assert contents(copy) == contents(whole)
 
 
@@ -90,10 +92,10 @@ def test_shards_of_other_inputs_are_not_taken(
     dataset: Dataset, encoder_file: Path, encoder: Encoder, whole: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    prepare_shard(dataset, encoder_file, encoder, out, Shard(0, 2))  # not mirrored
+    prepare_shard(dataset, encoder_file, encoder, out, Shard(0, 2), FeatureOptions(mirrored=True))
     with pytest.raises(ImgcapError, match="other inputs"):
-        prepare_shard(dataset, encoder_file, encoder, out, Shard(0, 2), mirrored=True)
-    prepare(dataset, encoder_file, encoder, "test", out, mirrored=True)
+        prepare_shard(dataset, encoder_file, encoder, out, Shard(0, 2), OPTIONS)
+    prepare(dataset, encoder_file, encoder, "test", out, OPTIONS)
     assert contents(out) == contents(whole)
 
 
@@ -101,6 +103,6 @@ def test_a_shard_of_what_is_complete_does_nothing(
     dataset: Dataset, encoder_file: Path, encoder: Encoder, whole: Path
 ) -> None:
     before = contents(whole)
-    prepare_shard(dataset, encoder_file, encoder, whole, Shard(0, 2), mirrored=True)
+    prepare_shard(dataset, encoder_file, encoder, whole, Shard(0, 2), OPTIONS)
     assert contents(whole) == before
     assert not (whole / PARTIAL_FOLDER).exists()

@@ -51,7 +51,7 @@ def distil(flickr: Path, start: Path, state: Path, *phases: str) -> str:
         "--batch": 4,
     }
     command = [sys.executable, str(TOOLS / "distill.py"), *(str(part) for item in arguments.items() for part in item)]
-    done = subprocess.run([*command, "--phases", *phases], capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run([*command, "--phases", *phases], capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -13,7 +13,7 @@ OURS = "from imgcap.torchvision_compat import import_torchvision\n"
 
 
 def run_fresh(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=900, check=False)
 
 
 def test_models_and_transforms_work_where_a_plain_import_may_not() -> None:

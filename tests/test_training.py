@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from conftest import SMALLEST_PICTURE, TINY_TRAINING, with_records
 from safetensors.torch import load_file
 
+from imgcap import training
 from imgcap.captioner import load_model
 from imgcap.confidence import Calibration, agreement, fit
 from imgcap.decoder import LSTMDecoder
@@ -19,13 +21,14 @@ from imgcap.distributed import World
 from imgcap.errors import ImgcapError, UsageError
 from imgcap.features import PreparedFolder
 from imgcap.files import read_json, read_json_lines, write_json
-from imgcap.images import load_batches
+from imgcap.images import BATCH_SIZE, load_batches
 from imgcap.model import load_model_folder
 from imgcap.model_store import CONFIG_FILE, DECODER_FILE, ENCODER_FILE, INDEX_FILE, METRICS_FILE, verify
 from imgcap.tokenizer import tokenize
 from imgcap.training import (
     CURVES_FILE,
     STATE_FILE,
+    Batch,
     EpochResult,
     Part,
     SilentListener,
@@ -225,6 +228,65 @@ def test_fine_tuning_changes_the_encoder_and_stores_it(
     assert fingerprints[0] != fingerprints[1]
     with pytest.raises(ImgcapError, match="another encoder"):
         train(prepared, replace(TINY_TRAINING, start_from=str(tmp_path / "tuned")), tmp_path / "other")
+
+
+@pytest.mark.parametrize("options", [{}, {"word_dropout": 0.4, "accumulation": 3}])
+def test_pictures_are_decoded_a_few_batches_ahead_of_the_same_batches(
+    prepared: PreparedFolder, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    """Eight copies of the data set are more than is decoded ahead."""
+    rows = [row for row in range(len(prepared.records)) if prepared.records[row].split == "train"]
+    trainer = Trainer(prepared, replace(TINY_TRAINING, fine_tune_encoder=True, **options), World(), SilentListener())
+    trainer.train_rows = np.tile(rows, 8)
+    made = 0
+
+    def counted(batches: Iterator[Batch]) -> Iterator[Batch]:
+        nonlocal made
+        for batch in batches:
+            made += len(batch.rows)
+            yield batch
+
+    whole = list(trainer._batches(1)[1])
+    parts = trainer._with_parts(counted(trainer._batches(1)[1]))
+    used = 0
+    for expected, (batch, own) in zip(whole, parts, strict=True):
+        assert made - used <= 4 * BATCH_SIZE + TINY_TRAINING.batch_size
+        used += len(batch.rows)
+        assert batch.rows == expected.rows
+        for name in ("mirrored", "picture", "ids", "targets", "lengths"):
+            assert np.array_equal(getattr(batch, name), getattr(expected, name))
+        for part in own:
+            sources = [prepared.image_root / prepared.records[row].path for row in part.batch.rows]
+            [pixels] = load_batches(sources, SMALLEST_PICTURE)
+            assert np.array_equal(part.pictures, pixels)
+    assert used == 8 * len(rows) > 4 * BATCH_SIZE + TINY_TRAINING.batch_size
+
+
+@pytest.mark.parametrize(("most", "chosen"), [(2, [0, -1]), (1000, slice(None))])
+def test_features_are_standardised_over_evenly_spaced_pictures(
+    prepared: PreparedFolder, monkeypatch: pytest.MonkeyPatch, most: int, chosen: Any
+) -> None:
+    monkeypatch.setattr("imgcap.training._STATISTICS_PICTURES", most)
+    decoder = Trainer(prepared, TINY_TRAINING, World(), SilentListener()).decoder
+    features = torch.from_numpy(prepared.features[prepared.rows("train")[chosen]])
+    torch.testing.assert_close(decoder.feature_mean, features.mean(0))
+    torch.testing.assert_close(decoder.feature_std, features.std(0, correction=0).clamp(min=1e-3), atol=1e-4, rtol=1e-3)
+
+
+def test_a_tuned_encoder_sees_what_is_indexed_alone(
+    prepared: PreparedFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(prepared, replace(TINY_TRAINING, epochs=1, fine_tune_encoder=True), tmp_path / "tuned")
+    monkeypatch.setattr("imgcap.training_index.MOST_PICTURES", 3)
+    seen: list[int] = []
+    decoded = training._decoded
+    monkeypatch.setattr(
+        training, "_decoded", lambda prepared, rows, size: decoded(prepared, seen.extend(rows) or rows, size)
+    )
+    finish(prepared, tmp_path / "tuned", CPU)
+    rows = prepared.rows("train")
+    assert seen == [rows[0], rows[(len(rows) - 1) // 2], rows[-1], *prepared.rows("val")]
+    assert len(TrainingIndex.load(tmp_path / "tuned" / INDEX_FILE).names) == 3
 
 
 def test_the_average_of_the_weights_is_what_is_kept(prepared: PreparedFolder, tmp_path: Path) -> None:

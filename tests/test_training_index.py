@@ -123,6 +123,38 @@ def test_captions_are_known_word_for_word(pictures: FakePrepared, index: Trainin
     assert [explanation.verbatim for explanation in found] == [True, True, False, False, False, False]
 
 
+def test_a_large_index_names_evenly_spaced_pictures_and_knows_all_captions(
+    pictures: FakePrepared, decoder: LSTMDecoder, index: TrainingIndex, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("imgcap.training_index.MOST_PICTURES", 14)
+    build(pictures, decoder).save(tmp_path / "index")
+    bounded = TrainingIndex.load(tmp_path / "index")
+    rows = range(0, TRAIN, 23)
+    assert bounded.names == tuple(pictures.records[row].path for row in rows)
+    assert torch.equal(bounded.caption_hashes, index.caption_hashes)
+    texts = [f"a dog number {number}" for number in (0, 1, 22, 24, TRAIN - 1, TRAIN)]
+    features = torch.from_numpy(pictures.features[[rows[i] for i in range(len(texts))]])
+    found = bounded.explain(features, texts)
+    assert [explanation.verbatim for explanation in found] == [True, True, True, True, True, False]
+    assert [explanation.nearest[0][0] for explanation in found] == list(bounded.names[: len(texts)])
+
+
+def test_a_bound_that_is_not_reached_changes_nothing(
+    pictures: FakePrepared, decoder: LSTMDecoder, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imgcap.training_index.MOST_PICTURES", TRAIN)
+    build(pictures, decoder).save(file.with_name("again"))
+    assert file.with_name("again").read_bytes() == file.read_bytes()
+
+
+def test_equal_captions_have_one_hash(decoder: LSTMDecoder) -> None:
+    pictures = FakePrepared(5)
+    pictures.records = tuple(replace(record, captions=("A dog .", "a dog", "Two!")) for record in pictures.records)
+    hashes = build(pictures, decoder).caption_hashes
+    assert len(hashes) == 2
+    assert hashes[0] < hashes[1]
+
+
 def test_percentiles_are_shares_of_the_val_pictures(pictures: FakePrepared, index: TrainingIndex) -> None:
     val = index.explain(torch.from_numpy(pictures.features[TRAIN:]), [""] * VAL)
     distances = np.array([explanation.distance for explanation in val])

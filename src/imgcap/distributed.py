@@ -13,6 +13,8 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from imgcap.encoder import pick_device
@@ -41,6 +43,11 @@ class World:
         """Whether this is the process that writes and speaks for all."""
         return self.rank == 0
 
+    @property
+    def is_launched(self) -> bool:
+        """Whether torchrun has started the run: it starts everything again where a process fails."""
+        return dist.is_torchelastic_launched()
+
     def gather(self, value: T) -> list[T]:
         """The value of every process, by rank."""
         if self.size == 1:
@@ -62,7 +69,8 @@ class World:
         if self.size == 1:
             return module
         devices = [self.device] if self.device.type == "cuda" else None
-        return DistributedDataParallel(module, devices)
+        # No buffer changes in a training: neither statistics of features nor those of batch norms.
+        return DistributedDataParallel(module, devices, broadcast_buffers=False, gradient_as_bucket_view=True)
 
     @staticmethod
     @contextmanager
@@ -75,7 +83,7 @@ class World:
             yield
 
 
-def agree_on_attempt(store: dist.Store, rank: int, size: int) -> int:
+def agree_on_attempt(store: Store, rank: int, size: int) -> int:
     """How many times the processes of this run have been started, which process 0 counts and tells the others.
 
     torchrun keeps one store over its restarts, in which the addresses that lost processes have left would be taken for
@@ -88,7 +96,7 @@ def agree_on_attempt(store: dist.Store, rank: int, size: int) -> int:
         attempt = int(store.get(f"imgcap/answer/{question}"))
         store.set(f"imgcap/{attempt}/heard/{rank}", "")
         return attempt
-    attempt, answered = store.add("imgcap/attempts", 1), 0
+    attempt, answered = int(store.add("imgcap/attempts", 1)), 0
     heard = [f"imgcap/{attempt}/heard/{other}" for other in range(1, size)]
     end = time.monotonic() + _CONNECTING.total_seconds()
     while heard and not store.check(heard):
@@ -125,9 +133,9 @@ def joined(device: str | None = None) -> Iterator[World]:
     elif own.type != "cpu":
         raise UsageError(f"Several processes cannot train on {own}.", "Add --device cpu.")
     try:
-        store, *_ = next(dist.rendezvous("env://", timeout=_CONNECTING))
+        store, *_ = next(rendezvous("env://", timeout=_CONNECTING))
         attempt = agree_on_attempt(store, rank, size)
-        store = dist.PrefixStore(f"imgcap/{attempt}", store)
+        store = PrefixStore(f"imgcap/{attempt}", store)
         backend = "nccl" if own.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_CONNECTING)
         dist.distributed_c10d._set_pg_timeout(_PATIENCE)  # the only way to have another one afterwards

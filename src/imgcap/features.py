@@ -5,7 +5,7 @@ encoder.safetensors   the encoder that the features came from
 records.jsonl         one captioned picture a line, in the order of the feature rows
 records.npy           where each line begins and what split it is of, so that none is read before it is needed
 left_out.jsonl        what the data set names that is not in here, and why
-features/00000.npy    float32 (rows, 2048), 65,536 rows in each file but the last
+features/00000.npy    float32 or float16 (rows, 2048), 65,536 rows in each file but the last
 mirrored/00000.npy    the same of the mirrored pictures, if they were asked for: a second view to train on
 """
 
@@ -43,6 +43,8 @@ ROWS_PER_FILE = 65_536
 METADATA_FILE, RECORDS_FILE, LEFT_OUT_FILE = "prepared.json", "records.jsonl", "left_out.jsonl"
 RECORDS_INDEX_FILE = "records.npy"
 FEATURES_FOLDER, MIRRORED_FOLDER = "features", "mirrored"
+DTYPES = ("float32", "float16")
+"""What features on disk can be."""
 PARTIAL_FOLDER = ".partial"
 """What is not complete yet."""
 
@@ -78,13 +80,13 @@ class PreparedMetadata:
 
 
 class MappedFeatures:
-    """Features on disk as one matrix (N, 2048), float32, mapped and never read as a whole."""
+    """Features on disk as one matrix (N, 2048), mapped and never read as a whole."""
 
     def __init__(self, files: list[Path]) -> None:
         self._maps = [np.lib.format.open_memmap(file, mode="r") for file in files]
         for file, rows in zip(files, self._maps, strict=True):
-            if rows.dtype != np.float32 or rows.ndim != 2 or rows.shape[1] != FEATURE_SIZE:
-                raise ImgcapError(f"{file} holds no features: expected float32 (rows, {FEATURE_SIZE}).")
+            if rows.dtype not in DTYPES or rows.ndim != 2 or rows.shape[1] != FEATURE_SIZE:
+                raise ImgcapError(f"{file} holds no features: expected {' or '.join(DTYPES)} (rows, {FEATURE_SIZE}).")
         if any(len(rows) != ROWS_PER_FILE for rows in self._maps[:-1]):
             raise ImgcapError(f"{files[0].parent} is damaged: a file of features is too short.", "Prepare again.")
 

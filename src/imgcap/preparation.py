@@ -17,17 +17,19 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 
 from imgcap.archives import ArchivedFile
 from imgcap.datasets import SPLITS, Dataset, LeftOut
 from imgcap.encoder import Encoder, EncoderConfig, fingerprint
-from imgcap.errors import ImgcapError, listing
+from imgcap.errors import ImgcapError, UsageError, listing
 from imgcap.features import (
+    DTYPES,
     FEATURES_FOLDER,
     FORMAT_VERSION,
     LEFT_OUT_FILE,
@@ -59,8 +61,46 @@ from imgcap.sharding import WHOLE, Shard
 
 PROGRESS_FILE, SHARDS_FOLDER = "progress.jsonl", ".shards"
 
-_ROW_BYTES = FEATURE_SIZE * 4
-_HEADER = {"descr": "<f4", "fortran_order": False}
+
+@dataclass(frozen=True)
+class FeatureOptions:
+    """What is written of each picture."""
+
+    mirrored: bool = False
+    """Whether the features of the mirrored picture are as well."""
+    dtype: str = "float32"
+    """float32, or float16 for half the disk: what is read is float32 again, with 11 significant bits."""
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise UsageError(f"Features cannot be {self.dtype!r}.", f"Use {' or '.join(DTYPES)}.")
+
+    def views(self, folder: Path) -> list[Path]:
+        """Where in `folder` the features of each view are."""
+        return [folder / FEATURES_FOLDER, folder / MIRRORED_FOLDER][: 1 + self.mirrored]
+
+    @property
+    def row_bytes(self) -> int:
+        return FEATURE_SIZE * self.on_disk.itemsize
+
+    @property
+    def on_disk(self) -> np.dtype[np.floating[Any]]:
+        return np.dtype({"float32": "<f4", "float16": "<f2"}[self.dtype])
+
+    def write_header(self, file: BinaryIO, rows: int) -> None:
+        # NumPy pads the header so that the number of rows can grow in place.
+        header = {"descr": self.on_disk.str, "fortran_order": False, "shape": (rows, FEATURE_SIZE)}
+        np.lib.format.write_array_header_1_0(file, header)
+
+    @property
+    def header_size(self) -> int:
+        header = io.BytesIO()
+        self.write_header(header, ROWS_PER_FILE)
+        return header.tell()
+
+
+PLAIN = FeatureOptions()
+"""Pictures as they are, in float32."""
 
 
 def prepare(
@@ -69,27 +109,27 @@ def prepare(
     encoder: Encoder,
     encoder_name: str,
     out: Path,
+    options: FeatureOptions = PLAIN,
     *,
-    mirrored: bool = False,
     overwrite: bool = False,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> PreparedFolder:
     """Encode the pictures of `dataset` into the folder `out`, going on where an interrupted run stopped.
 
-    With `mirrored`, the mirrored pictures are encoded as well. Pictures that cannot be decoded are left out and listed.
-    `on_progress(done, total)` counts pictures. A folder that is complete already, from the same inputs, is returned as
-    it is; one from other inputs needs `overwrite`, and is kept until the new one is whole; so does one with other
-    things under the names used here. Raises `ImgcapError`, also if another process is preparing the same folder.
+    Pictures that cannot be decoded are left out and listed. `on_progress(done, total)` counts pictures. A folder that
+    is complete already, from the same inputs, is returned as it is; one from other inputs needs `overwrite`, and is
+    kept until the new one is whole; so does one with other things under the names used here. Raises `ImgcapError`, also
+    if another process is preparing the same folder.
     """
     encoder_id = fingerprint(encoder_file)
-    digest = _digest(dataset, encoder_id, mirrored)
+    digest = _digest(dataset, encoder_id, options)
     make_folder(out)
     with only_writer(out):
         if not overwrite and _is_complete(out, digest):
             return PreparedFolder(out)
         with _told(out):
-            work = _Work(out / PARTIAL_FOLDER, digest, mirrored, overwrite)
-            _encode(work, WHOLE, dataset, encoder, _FinishedBatches(out, digest, mirrored), on_progress)
+            work = _Work(out / PARTIAL_FOLDER, digest, options, overwrite)
+            _encode(work, WHOLE, dataset, encoder, _FinishedBatches(out, digest, options), on_progress)
             _finish(work, dataset, encoder_file, encoder.config, encoder_name, encoder_id, out)
     return PreparedFolder(out)
 
@@ -100,8 +140,8 @@ def prepare_shard(
     encoder: Encoder,
     out: Path,
     shard: Shard,
+    options: FeatureOptions = PLAIN,
     *,
-    mirrored: bool = False,
     overwrite: bool = False,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> None:
@@ -109,14 +149,14 @@ def prepare_shard(
 
     Any number of shards can be at work on the same folder, on machines that share it. Raises `ImgcapError`.
     """
-    digest = _digest(dataset, fingerprint(encoder_file), mirrored)
+    digest = _digest(dataset, fingerprint(encoder_file), options)
     folder = out / SHARDS_FOLDER / shard.file_name
     if not overwrite and _is_complete(out, digest):
         return
     make_folder(folder)
     with only_writer(folder), _told(out):
-        work = _Work(folder, digest, mirrored, overwrite)
-        _encode(work, shard, dataset, encoder, _FinishedBatches(out, digest, mirrored), on_progress)
+        work = _Work(folder, digest, options, overwrite)
+        _encode(work, shard, dataset, encoder, _FinishedBatches(out, digest, options), on_progress)
 
 
 @contextmanager
@@ -148,15 +188,17 @@ def _is_complete(out: Path, digest: str) -> bool:
     return False
 
 
-def _digest(dataset: Dataset, encoder_fingerprint: str, mirrored: bool) -> str:
+def _digest(dataset: Dataset, encoder_fingerprint: str, options: FeatureOptions) -> str:
     digest = hashlib.sha256()
 
     def add(*values: object) -> None:
         digest.update(json.dumps(values).encode() + b"\n")
 
     add(FORMAT_VERSION, BATCH_SIZE, encoder_fingerprint, dataset.location)
-    if mirrored:
+    if options.mirrored:
         add(MIRRORED_FOLDER)
+    if options.dtype != PLAIN.dtype:
+        add(options.dtype)
     for record in dataset.records:
         stamp = _stamp(dataset.source(record))
         add(record.image_id, record.path, record.captions, record.split, stamp)
@@ -179,9 +221,10 @@ def _stamp(picture: Path | ArchivedFile) -> tuple[int | str, ...] | None:
 class _Work:
     """Unfinished features in a folder of their own: batches are added, each durable before it is counted."""
 
-    def __init__(self, folder: Path, digest: str, mirrored: bool, overwrite: bool) -> None:
+    def __init__(self, folder: Path, digest: str, options: FeatureOptions, overwrite: bool) -> None:
         self.folder = folder
-        self.views = [folder / FEATURES_FOLDER, folder / MIRRORED_FOLDER][: 1 + mirrored]
+        self.options = options
+        self.views = options.views(folder)
         self.progress = folder / PROGRESS_FILE
         self.done = 0
         """Pictures that were tried."""
@@ -224,7 +267,7 @@ class _Work:
             if not view.exists():
                 continue  # it is in its place already, and only `_finish` is left to do
             for number, file_rows in _rows_by_file(encoded):
-                path, size = _features_file(view, number), _header_size() + file_rows * _ROW_BYTES
+                path, size = _features_file(view, number), self._size(file_rows)
                 if not path.exists() or path.stat().st_size < size:
                     return False
                 os.truncate(path, size)
@@ -232,6 +275,10 @@ class _Work:
         self.failed = {int(i): why for row in rows for i, why in row["failed"]}
         self.ends = [row["rows"] for row in rows]
         return True
+
+    def _size(self, rows: int) -> int:
+        """Bytes of a file of features."""
+        return self.options.header_size + rows * self.options.row_bytes
 
     def add(self, views: list[Features], tried: int, failed: list[tuple[int, str]]) -> None:
         for view, features in zip(self.views, views, strict=True):
@@ -243,19 +290,30 @@ class _Work:
         self._append({"done": self.done, "rows": self.rows, "failed": failed})
 
     def _add_rows(self, view: Path, features: Features) -> None:
-        start = 0
-        while start < len(features):
+        start, values = 0, self._on_disk(features)
+        while start < len(values):
             number, place = divmod(self.rows + start, ROWS_PER_FILE)
-            part = features[start : start + ROWS_PER_FILE - place]
+            part = values[start : start + ROWS_PER_FILE - place]
             with _features_file(view, number).open("ab") as file:
                 if place == 0:
                     file.truncate(0)
-                    _write_header(file, 0)
-                file.write(part.astype("<f4", copy=False).tobytes())
+                    self.options.write_header(file, 0)
+                file.write(part.tobytes())
                 _flush(file)
             if place == 0:
                 flush_folder(view)
             start += len(part)
+
+    def _on_disk(self, features: Features) -> npt.NDArray[np.floating[Any]]:
+        """Features as they are written. Raises `ImgcapError` if they are too large for their type."""
+        try:
+            with np.errstate(over="raise"):
+                return features.astype(self.options.on_disk, copy=False)
+        except FloatingPointError:
+            raise ImgcapError(
+                f"Features of this encoder are too large for {self.options.dtype}.",
+                "Prepare with --dtype float32 --overwrite.",
+            ) from None
 
     def move_to(self, out: Path) -> None:
         """Give every file its final header, and move them all to `out`."""
@@ -263,7 +321,7 @@ class _Work:
             if view.exists():  # else it was moved before the run was killed
                 for number, rows in _rows_by_file(self.rows):
                     with _features_file(view, number).open("rb+") as file:
-                        _write_header(file, rows)
+                        self.options.write_header(file, rows)
                         _flush(file)
                 shutil.rmtree(out / view.name, ignore_errors=True)
                 view.rename(out / view.name)
@@ -277,19 +335,19 @@ class _Work:
 class _FinishedBatches:
     """Batches that other processes have encoded, each as a shard of the same inputs; nothing of theirs is changed."""
 
-    def __init__(self, out: Path, digest: str, mirrored: bool) -> None:
+    def __init__(self, out: Path, digest: str, options: FeatureOptions) -> None:
+        self._options = options
         self._batches: dict[int, tuple[list[Path], int, dict[str, Any]]] = {}
         """By number: the folders of the views, the first row, and the line of progress."""
         for folder in sorted((out / SHARDS_FOLDER).glob("*-of-*")):
             number, _, count = folder.name.partition("-of-")
-            views = [folder / FEATURES_FOLDER, folder / MIRRORED_FOLDER][: 1 + mirrored]
             lines, _ = _read_progress(folder / PROGRESS_FILE)
             rows = lines[1:]
             if lines[:1] != [{"digest": digest}] or not all(map(_is_progress, rows)):
                 continue
             shard, first = Shard.parse(f"{number}/{count}"), 0
             for i, row in enumerate(rows):
-                self._batches[shard.number + i * shard.count] = views, first, row
+                self._batches[shard.number + i * shard.count] = options.views(folder), first, row
                 first = row["rows"]
 
     def __contains__(self, batch: int) -> bool:
@@ -298,20 +356,20 @@ class _FinishedBatches:
     def read(self, batch: int) -> tuple[list[Features], list[tuple[int, str]]]:
         """The features of a batch in each view, and which pictures failed."""
         views, first, row = self._batches[batch]
-        return [_read_rows(view, first, row["rows"]) for view in views], [(i, why) for i, why in row["failed"]]
+        return [self._rows(view, first, row["rows"]) for view in views], [(i, why) for i, why in row["failed"]]
 
-
-def _read_rows(view: Path, first: int, end: int) -> Features:
-    """Rows `first` to `end` of unfinished features."""
-    parts = [np.empty((0, FEATURE_SIZE), np.float32)]
-    while first < end:
-        number, place = divmod(first, ROWS_PER_FILE)
-        rows = min(end - first, ROWS_PER_FILE - place)
-        offset = _header_size() + place * _ROW_BYTES
-        part = np.fromfile(_features_file(view, number), "<f4", rows * FEATURE_SIZE, offset=offset)
-        parts.append(part.reshape(rows, FEATURE_SIZE))
-        first += rows
-    return np.concatenate(parts)
+    def _rows(self, view: Path, first: int, end: int) -> Features:
+        """Rows `first` to `end` of unfinished features."""
+        parts = [np.empty((0, FEATURE_SIZE), np.float32)]
+        while first < end:
+            number, place = divmod(first, ROWS_PER_FILE)
+            rows = min(end - first, ROWS_PER_FILE - place)
+            offset = self._options.header_size + place * self._options.row_bytes
+            file, values = _features_file(view, number), rows * FEATURE_SIZE
+            part = np.fromfile(file, self._options.on_disk, values, offset=offset)
+            parts.append(part.reshape(rows, FEATURE_SIZE).astype(np.float32))
+            first += rows
+        return np.concatenate(parts)
 
 
 def _read_progress(file: Path) -> tuple[list[dict[str, Any]], int]:
@@ -344,17 +402,6 @@ def _features_file(view: Path, number: int) -> Path:
 def _rows_by_file(rows: int) -> Iterator[tuple[int, int]]:
     for number in range(-(-rows // ROWS_PER_FILE)):
         yield number, min(ROWS_PER_FILE, rows - number * ROWS_PER_FILE)
-
-
-def _write_header(file: BinaryIO, rows: int) -> None:
-    # NumPy pads the header so that the number of rows can grow in place.
-    np.lib.format.write_array_header_1_0(file, {**_HEADER, "shape": (rows, FEATURE_SIZE)})
-
-
-def _header_size() -> int:
-    header = io.BytesIO()
-    _write_header(header, ROWS_PER_FILE)
-    return header.tell()
 
 
 def _flush(file: BinaryIO) -> None:
@@ -411,8 +458,7 @@ def _finish(
     (out / METADATA_FILE).unlink(missing_ok=True)
     flush_folder(out)  # never the old metadata beside other features
     work.move_to(out)
-    mirrored = len(work.views) > 1
-    if not mirrored:
+    if not work.options.mirrored:
         shutil.rmtree(out / MIRRORED_FOLDER, ignore_errors=True)
     records = [record for i, record in enumerate(dataset.records) if i not in work.failed]
     failed = [LeftOut(dataset.records[i].path, why) for i, why in work.failed.items()]
@@ -433,7 +479,7 @@ def _finish(
         captions=sum(len(record.captions) for record in records),
         splits={split: splits.count(split) for split in (*SPLITS, "none")},
         left_out=len(left_out),
-        mirrored=mirrored,
+        mirrored=work.options.mirrored,
         archives=dataset.archives,
     )
     write_json(out / METADATA_FILE, asdict(metadata))

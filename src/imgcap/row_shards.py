@@ -1,6 +1,7 @@
 """A run of `imgcap caption` in shards: a file of rows for each, and the one of the whole run when all are done.
 
-Shard 2 of 4 of `rows.jsonl` is `rows.2-of-4.jsonl`; `rows.2-of-4.done` beside it says that it is complete, and of what.
+Shard 2 of 4 of `rows.jsonl` is `rows.2-of-4.jsonl`; `rows.2-of-4.shard` beside it says what it is a share of, and
+whether it is complete.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from imgcap.errors import ImgcapError, listing
-from imgcap.files import only_writer, read_json, reason, replacing, write_json
-from imgcap.sharding import Shard
+from imgcap.files import make_folder, only_writer, read_json, reason, replacing, write_json
+from imgcap.sharding import WHOLE, Shard
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,34 @@ class Finished:
 
     pictures: int
     """Pictures of the whole run."""
-    batch_size: int
+    names: str
+    """SHA-256 of their names, in their order."""
     rows: int
     """Pictures of this shard."""
     origin: dict[str, str]
     """Model and settings, as they stand in each row."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.pictures, int):
+            raise TypeError(self.pictures)
+
+
+@dataclass(frozen=True)
+class ShardState:
+    """What is said of a shard in the file beside its rows."""
+
+    batch_size: int
+    """Of all batches of so many pictures, the shard has every n-th."""
+    finished: Finished | None = None
+    """None until the shard is complete."""
+
+    @classmethod
+    def from_json(cls, said: Any) -> ShardState:
+        """Raises `KeyError`, `TypeError` or `ValueError` for what is no state."""
+        batch_size, finished = said["batch_size"], said["finished"]
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(batch_size)
+        return cls(batch_size, None if finished is None else Finished(**finished))
 
 
 @dataclass(frozen=True)
@@ -43,35 +68,95 @@ class RowShard:
         return self._beside(self.output.suffix)
 
     @property
-    def marker(self) -> Path:
-        return self._beside(".done")
+    def state_file(self) -> Path:
+        return self._beside(".shard")
 
     def _beside(self, suffix: str) -> Path:
         return self.output.with_name(f"{self.output.stem}.{self.shard.file_name}{suffix}")
 
-    @property
-    def is_complete(self) -> bool:
-        return self.marker.exists()
+    def state(self) -> ShardState | None:
+        """What was said of the shard when it was begun or finished, if it was. Raises `ImgcapError`."""
+        if not self.state_file.exists():
+            return None
+        said = read_json(self.state_file)
+        try:
+            return ShardState.from_json(said)
+        except (KeyError, TypeError, ValueError):
+            raise ImgcapError(
+                f"{self.state_file} is damaged.", f"Remove it, and run shard {self.shard} again."
+            ) from None
 
-    def siblings(self) -> list[RowShard]:
-        """All shards of the run."""
-        return [RowShard(self.output, Shard(number, self.shard.count)) for number in range(self.shard.count)]
+    def finished(self) -> Finished | None:
+        """What the shard is a share of, if it is complete. Raises `ImgcapError`."""
+        state = self.state()
+        return state.finished if state and self.file.exists() else None
 
-    def finish(self, finished: Finished) -> None:
+    def begin(self, batch_size: int) -> None:
+        """Say of what batches the shard has its share, and that it is not complete. Raises `ImgcapError`."""
+        self._say(ShardState(batch_size))
+
+    def finish(self, batch_size: int, finished: Finished) -> None:
         """Say that all rows of the shard are written. Raises `ImgcapError`."""
         try:
             with self.file.open("rb+") as rows:
                 os.fsync(rows.fileno())
-            write_json(self.marker, asdict(finished))
         except OSError as error:
-            raise ImgcapError(f"{self.marker} cannot be written: {reason(error)}.") from None
+            raise ImgcapError(f"{self.file} cannot be written: {reason(error)}.") from None
+        self._say(ShardState(batch_size, finished))
 
-    def finished(self) -> Finished:
-        """What was said of the complete shard. Raises `ImgcapError`."""
+    def _say(self, state: ShardState) -> None:
+        make_folder(self.output.absolute().parent)
         try:
-            return Finished(**read_json(self.marker))
-        except TypeError:
-            raise ImgcapError(f"{self.marker} is damaged.", f"Run shard {self.shard} again.") from None
+            write_json(self.state_file, asdict(state))
+        except OSError as error:
+            raise ImgcapError(f"{self.state_file} cannot be written: {reason(error)}.") from None
+
+    def remove(self) -> None:
+        self.state_file.unlink(missing_ok=True)
+        self.file.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class ShardedRun:
+    """A run that writes `output` in `count` shards of batches of `batch_size` pictures; `count` may be 1."""
+
+    output: Path
+    count: int
+    batch_size: int
+    begun: bool = False
+    """Whether an earlier run has left shards of it."""
+
+    def shards(self, share: Shard = WHOLE) -> list[RowShard]:
+        """The shards that `share` of the run consists of; `share.count` divides their number."""
+        parts = self.count // share.count
+        return [RowShard(self.output, share.part(number, parts)) for number in range(parts)]
+
+
+def plan(output: Path, share: Shard, processes: int, batch_size: int, anew: bool) -> ShardedRun:
+    """How `share` of a run is done: in the shards that an unfinished run has left, else in one for each process.
+
+    What has been begun keeps the size of its batches. With `anew` nothing is gone on with; but of a `share`, other
+    machines may have begun the rest, whose number holds. Raises `ImgcapError` if shards of several runs are there, or
+    of one that has no such share.
+    """
+    begun = [] if anew and share == WHOLE else _one_run(output)
+    count = begun[0].shard.count if begun else share.count * processes
+    if count % share.count:
+        raise ImgcapError(
+            f"There are shards of {output} out of {count:,}, not {share.count:,}.",
+            f"Go on with those, such as --shard 1/{count}, or remove them.",
+        )
+    if begun and not anew:
+        batch_size = _batch_size(begun) or batch_size
+    return ShardedRun(output, count, batch_size, begun=bool(begun) and not anew)
+
+
+def remove_shards(output: Path, but: int) -> None:
+    """Remove the shards of `output` that are not out of `but`. Raises `ImgcapError` if one is being written."""
+    for shard in _find(output):
+        if shard.shard.count != but:
+            with only_writer(shard.file):
+                shard.remove()
 
 
 def merge(output: Path, overwrite: bool = False) -> int:
@@ -81,74 +166,99 @@ def merge(output: Path, overwrite: bool = False) -> int:
     """
     if output.exists() and not overwrite:
         raise ImgcapError(f"{output} is there already.", "Replace it with --overwrite.")
-    shards = _find(output)
-    finished = _check(output, shards)
+    begun = _one_run(output)
+    if not begun:
+        raise ImgcapError(f"There are no shards of {output}.", "`imgcap caption ... --shard 1/4` and so on write them.")
+    shards = ShardedRun(output, begun[0].shard.count, 1).shards()
+    pictures, batch_size = _check(output, shards)
     try:
         with only_writer(output), replacing(output) as partial, partial.open("wb") as file:
-            for lines in _batches(shards, finished):
+            for lines in _batches(shards, pictures, batch_size):
                 file.writelines(lines)
     except OSError as error:
         raise ImgcapError(f"The shards of {output} cannot be put together: {reason(error)}.") from None
     for shard in shards:
-        shard.marker.unlink(missing_ok=True)
-        shard.file.unlink(missing_ok=True)
-    return finished.pictures
+        shard.remove()
+    return pictures
 
 
 def _find(output: Path) -> list[RowShard]:
-    """All shards of `output`, in their order. Raises `ImgcapError` unless each is complete."""
-    name = re.compile(rf"{re.escape(output.stem)}\.(\d+)-of-(\d+)(?:\.done|{re.escape(output.suffix)})", re.ASCII)
-    names = (path.name for path in output.absolute().parent.glob(f"{glob.escape(output.stem)}.*-of-*"))
-    counts = {int(match[2]) for match in map(name.fullmatch, names) if match}
-    if not counts:
-        raise ImgcapError(f"There are no shards of {output}.", "`imgcap caption ... --shard 1/4` and so on write them.")
+    """The shards of `output` that are begun or complete, of whatever runs."""
+    if output.suffix.lower() != ".jsonl":
+        return []
+    name = re.compile(rf"{re.escape(output.stem)}\.([1-9]\d{{0,8}})-of-([1-9]\d{{0,8}})\.\w+", re.ASCII)
+    found = set()
+    for path in output.absolute().parent.glob(f"{glob.escape(output.stem)}.*-of-*.*"):
+        number, count = map(int, match.groups()) if (match := name.fullmatch(path.name)) else (0, 0)
+        if number <= count > 1:
+            shard = RowShard(output, Shard(number - 1, count))
+            if path.name in (shard.file.name, shard.state_file.name):
+                found.add(shard)
+    return sorted(found, key=lambda each: (each.shard.count, each.shard.number))
+
+
+def _one_run(output: Path) -> list[RowShard]:
+    """The shards that `_find` finds. Raises `ImgcapError` if they are not all out of one number."""
+    found = _find(output)
+    counts = sorted({each.shard.count for each in found})
     if len(counts) > 1:
-        several = listing([f"{count:,}" for count in sorted(counts)])
+        several = listing([f"{count:,}" for count in counts])
         raise ImgcapError(f"There are shards of {output} out of {several}.", "Remove those of the other run.")
-    shards = RowShard(output, Shard(0, counts.pop())).siblings()
-    missing = [str(shard.shard) for shard in shards if not shard.is_complete]
-    if missing:
+    return found
+
+
+def _batch_size(shards: list[RowShard]) -> int | None:
+    """The size of the batches that `shards` are begun with, if any says so. Raises `ImgcapError` if they differ."""
+    states = [(shard, state) for shard in shards if (state := shard.state())]
+    for shard, state in states:
+        if state.batch_size != states[0][1].batch_size:
+            raise _different_runs(states[0][0], shard)
+    return states[0][1].batch_size if states else None
+
+
+def _check(output: Path, shards: list[RowShard]) -> tuple[int, int]:
+    """The pictures and the batch size of the run that all `shards` are of.
+
+    Raises `ImgcapError` if one is not complete, lacks rows, or is of another run.
+    """
+    finished = {shard: said for shard in shards if (said := shard.finished())}
+    if missing := [str(shard.shard) for shard in shards if shard not in finished]:
         raise ImgcapError(
             f"Of the shards of {output}, {listing(missing[:10])} {'is' if len(missing) == 1 else 'are'} not complete"
             + f", and {len(missing) - 10:,} more" * (len(missing) > 10)
             + ".",
             f"The command that wrote the others goes on with --shard {missing[0]}.",
         )
-    return shards
-
-
-def _check(output: Path, shards: list[RowShard]) -> Finished:
-    """What all `shards` say they are a share of. Raises `ImgcapError` if they differ, or one lacks rows."""
-    first = shards[0].finished()
-    for shard in shards:
-        finished = shard.finished()
-        if (finished.pictures, finished.batch_size, finished.origin) != (
-            first.pictures,
-            first.batch_size,
-            first.origin,
-        ):
-            raise ImgcapError(
-                f"Shards {shards[0].shard} and {shard.shard} of {output} are of different runs: pictures, model or "
-                "settings have changed.",
-                "Remove the older one and run it again.",
-            )
-        wanted = sum(1 for _ in shard.shard.items(range(first.pictures), first.batch_size))
+    batch_size = _batch_size(shards) or 1
+    first = finished[shards[0]]
+    for shard, said in finished.items():
+        if (said.pictures, said.origin) != (first.pictures, first.origin):
+            raise _different_runs(shards[0], shard)
+        wanted = sum(1 for _ in shard.shard.items(range(first.pictures), batch_size))
         with shard.file.open("rb") as lines:
             rows = sum(1 for _ in lines)
-        if rows != wanted or finished.rows != wanted:
+        if rows != wanted or said.rows != wanted:
             raise ImgcapError(
                 f"{shard.file} holds {rows:,} rows instead of {wanted:,}.", f"Run shard {shard.shard} again."
             )
-    return first
+    return first.pictures, batch_size
 
 
-def _batches(shards: list[RowShard], finished: Finished) -> Iterator[list[bytes]]:
+def _different_runs(one: RowShard, other: RowShard) -> ImgcapError:
+    return ImgcapError(
+        f"Shards {one.shard} and {other.shard} of {one.output} are of different runs: pictures, model or settings have "
+        "changed.",
+        "Remove the older one and run it again.",
+    )
+
+
+def _batches(shards: list[RowShard], pictures: int, batch_size: int) -> Iterator[list[bytes]]:
     """The lines of one batch after the other; a file is open only while it is read, as there may be thousands."""
     places = [0] * len(shards)
-    for number in range(-(-finished.pictures // finished.batch_size)):
+    for number in range(-(-pictures // batch_size)):
         which = number % len(shards)
         with shards[which].file.open("rb") as file:
             file.seek(places[which])
-            lines = list(islice(file, finished.batch_size))
+            lines = list(islice(file, batch_size))
         places[which] += sum(map(len, lines))
         yield lines

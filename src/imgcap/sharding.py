@@ -66,18 +66,5 @@ def together(parts: Sequence[Sequence[T]], batch_size: int) -> list[T]:
     return items
 
 
-class Counted(Iterable[T]):
-    """Items as they come, and how many there were."""
-
-    def __init__(self, items: Iterable[T]) -> None:
-        self._items = items
-        self.count = 0
-
-    def __iter__(self) -> Iterator[T]:
-        for item in self._items:
-            self.count += 1
-            yield item
-
-
 WHOLE = Shard()
 """All of a run."""

@@ -14,9 +14,10 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import tee
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol, cast
@@ -67,7 +68,7 @@ from imgcap.search import SearchOptions, search
 from imgcap.self_critical import Reward, sample, self_critical_loss
 from imgcap.sharding import Shard, together
 from imgcap.tokenizer import tokenize
-from imgcap.training_index import TrainingIndex
+from imgcap.training_index import TrainingIndex, evenly_spaced, indexed_rows
 from imgcap.vocabulary import END, PAD, SPECIAL_WORDS, START, UNKNOWN, Vocabulary
 
 STATE_FILE, CURVES_FILE = "training-state.safetensors", "curves.svg"
@@ -76,6 +77,9 @@ _BATCHES_IN_POOL = 50
 """Captions are sorted by length within pools of this many batches: little padding, and still a random order."""
 _VAL_BATCH = 32
 """Val pictures that go to one process after the other."""
+_STATISTICS_PICTURES = 2**18
+"""Pictures that mean and standard deviation of the features are over, at most: they know them to 0.2 % of the latter,
+and ten million would take minutes before the first step."""
 
 
 @dataclass(frozen=True)
@@ -261,7 +265,7 @@ def finish(prepared: PreparedFolder, folder: Path, device: torch.device) -> None
 
 @contextmanager
 def _features_for(model: Model, prepared: PreparedFolder) -> Iterator[MappedFeatures | Features]:
-    """Features (N, 2048) of train and val pictures by the model's own encoder, prepared ones if it is the same."""
+    """Features (N, 2048) of indexed and val pictures by the model's own encoder, prepared ones if it is the same."""
     if model.config.encoder_fingerprint == prepared.metadata.encoder_fingerprint:
         yield prepared.features
         return
@@ -269,7 +273,7 @@ def _features_for(model: Model, prepared: PreparedFolder) -> Iterator[MappedFeat
     with TemporaryDirectory() as folder:
         shape = (len(prepared.records), FEATURE_SIZE)
         features = np.lib.format.open_memmap(Path(folder) / "features.npy", "w+", np.float32, shape)
-        for rows in batched(np.concatenate([prepared.rows("train"), prepared.rows("val")]), 32):
+        for rows in batched(np.concatenate([indexed_rows(prepared), prepared.rows("val")]), 32):
             features[rows] = encoder(list(_decoded(prepared, rows, encoder.config.pixels))).numpy()
         yield features
 
@@ -285,7 +289,7 @@ def _calibrate(model: Model, prepared: PreparedFolder, features: MappedFeatures 
     return fit(hypotheses, agreement([model.vocabulary.decode(h.ids) for h in hypotheses], references))
 
 
-def _decoded(prepared: PreparedFolder, rows: list[int], size: int) -> Iterator[Pixels]:
+def _decoded(prepared: PreparedFolder, rows: Iterable[int], size: int) -> Iterator[Pixels]:
     """Decoded pictures of `rows`. Raises `ImgcapError` for one that has gone since they were prepared."""
     sources = (prepared.source(prepared.records[row].path) for row in rows)
     for batch in load_batches(sources, size):
@@ -450,14 +454,15 @@ class Trainer:
         return Reward([[tokenize(caption) for caption in own] for own in captions], self.vocabulary)
 
     def _feature_statistics(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation (2048,) of the training pictures' features."""
+        """Mean and standard deviation (2048,) of the training pictures' features, or of evenly spaced ones."""
+        chosen = evenly_spaced(self.train_rows, _STATISTICS_PICTURES)
         total, squares = np.zeros(FEATURE_SIZE), np.zeros(FEATURE_SIZE)
-        for rows in batched(self.train_rows, 4096):
+        for rows in batched(chosen, 4096):
             part = self.prepared.features[rows].astype(np.float64)
             total += part.sum(0)
             squares += (part**2).sum(0)
-        mean = total / len(self.train_rows)
-        std = np.sqrt(np.maximum(squares / len(self.train_rows) - mean**2, 0))
+        mean = total / len(chosen)
+        std = np.sqrt(np.maximum(squares / len(chosen) - mean**2, 0))
         return torch.from_numpy(mean).float(), torch.from_numpy(std).float()
 
     @property
@@ -563,10 +568,10 @@ class Trainer:
         if not self.encoder:
             yield from pairs
             return
-        epoch = list(pairs)
-        rows = [row for _, parts in epoch for part in parts for row in part.batch.rows]
+        current, ahead = tee(pairs)  # pictures are decoded a few batches ahead
+        rows = (row for _, parts in ahead for part in parts for row in part.batch.rows)
         pixels = _decoded(self.prepared, rows, self.encoder.config.pixels)
-        for batch, parts in epoch:
+        for batch, parts in current:
             yield batch, [replace(part, pictures=[next(pixels) for _ in part.batch.rows]) for part in parts]
 
     def _features(self, part: Part) -> Tensor:

@@ -32,6 +32,8 @@ NEAREST = 3
 """Training pictures that an explanation names."""
 UNLIKE = 0.95
 """Share of val pictures beyond which a picture is warned of."""
+MOST_PICTURES = 2**17
+"""Training pictures that an index names at most: all of COCO's, 16 MiB of codes, about as much as a decoder."""
 
 _PCA_PICTURES = 8192
 _CODE_SCALE = 127
@@ -56,7 +58,7 @@ class Explanation:
 
 @dataclass(frozen=True, eq=False)
 class TrainingIndex:
-    """N training pictures, D components and C captions, to explain others by."""
+    """N training pictures, D components and C different captions, to explain others by."""
 
     names: tuple[str, ...]
     codes: Tensor
@@ -77,13 +79,14 @@ class TrainingIndex:
     def build(
         cls, prepared: PreparedFolder, decoder: LSTMDecoder, features: MappedFeatures | Features | None = None
     ) -> TrainingIndex:
-        """Index the training pictures of `prepared`, in constant memory but for the codes.
+        """Index the training pictures of `prepared`, in constant memory but for 8 bytes a caption.
 
-        `features` (N, 2048), float32, row by row those of the records, replace the prepared ones where the model has
-        an encoder of its own. Raises `ImgcapError` if there are no training or val pictures.
+        Pictures are those of `indexed_rows`, captions are all. `features` (N, 2048), float32, row by row those of the
+        records, replace the prepared ones where the model has an encoder of its own; they are read for `indexed_rows`
+        and val pictures alone. Raises `ImgcapError` if there are no training or val pictures.
         """
         features = prepared.features if features is None else features
-        rows, val_rows = prepared.rows("train"), prepared.rows("val")
+        rows, val_rows = indexed_rows(prepared), prepared.rows("val")
         mean, std = decoder.feature_mean.cpu(), decoder.feature_std.cpu()
         projection, variances = _principal_components(features, rows, mean, std)
         codes = [
@@ -93,7 +96,9 @@ class TrainingIndex:
         distances = [
             _distances(_project(features[part], mean, std, projection), variances) for part in batched(val_rows, 4096)
         ]
-        captions = (caption for row in rows for caption in prepared.records[row].captions)
+        captions = (caption for row in prepared.rows("train") for caption in prepared.records[row].captions)
+        hashes = np.fromiter(map(_hash, captions), np.int64)
+        hashes.sort()  # np.unique may build a set, of several times the memory
         return cls(
             names=tuple(prepared.records[row].path for row in rows),
             codes=torch.cat(codes),
@@ -101,7 +106,7 @@ class TrainingIndex:
             std=std,
             projection=projection,
             variances=variances,
-            caption_hashes=torch.tensor(sorted({_hash(caption) for caption in captions})),
+            caption_hashes=torch.unique_consecutive(torch.from_numpy(hashes)),
             percentiles=torch.cat(distances).quantile(torch.linspace(0, 1, 101)),
         )
 
@@ -172,6 +177,17 @@ class TrainingIndex:
         return place < len(self.caption_hashes) and bool(self.caption_hashes[place] == wanted)
 
 
+def indexed_rows(prepared: PreparedFolder) -> Rows:
+    """Rows of the training pictures that an index names, ascending: all, or `MOST_PICTURES` evenly spaced ones."""
+    return evenly_spaced(prepared.rows("train"), MOST_PICTURES)
+
+
+def evenly_spaced(rows: Rows, most: int) -> Rows:
+    """At most `most` of `rows`, the first and the last among them."""
+    chosen: Rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(int)]
+    return chosen
+
+
 _TENSORS = tuple(field.name for field in fields(TrainingIndex) if field.name != "names")
 
 
@@ -189,8 +205,7 @@ def _principal_components(
     features: MappedFeatures | Features, rows: Rows, mean: Tensor, std: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Leading components, float16 (2048, D), and variances, float32 (D,), of at most 8,192 of the pictures `rows`."""
-    chosen = np.linspace(0, len(rows) - 1, min(len(rows), _PCA_PICTURES)).astype(int)
-    pictures = _standardize(features[rows[chosen]], mean, std)
+    pictures = _standardize(features[evenly_spaced(rows, _PCA_PICTURES)], mean, std)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # the method is a random one (Halko et al. 2011)
         _, scales, components = torch.pca_lowrank(pictures, min(COMPONENTS, len(rows)), center=False, niter=4)

@@ -4,32 +4,28 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imgcap.archives import expand_braces, find_picture, is_archive, is_url, pictures_in
+from imgcap.archives import expand_braces, is_archive
 from imgcap.cli import options
-from imgcap.cli.console import Watch, interruptible, print_error, say, stdout, stoppable
-from imgcap.errors import ExitCode, ImgcapError, UsageError
-from imgcap.files import only_writer, read_bytes
+from imgcap.cli.console import interruptible, say
+from imgcap.errors import ExitCode, ImgcapError, UsageError, listing
+from imgcap.files import read_bytes
 from imgcap.model_store import DEFAULT_MODEL
+from imgcap.sharding import WHOLE, Shard
 
 if TYPE_CHECKING:
     from imgcap.batch import Tally
-    from imgcap.captioner import Picture
-    from imgcap.gallery import GalleryWriter
-    from imgcap.picture_files import PictureError, Selection
-    from imgcap.resume import DoneRows, ResumeOptions
-    from imgcap.row_shards import RowShard
-    from imgcap.rows import Row
+    from imgcap.distributed import World
+    from imgcap.row_shards import ShardedRun
     from imgcap.search import SearchOptions
-    from imgcap.sharding import Shard
-    from imgcap.sidecars import Sidecars
+
+
+_SHARDS_NEED = "Shards go with -o FILE.jsonl.", "Each writes a file of its own beside it, for `imgcap merge`."
 
 
 def caption(
@@ -171,28 +167,30 @@ def caption(
     """
     inputs = _inputs(paths or [], from_file)
     kind = _format(format_name, output)
+    share = Shard.parse(shard) if shard else WHOLE
     _check_calls(kind, output, resume, retry_failed, skip_existing and not (sidecar or sidecar_dir))
     _check_page(html, output, overwrite or resume)
     from_stdin = any(map(_is_stdin, inputs))
     places = _files(inputs, only=bool(sidecar or sidecar_dir or write_metadata))
-    from imgcap.batch import BatchOptions, Outputs, Tally, caption_batches, check_model
+    from imgcap.batch import BatchOptions, Tally, check_model
     from imgcap.captioner import load_model
+    from imgcap.cli.caption_run import Run
     from imgcap.distributed import joined
     from imgcap.picture_files import Selection
     from imgcap.resume import ResumeOptions
-    from imgcap.row_shards import Finished
-    from imgcap.rows import RowOptions, make_origin, open_rows
-    from imgcap.sharding import WHOLE, Counted, Shard
+    from imgcap.row_shards import remove_shards
+    from imgcap.rows import RowOptions, make_origin
 
-    selection = Selection(recursive, tuple(include or ()), tuple(exclude or ()))
     row_options = RowOptions(prefix, suffix, trigger, min_confidence, words, by_content)
     sidecars = options.make_sidecars(sidecar, sidecar_dir, places, overwrite)
     bare = inputs == places[:1] and from_file is None and not os.path.isdir(places[0])  # noqa: PTH112 (as in `expand`)
+    anew = overwrite and not resume
     tally = Tally()
     with interruptible("Nothing was captioned."), joined(device) as world:
-        share = (Shard.parse(shard) if shard else WHOLE).part(world.rank, world.size)
-        of_run = _row_shard(output, share, world.size > 1, html, skip_existing, overwrite)
-        rows_file = of_run.file if of_run else output
+        sharded = _sharded(world, output, share, batch_size, anew)
+        if sharded:
+            unfit = [("--html", html), ("--skip-existing", skip_existing), ("A picture from stdin", from_stdin)]
+            _check_shards(sharded, kind, [name for name, given in unfit if given], overwrite)
         silent = quiet or bare or not world.is_first
         captioner = load_model(model, str(world.device), precision)
         search = replace(
@@ -208,96 +206,102 @@ def caption(
         check_model(captioner, chosen)
         if sidecars:
             sidecars.check()
-        origin = make_origin(captioner, search, row_options)
-        with ExitStack() as stack:
-            for file in filter(None, (rows_file, html)):
-                stack.enter_context(only_writer(file))
-            goes_on = resume or (of_run and not overwrite)
-            earlier = rows_file if goes_on and rows_file and rows_file.exists() else None
-            done = _take_up(earlier, origin, ResumeOptions(by_content, retry_failed), silent)
-            to = open_rows(rows_file or stdout(kind), kind, bare=bare, append=bool(earlier), overwrite=overwrite)
-            outputs = Outputs(
-                stack.enter_context(to),
-                sidecars,
-                write_metadata,
-                overwrite,
-                stack.enter_context(_gallery(html, earlier, inputs)) if html else None,
-            )
-            on_terminal = not output and sys.stdout.isatty()
-            watch = stack.enter_context(Watch("Captioning", silent, rows_on_terminal=on_terminal))
-            if not from_stdin and not any(is_url(str(path)) for path in inputs):
-                watch.count(_left(share.items(_listed(inputs, selection), batch_size), done, None))
-            stopped = stack.enter_context(stoppable())
-            listed = Counted(_listed(inputs, selection))
-            found = _left(share.items(listed, batch_size), done, sidecars if skip_existing else None)
-            for rows in caption_batches(captioner, found, chosen, outputs, origin, tally):
-                _tell(rows, tally, watch)
-                if stopped():
-                    break
-        if of_run and not stopped() and not (fail_fast and tally.failed):
-            of_run.finish(Finished(listed.count, batch_size, done.kept + tally.pictures, origin))
-        ends = world.gather((tally, stopped()))
+        run = Run(
+            captioner=captioner,
+            options=chosen,
+            origin=make_origin(captioner, search, row_options),
+            inputs=inputs,
+            selection=Selection(recursive, tuple(include or ()), tuple(exclude or ())),
+            format_name=kind,
+            bare=bare,
+            html=html,
+            sidecars=sidecars,
+            skip_existing=skip_existing,
+            metadata=write_metadata,
+            overwrite=overwrite,
+            goes_on=not anew if sharded else resume,
+            resume=ResumeOptions(by_content, retry_failed),
+            silent=silent,
+        )
+        go_on = _go_on(resumable=bool(output) and kind == "jsonl", as_it_is=bool(sharded) and not anew)
+        if output and anew and share == WHOLE and world.is_first:
+            remove_shards(output, but=world.size)
+        if sharded and sharded.begun and share == WHOLE and not silent:
+            say(f"Going on with the {sharded.count:,} shards of {output}.")
+        with interruptible(go_on):
+            if sharded:
+                own = sharded.shards(share)[world.rank :: world.size]
+                again = anew or retry_failed or share != WHOLE
+                done = list(run.shards(own, sharded.batch_size, again))
+            else:
+                done = [run.share(share, batch_size, output)]
+        tally = sum((each.tally for each in done), tally)
+        ends = world.gather((tally, any(each.stopped for each in done)))
         if not world.is_first:
             return
-        if of_run:
-            _settle(of_run, shard, overwrite)
-    _end(ends, bool(done.kept), silent, _go_on(of_run, resumable=bool(output) and kind == "jsonl"))
+        if sharded:
+            _settle(sharded, share, overwrite, silent)
+    _end(ends, any(each.kept for each in done), silent, go_on, world.is_launched)
 
 
-def _row_shard(
-    output: Path | None, share: Shard, several: bool, html: Path | None, skip_existing: bool, overwrite: bool
-) -> RowShard | None:
-    """Where the rows of a share go, if they go to a file. Raises `UsageError` where that cannot be."""
-    from imgcap.row_shards import RowShard
-    from imgcap.sharding import WHOLE
+def _sharded(world: World, output: Path | None, share: Shard, batch_size: int, anew: bool) -> ShardedRun | None:
+    """The run in shards that this one is, goes on with or has a `share` of; None for one whose rows have one place."""
+    from imgcap.row_shards import plan
 
-    if share == WHOLE or (output is None and not several):
+    if output is None:
+        if world.size > 1:
+            raise UsageError(*_SHARDS_NEED)
         return None
-    if output is None or output.suffix.lower() != ".jsonl":
+    planned = world.gather(plan(output, share, world.size, batch_size, anew) if world.is_first else None)[0]
+    return planned if planned and planned.count > 1 else None
+
+
+def _check_shards(sharded: ShardedRun, kind: str, unfit: list[str], overwrite: bool) -> None:
+    """Raise `ImgcapError` for outputs and options that shards do not go with, as those in `unfit`."""
+    output = sharded.output
+    if kind != "jsonl" or output.suffix.lower() != ".jsonl":
+        raise UsageError(*_SHARDS_NEED)
+    if unfit:
         raise UsageError(
-            "Shards go with -o FILE.jsonl.", "Each writes a file of its own beside it, for `imgcap merge`."
-        )
-    if html or skip_existing:
-        raise UsageError(
-            f"{'--html' if html else '--skip-existing'} does not go with shards.",
-            "Make the page from all rows afterwards: the same command without --shard, but with --resume.",
+            f"{unfit[0]} does not go with shards.",
+            f"Leave it out until {output} is put together from its shards; then add it, with --resume.",
         )
     if output.exists() and not overwrite:
+        if sharded.begun:
+            raise ImgcapError(
+                f"{output} is there already, and so are shards of it.",
+                "Remove those that are not to be gone on with, or begin anew with --overwrite.",
+            )
         raise ImgcapError(f"{output} is there already.", "Replace it with --overwrite, or give another file.")
-    return RowShard(output, share)
 
 
-def _tell(rows: list[Row], tally: Tally, watch: Watch) -> None:
-    """Failures and progress of one batch."""
-    for row in rows:
-        if "error" in row:
-            print_error(row["error"])
-    watch.advance(tally.pictures, tally.failed.total())
-
-
-def _settle(of_run: RowShard, shard: str | None, overwrite: bool) -> None:
+def _settle(sharded: ShardedRun, share: Shard, overwrite: bool, silent: bool) -> None:
     """Put the shards together if all of them are this run's, else say what does that."""
     from imgcap.row_shards import merge
 
-    complete = all(each.is_complete for each in of_run.siblings())
-    if shard is None and complete:
-        merge(of_run.output, overwrite)
-    elif shard and of_run.is_complete:
-        say(f"{of_run.file} is complete. When all shards are: imgcap merge {of_run.output}")
+    shards = sharded.shards(share)
+    if not all(each.finished() for each in shards):
+        return
+    if share == WHOLE:
+        merge(sharded.output, overwrite)
+    elif not silent:
+        files = listing([str(each.file) for each in shards])
+        are = "is" if len(shards) == 1 else "are"
+        say(f"{files} {are} complete. When all shards are: imgcap merge {sharded.output}")
 
 
-def _go_on(of_run: RowShard | None, resumable: bool) -> str:
-    """What becomes of a run that was interrupted."""
-    if of_run:
-        return "The same command goes on."
-    return "The same command with --resume goes on." if resumable else "What was written is complete."
+def _go_on(resumable: bool, as_it_is: bool) -> str:
+    """What becomes of a run that is interrupted."""
+    if not resumable:
+        return "What was written is complete."
+    return "The same command goes on." if as_it_is else "The same command with --resume goes on."
 
 
-def _end(ends: list[tuple[Tally, bool]], earlier: bool, silent: bool, go_on: str) -> None:
+def _end(ends: list[tuple[Tally, bool]], earlier: bool, silent: bool, go_on: str, launched: bool) -> None:
     """Say how the run went, and leave with the exit code that says it too.
 
-    `ends` has what each process has done and whether it was stopped. Of several none fails for a picture that cannot be
-    read: torchrun would start them all again.
+    `ends` has what each process has done and whether it was stopped. Of those that torchrun has `launched` none fails
+    for a picture that cannot be read: it would start all of them again.
     """
     tally, stopped = sum((own for own, _ in ends[1:]), ends[0][0]), any(stop for _, stop in ends)
     if not silent:
@@ -305,7 +309,7 @@ def _end(ends: list[tuple[Tally, bool]], earlier: bool, silent: bool, go_on: str
     if stopped:
         say(f"Interrupted. {go_on}")
         raise typer.Exit(ExitCode.INTERRUPTED)
-    if tally.failed and len(ends) == 1:
+    if tally.failed and not launched:
         raise typer.Exit(ExitCode.SOME_FAILED if tally.captioned or tally.withheld or earlier else ExitCode.FAILED)
 
 
@@ -347,43 +351,6 @@ def _is_stdin(path: Path | str) -> bool:
     return str(path) == "-"
 
 
-def _listed(inputs: Iterable[Path | str], selection: Selection) -> Iterator[Picture | PictureError]:
-    """All pictures that were asked for."""
-    from imgcap.picture_files import expand
-
-    for path in inputs:
-        if _is_stdin(path):
-            yield sys.stdin.buffer.read()
-        elif isinstance(path, str):
-            yield from pictures_in(path, selection)
-        else:
-            yield from expand([path], selection)
-
-
-def _left(
-    pictures: Iterable[Picture | PictureError], done: DoneRows, skip: Sidecars | None
-) -> Iterator[Picture | PictureError]:
-    """The pictures that `done` does not hold and, with `skip`, that have no sidecar."""
-    from imgcap.captioner import picture_name
-
-    for picture in pictures:
-        name = picture_name(picture)
-        if name is None or not (name in done or (skip and os.path.exists(skip.path(Path(name))))):  # noqa: PTH110
-            yield picture
-
-
-def _take_up(earlier: Path | None, origin: dict[str, str], how: ResumeOptions, quiet: bool) -> DoneRows:
-    """What an earlier run has done, if there was one."""
-    from imgcap.resume import DoneRows, take_up
-
-    if earlier is None:
-        return DoneRows()
-    done = take_up(earlier, origin, how)
-    if not quiet:
-        say(f"{earlier}: {done.kept:,} pictures are done" + f", {done.dropped:,} to be done again" * bool(done.dropped))
-    return done
-
-
 def _format(name: str | None, output: Path | None) -> str:
     kinds = ("text", "jsonl", "json", "csv")  # those of `rows.FORMATS`, whose import would take a second
     ending = output.suffix[1:].lower() if output else ""
@@ -408,27 +375,6 @@ def _check_page(html: Path | None, output: Path | None, may_be_there: bool) -> N
         raise UsageError(f"{html} cannot be both the gallery and the rows.")
     if html and html.exists() and not may_be_there:
         raise ImgcapError(f"{html} is there already.", "Give another file, or replace it with --overwrite.")
-
-
-@contextmanager
-def _gallery(html: Path, earlier: Path | None, inputs: list[Path | str]) -> Iterator[GalleryWriter]:
-    """A gallery that begins with the rows of the run that is gone on with."""
-    from imgcap.gallery import GalleryWriter
-    from imgcap.picture_files import PictureError
-    from imgcap.rows import STDIN, read_rows
-
-    archives = {path for path in inputs if isinstance(path, str)}
-
-    def picture(path: str) -> Picture | None:
-        if any(path.startswith(f"{archive}/") for archive in archives):
-            with suppress(PictureError):
-                return find_picture(path, archives)
-        return None if path == STDIN else Path(path)
-
-    with GalleryWriter(html, "Captions") as gallery:
-        for row in read_rows(earlier) if earlier else ():
-            gallery.add(row, picture(row["path"]))
-        yield gallery
 
 
 def _summary(tally: Tally) -> str:

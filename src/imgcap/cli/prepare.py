@@ -52,6 +52,9 @@ def prepare(
     mirrored: Annotated[
         bool, typer.Option("--mirrored", help="Encode the mirrored pictures too: `train` then draws from both views.")
     ] = False,
+    dtype: Annotated[
+        str, typer.Option(help="float32, or float16: features take half the disk, and scores stay the same.")
+    ] = "float32",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a folder prepared from other inputs.")
     ] = False,
@@ -70,6 +73,7 @@ def prepare(
     from imgcap.encoder import Encoder, find_encoder
     from imgcap.sharding import WHOLE, Shard
 
+    features = preparation.FeatureOptions(mirrored, dtype)
     share = Shard.parse(shard) if shard else WHOLE
     if not is_archive(images):
         dataset = read_dataset(Path(images), captions, format_name, split_files)
@@ -91,7 +95,7 @@ def prepare(
                 loaded,
                 output,
                 share,
-                mirrored=mirrored,
+                features,
                 overwrite=overwrite,
                 on_progress=on_progress,
             )
@@ -107,12 +111,12 @@ def prepare(
             loaded,
             encoder,
             output,
-            mirrored=mirrored,
+            features,
             overwrite=overwrite,
             on_progress=on_progress,
         )
     _tell(prepared, output)
-    if prepared.metadata.left_out and world.size == 1:  # torchrun would start the processes again
+    if prepared.metadata.left_out and not world.is_launched:
         raise typer.Exit(ExitCode.SOME_FAILED)
 
 

@@ -1,0 +1,192 @@
+"""What `imgcap caption` does once its options are checked: shares of the pictures, each from its list to its rows."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from imgcap.archives import find_picture, is_url, pictures_in
+from imgcap.batch import BatchOptions, Outputs, Tally, caption_batches
+from imgcap.captioner import Captioner, Picture, picture_name
+from imgcap.cli.console import Watch, print_error, say, stdout, stoppable
+from imgcap.files import only_writer
+from imgcap.gallery import GalleryWriter
+from imgcap.picture_files import PictureError, Selection, expand
+from imgcap.resume import DoneRows, ResumeOptions, take_up
+from imgcap.row_shards import Finished, RowShard
+from imgcap.rows import STDIN, Row, open_rows, read_rows
+from imgcap.sharding import Shard
+from imgcap.sidecars import Sidecars
+
+
+class Listing(Iterable[Picture | PictureError]):
+    """All pictures of a run as they come, and what tells those of another run: their number and their names."""
+
+    def __init__(self, pictures: Iterable[Picture | PictureError]) -> None:
+        self._pictures = pictures
+        self._names = hashlib.sha256()
+        self.count = 0
+
+    def __iter__(self) -> Iterator[Picture | PictureError]:
+        for picture in self._pictures:
+            self.count += 1
+            self._names.update((picture_name(picture) or STDIN).encode("utf-8", "surrogatepass") + b"\0")
+            yield picture
+
+    @property
+    def names(self) -> str:
+        """SHA-256 of the names so far."""
+        return self._names.hexdigest()
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a share ended."""
+
+    tally: Tally
+    kept: int
+    """Pictures that an earlier run has done."""
+    listing: Listing
+    stopped: bool
+    """Whether Ctrl-C has ended it early."""
+    whole: bool
+    """Whether nothing has."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the shares of a run have in common."""
+
+    captioner: Captioner
+    options: BatchOptions
+    origin: dict[str, str]
+    inputs: list[Path | str]
+    """Files and folders, `-` for stdin, and archives as text."""
+    selection: Selection
+    format_name: str
+    bare: bool
+    """Whether each caption stands alone in its line."""
+    html: Path | None
+    sidecars: Sidecars | None
+    skip_existing: bool
+    """Whether pictures that have a sidecar are left out."""
+    metadata: bool
+    overwrite: bool
+    goes_on: bool
+    """Whether rows that are there stay, and are not done again."""
+    resume: ResumeOptions
+    silent: bool
+
+    def shards(self, shards: list[RowShard], batch_size: int, again: bool) -> Iterator[Ended]:
+        """Do one shard after the other, until one is ended early; those that are complete only to see to them `again`.
+
+        `batch_size` is that of the batches that are shared out.
+        """
+        for shard in shards if again else self._unfinished(shards):
+            shard.begin(batch_size)
+            ended = self.share(shard.shard, batch_size, shard.file)
+            if ended.whole:
+                listing, rows = ended.listing, ended.kept + ended.tally.pictures
+                shard.finish(batch_size, Finished(listing.count, listing.names, rows, self.origin))
+            yield ended
+            if not ended.whole:
+                return
+
+    def _unfinished(self, shards: list[RowShard]) -> list[RowShard]:
+        """Those of `shards` that are not complete; first the begun ones, which may tell of other settings at once."""
+        finished = {shard: said for shard in shards if (said := shard.finished())}
+        listing = Listing(self._pictures() if finished else ())
+        deque(listing, maxlen=0)
+        of_this = (listing.count, listing.names, self.origin)
+        done = {shard for shard, said in finished.items() if (said.pictures, said.names, said.origin) == of_this}
+        return sorted((shard for shard in shards if shard not in done), key=lambda shard: not shard.file.exists())
+
+    def share(self, share: Shard, batch_size: int, file: Path | None) -> Ended:
+        """Caption the pictures of `share` into `file`, or to stdout."""
+        tally, listing = Tally(), Listing(self._pictures())
+        with ExitStack() as stack:
+            for place in filter(None, (file, self.html)):
+                stack.enter_context(only_writer(place))
+            earlier = file if self.goes_on and file and file.exists() else None
+            done = self._take_up(earlier)
+            to = file or stdout(self.format_name)
+            rows = open_rows(to, self.format_name, bare=self.bare, append=bool(earlier), overwrite=self.overwrite)
+            outputs = Outputs(
+                stack.enter_context(rows),
+                self.sidecars,
+                self.metadata,
+                self.overwrite,
+                stack.enter_context(self._gallery(self.html, earlier)) if self.html else None,
+            )
+            on_terminal = not file and sys.stdout.isatty()
+            watch = stack.enter_context(Watch("Captioning", self.silent, rows_on_terminal=on_terminal))
+            if not any(str(path) == STDIN or is_url(str(path)) for path in self.inputs):
+                watch.count(self._left(share.items(self._pictures(), batch_size), done, None))
+            stopped = stack.enter_context(stoppable())
+            left = self._left(share.items(listing, batch_size), done, self.sidecars if self.skip_existing else None)
+            for batch in caption_batches(self.captioner, left, self.options, outputs, self.origin, tally):
+                _tell(batch, tally, watch)
+                if stopped():
+                    break
+        whole = not stopped() and not (self.options.fail_fast and tally.failed)
+        return Ended(tally, done.kept, listing, stopped(), whole)
+
+    def _pictures(self) -> Iterator[Picture | PictureError]:
+        """All pictures that were asked for."""
+        for path in self.inputs:
+            if str(path) == STDIN:
+                yield sys.stdin.buffer.read()
+            elif isinstance(path, str):
+                yield from pictures_in(path, self.selection)
+            else:
+                yield from expand([path], self.selection)
+
+    def _take_up(self, earlier: Path | None) -> DoneRows:
+        """What an earlier run has done, if there was one."""
+        if earlier is None:
+            return DoneRows()
+        done = take_up(earlier, self.origin, self.resume)
+        if not self.silent:
+            dropped = f", {done.dropped:,} to be done again" * bool(done.dropped)
+            say(f"{earlier}: {done.kept:,} pictures are done{dropped}")
+        return done
+
+    @staticmethod
+    def _left(
+        pictures: Iterable[Picture | PictureError], done: DoneRows, skip: Sidecars | None
+    ) -> Iterator[Picture | PictureError]:
+        """The pictures that `done` does not hold and, with `skip`, that have no sidecar."""
+        for picture in pictures:
+            name = picture_name(picture)
+            if name is None or not (name in done or (skip and os.path.exists(skip.path(Path(name))))):  # noqa: PTH110
+                yield picture
+
+    @contextmanager
+    def _gallery(self, html: Path, earlier: Path | None) -> Iterator[GalleryWriter]:
+        """A gallery that begins with the rows of the run that is gone on with."""
+        archives = {path for path in self.inputs if isinstance(path, str)}
+
+        def picture(path: str) -> Picture | None:
+            if any(path.startswith(f"{archive}/") for archive in archives):
+                with suppress(PictureError):
+                    return find_picture(path, archives)
+            return None if path == STDIN else Path(path)
+
+        with GalleryWriter(html, "Captions") as gallery:
+            for row in read_rows(earlier) if earlier else ():
+                gallery.add(row, picture(row["path"]))
+            yield gallery
+
+
+def _tell(rows: list[Row], tally: Tally, watch: Watch) -> None:
+    """Failures and progress of one batch."""
+    for row in rows:
+        if "error" in row:
+            print_error(row["error"])
+    watch.advance(tally.pictures, tally.failed.total())
