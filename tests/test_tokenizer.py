@@ -10,7 +10,7 @@ import pytest
 from conftest import SHARED_DATA
 from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
-from imgcap.tokenizer import detokenize, tokenize, words
+from imgcap.tokenizer import detokenize, has_words, tokenize, words
 
 needs_java = pytest.mark.skipif(
     not shutil.which("java"), reason="coco-caption's tokeniser needs `java`, which is not there"
@@ -219,6 +219,12 @@ def test_words_are_tokens_in_order_that_carry_a_letter_or_digit() -> None:
             assert any(map(str.isalnum, word)), caption
             assert word not in ("-lrb-", "-rrb-", "-lsb-", "-rsb-", "-lcb-", "-rcb-"), caption
             assert word in rest, caption
+
+
+def test_a_caption_has_words_or_none() -> None:
+    captions = [*random_captions(10_000), "", "( )", "-lrb-", "*** [ ] !!", "... 3", "gonna", "'s", "\u2019s", "\u00bd"]
+    assert [caption for caption in captions if has_words(caption) != bool(words(caption))] == []
+    assert {has_words(caption) for caption in captions} == {False, True}
 
 
 @pytest.mark.shared_data

@@ -16,7 +16,7 @@ from imgcap.errors import ImgcapError, UsageError, listing
 from imgcap.files import read_json, read_json_lines, read_text
 from imgcap.picture_files import PictureError, PictureFinder, find_images, is_image_name, no_pictures
 from imgcap.tables import parse_table
-from imgcap.tokenizer import words
+from imgcap.tokenizer import has_words
 
 TRAIN, VAL, TEST = SPLITS = ("train", "val", "test")
 _SPLIT_NAMES = {
@@ -117,7 +117,7 @@ def read_dataset(
         path = finder.find(entry.name)
         if path is None:
             left_out[entry.name] = _why_not_found(entry.name)
-        elif words(entry.caption):
+        elif has_words(entry.caption):
             grouped.setdefault(path, []).append(entry)
         else:
             left_out.setdefault(entry.name, "has an empty caption")

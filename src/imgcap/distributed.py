@@ -69,8 +69,7 @@ class World:
         if self.size == 1:
             return module
         devices = [self.device] if self.device.type == "cuda" else None
-        # No buffer changes in a training: neither statistics of features nor those of batch norms.
-        return DistributedDataParallel(module, devices, broadcast_buffers=False, gradient_as_bucket_view=True)
+        return DistributedDataParallel(module, devices, gradient_as_bucket_view=True)
 
     @staticmethod
     @contextmanager

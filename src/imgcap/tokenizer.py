@@ -122,7 +122,7 @@ def tokenize(caption: str) -> list[str]:
 
     Equal tokens are one object: a million captions have few different words.
     """
-    text = unicodedata.normalize("NFC", caption).translate(_REWRITTEN_CHARACTERS)
+    text = _normalize(caption)
     tokens: list[str] = []
     for token in map(str.lower, _pattern(text.isascii()).findall(text)):
         tokens += _REWRITTEN_TOKENS.get(token, (intern(token),))
@@ -131,7 +131,21 @@ def tokenize(caption: str) -> list[str]:
 
 def words(caption: str) -> list[str]:
     """The tokens of `caption` that carry a letter or a digit, but no brackets: what models learn and compare."""
-    return [token for token in tokenize(caption) if any(map(str.isalnum, token)) and token not in _BRACKET_NAMES]
+    return [token for token in tokenize(caption) if _is_word(token)]
+
+
+def has_words(caption: str) -> bool:
+    """Whether `words(caption)` are any, which takes no longer than to the first of them."""
+    text = _normalize(caption)
+    return any(_is_word(match[0].lower()) for match in _pattern(text.isascii()).finditer(text))
+
+
+def _normalize(caption: str) -> str:
+    return unicodedata.normalize("NFC", caption).translate(_REWRITTEN_CHARACTERS)
+
+
+def _is_word(token: str) -> bool:
+    return any(map(str.isalnum, token)) and token not in _BRACKET_NAMES
 
 
 def detokenize(tokens: Iterable[str]) -> str:
