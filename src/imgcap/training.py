@@ -421,7 +421,7 @@ class Trainer:
             groups.append({"params": list(self.encoder.network.parameters()), "lr": options.encoder_learning_rate})
         self.parallel = {name: world.parallel(module) for name, module in self.modules.items()}
         """The same, as called in training: gradients are exchanged behind it."""
-        self.optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay)
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay, foreach=True)
         self.peak_rates = [group["lr"] for group in groups]
         self.averages: dict[str, AveragedModel] = {}
         if options.average:
