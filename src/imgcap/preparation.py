@@ -81,19 +81,22 @@ class FeatureOptions:
 
     @property
     def row_bytes(self) -> int:
+        """Bytes of a row of a view."""
         return FEATURE_SIZE * self.on_disk.itemsize
 
     @property
     def on_disk(self) -> np.dtype[np.floating[Any]]:
+        """The type of a feature in a file: little-endian, whatever the machine."""
         return np.dtype({"float32": "<f4", "float16": "<f2"}[self.dtype])
 
     def write_header(self, file: BinaryIO, rows: int) -> None:
-        # NumPy pads the header so that the number of rows can grow in place.
+        """Write the head of a .npy file; NumPy pads it so that the number of rows can grow in place."""
         header = {"descr": self.on_disk.str, "fortran_order": False, "shape": (rows, FEATURE_SIZE)}
         np.lib.format.write_array_header_1_0(file, header)
 
     @property
     def header_size(self) -> int:
+        """Bytes of that head."""
         header = io.BytesIO()
         self.write_header(header, ROWS_PER_FILE)
         return header.tell()
