@@ -60,6 +60,22 @@ def main() -> None:
     """
     _share_one_heap()
     try:
+        _run()
+    except SystemExit as end:
+        if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun's
+            _leave(end)
+        raise
+
+
+def _leave(end: SystemExit) -> None:
+    """End the process at once: as Python winds up, a thread of Gloo that asks for it would abort the process."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(end.code if isinstance(end.code, int) else int(end.code is not None))
+
+
+def _run() -> None:
+    try:
         try:
             app()
         finally:
