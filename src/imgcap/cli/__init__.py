@@ -62,7 +62,7 @@ def main() -> None:
     try:
         _run()
     except SystemExit as end:
-        if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun's
+        if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun's; to ask torch for it would import it, for `--help` too
             _leave(end)
         raise
 

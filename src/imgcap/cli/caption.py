@@ -185,7 +185,6 @@ def caption(
     sidecars = options.make_sidecars(sidecar, sidecar_dir, places, overwrite)
     bare = inputs == places[:1] and from_file is None and not os.path.isdir(places[0])  # noqa: PTH112 (as in `expand`)
     anew = overwrite and not resume
-    tally = Tally()
     with interruptible("Nothing was captioned."), joined(device) as world:
         sharded = _sharded(world, output, share, batch_size, anew)
         if sharded:
@@ -235,7 +234,7 @@ def caption(
                 done = list(run.shards(own, sharded.batch_size, again))
             else:
                 done = [run.share(share, batch_size, output)]
-        tally = sum((each.tally for each in done), tally)
+        tally = sum((each.tally for each in done), Tally())
         ends = world.gather((tally, any(each.stopped for each in done)))
         if not world.is_first:
             return
