@@ -31,7 +31,7 @@ from pathlib import Path
 
 import numpy as np
 
-from imgcap.report import Curve, plot_svg
+from imgcap.pages.plots import Curve, plot_svg
 
 HOUR = 3600.0
 SHARD_SIZES = [100, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000, 1_000_000, 10_000_000]

@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from imgcap.encoder import Encoder, EncoderConfig
-from imgcap.inception import InceptionV3, fold_batch_norms
-from imgcap.torchvision_compat import import_torchvision
+from imgcap.model.encoder import Encoder, EncoderConfig
+from imgcap.model.inception import InceptionV3, fold_batch_norms
+from imgcap.model.torchvision_compat import import_torchvision
 
 BATCHES = (1, 8, 32)
 MATRIX = 4096

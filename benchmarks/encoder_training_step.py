@@ -12,7 +12,7 @@ import time
 
 import torch
 
-from imgcap.inception import STEM_PREFIXES, InceptionV3
+from imgcap.model.inception import STEM_PREFIXES, InceptionV3
 
 SIZES = (144, 192, 299)
 

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import torch
 
-from imgcap.captioner import load_model
-from imgcap.encoder import PRECISIONS
-from imgcap.features import PreparedFolder
-from imgcap.images import load_batches
-from imgcap.metrics.bleu import corpus_bleu
-from imgcap.metrics.cider import CiderD
-from imgcap.picture_files import PictureError
-from imgcap.tokenizer import tokenize
+from imgcap.captioning.captioner import load_model
+from imgcap.dataset.prepared import PreparedFolder
+from imgcap.images.decoding import load_batches
+from imgcap.images.discovery import PictureError
+from imgcap.model.encoder import PRECISIONS
+from imgcap.scoring.metrics.bleu import corpus_bleu
+from imgcap.scoring.metrics.cider import CiderD
+from imgcap.text.tokenizer import tokenize
 
 BATCH = 32
 

@@ -24,8 +24,8 @@ from pathlib import Path
 
 import torch
 
-from imgcap.encoder import read_encoder, save_encoder
-from imgcap.model_store import DEFAULT_MODEL, ENCODER_FILE, locate, write_manifest
+from imgcap.model.encoder import read_encoder, save_encoder
+from imgcap.model.store import DEFAULT_MODEL, ENCODER_FILE, locate, write_manifest
 
 ROW_BYTES = 200
 """Fewer than any row takes."""

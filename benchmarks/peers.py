@@ -69,7 +69,7 @@ class Program:
 
 
 def find_imgcap(_: Path) -> Path:
-    from imgcap.model_store import DEFAULT_MODEL, locate
+    from imgcap.model.store import DEFAULT_MODEL, locate
 
     return locate(DEFAULT_MODEL)
 
@@ -87,7 +87,7 @@ def load_imgcap(_: Path) -> CaptionLengths:
 
 
 def import_transformers() -> Any:
-    from imgcap.torchvision_compat import import_torchvision
+    from imgcap.model.torchvision_compat import import_torchvision
 
     import_torchvision()  # transformers imports it, and fails where its build does not match torch's
     import transformers  # type: ignore[import-not-found, unused-ignore]
@@ -145,7 +145,7 @@ def transformer_captions(model_class: Any, processor_class: Any, folder: Path) -
 
 class InceptionLSTM(nn.Module):
     def __init__(self) -> None:
-        from imgcap.torchvision_compat import import_torchvision
+        from imgcap.model.torchvision_compat import import_torchvision
 
         super().__init__()
         self.encoder = import_torchvision("torchvision.models").inception_v3(init_weights=False)

@@ -27,8 +27,8 @@ import numpy as np
 import torch
 from scaling import write_metadata
 
-from imgcap.distributed import World
-from imgcap.features import (
+from imgcap.captioning.explain import TrainingIndex
+from imgcap.dataset.prepared import (
     FEATURES_FOLDER,
     INDEX_DTYPE,
     RECORDS_FILE,
@@ -37,9 +37,9 @@ from imgcap.features import (
     SPLIT_CODES,
     PreparedFolder,
 )
-from imgcap.inception import FEATURE_SIZE
-from imgcap.training import SilentListener, Trainer, TrainingOptions
-from imgcap.training_index import TrainingIndex
+from imgcap.distributed import World
+from imgcap.model.inception import FEATURE_SIZE
+from imgcap.training.trainer import SilentListener, Trainer, TrainingOptions
 
 VAL_ROWS = 1000
 NOUNS = 3300

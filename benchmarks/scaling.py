@@ -35,7 +35,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 # The peak memory of a child counts from its parent's, so whatever imports torch or makes inputs is a child, too.
-from imgcap.report import Curve, plot_svg
+from imgcap.pages.plots import Curve, plot_svg
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PIXELS = 75
@@ -57,7 +57,7 @@ class Point:
 def make_model(folder: str, encoder: str | None) -> None:
     from long_run import small_model
 
-    from imgcap.model_store import ENCODER_FILE, write_manifest
+    from imgcap.model.store import ENCODER_FILE, write_manifest
 
     model = small_model(Path(folder), PIXELS)
     if encoder:
@@ -106,13 +106,13 @@ def make_prepared(folder: str, count: int) -> None:
     """The prepared folder `prepared` with random features and `count` captions, without what `train` does not load."""
     import numpy as np
 
-    from imgcap.datasets import Record
-    from imgcap.features import (
+    from imgcap.dataset.prepared import (
         FEATURES_FOLDER,
         ROWS_PER_FILE,
         write_records,
     )
-    from imgcap.inception import FEATURE_SIZE
+    from imgcap.dataset.readers import Record
+    from imgcap.model.inception import FEATURE_SIZE
 
     root = Path(folder, "prepared")
     features = root / FEATURES_FOLDER
@@ -136,9 +136,9 @@ def make_prepared(folder: str, count: int) -> None:
 
 def write_metadata(root: Path, pictures: int, captions: int) -> None:
     """What a prepared folder says of itself, as far as it is read here."""
-    from imgcap.encoder import EncoderConfig
-    from imgcap.features import FORMAT_VERSION, METADATA_FILE, PreparedMetadata
+    from imgcap.dataset.prepared import FORMAT_VERSION, METADATA_FILE, PreparedMetadata
     from imgcap.files import write_json
+    from imgcap.model.encoder import EncoderConfig
 
     metadata = PreparedMetadata(
         format_version=FORMAT_VERSION,
@@ -159,9 +159,9 @@ def load_epoch(folder: str) -> None:
     """All that an epoch of training does but its steps and its validation."""
     import torch
 
+    from imgcap.dataset.prepared import PreparedFolder
     from imgcap.distributed import World
-    from imgcap.features import PreparedFolder
-    from imgcap.training import SilentListener, Trainer, TrainingOptions
+    from imgcap.training.trainer import SilentListener, Trainer, TrainingOptions
 
     prepared = PreparedFolder(Path(folder, "prepared"))
     trainer = Trainer(prepared, TrainingOptions(), World(device=torch.device("cpu")), SilentListener())

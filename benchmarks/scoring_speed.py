@@ -25,11 +25,11 @@ from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
 
-from imgcap.metrics.bleu import corpus_bleu
-from imgcap.metrics.cider import CiderD
-from imgcap.metrics.rouge import rouge_l
-from imgcap.resampling import DRAWS, intervals
-from imgcap.scoring import score_pictures
+from imgcap.scoring.metrics.bleu import corpus_bleu
+from imgcap.scoring.metrics.cider import CiderD
+from imgcap.scoring.metrics.rouge import rouge_l
+from imgcap.scoring.resampling import DRAWS, intervals
+from imgcap.scoring.scores import score_pictures
 
 REFERENCES = 5
 EXCHANGED, EXCHANGED_IN_HYPOTHESES = 0.1, 0.3

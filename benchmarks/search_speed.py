@@ -18,9 +18,9 @@ from pathlib import Path
 
 import torch
 
-from imgcap.captioner import load_model
-from imgcap.images import open_image, squash
-from imgcap.quantization import is_supported
+from imgcap.captioning.captioner import load_model
+from imgcap.images.decoding import open_image, squash
+from imgcap.model.quantization import is_supported
 
 
 def main() -> None:

@@ -21,11 +21,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from imgcap.decoder import LSTMDecoder
+from imgcap.dataset.prepared import PreparedFolder
 from imgcap.distributed import World
-from imgcap.features import PreparedFolder
-from imgcap.training import SilentListener, Trainer, TrainingOptions
-from imgcap.vocabulary import END, PAD, START
+from imgcap.model.decoder import LSTMDecoder
+from imgcap.text.vocabulary import END, PAD, START
+from imgcap.training.trainer import SilentListener, Trainer, TrainingOptions
 
 
 class PlainLoop:

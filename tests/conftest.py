@@ -1,54 +1,39 @@
-"""Pictures, data sets and models small enough for tests; everything is built here, nothing is downloaded."""
+"""Fixtures that all tests share."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from imgcap.cli import main
-from imgcap.datasets import Record, read_dataset
-from imgcap.decoder import LSTMDecoder
-from imgcap.encoder import Encoder, EncoderConfig, save_encoder
-from imgcap.features import PreparedFolder, write_records
-from imgcap.inception import InceptionV3
-from imgcap.model import load_model_folder, save_decoder
-from imgcap.model_store import ENCODER_FILE, write_manifest
-from imgcap.preparation import prepare
-from imgcap.search import SearchOptions
-from imgcap.training import TrainingOptions, train
+from imgcap.dataset.preparation import prepare
+from imgcap.dataset.prepared import PreparedFolder
+from imgcap.dataset.readers import read_dataset
+from imgcap.model.encoder import Encoder, EncoderConfig, save_encoder
+from imgcap.model.inception import InceptionV3
+from imgcap.training.trainer import train
 
 if TYPE_CHECKING:
-    from browser import Browser
+    from helpers.browser import Browser
+
+from helpers.data import (
+    NO_NETWORK,
+    SHARED_DATA,
+    SMALLEST_PICTURE,
+    TINY_TRAINING,
+    Run,
+    write_data_set,
+    write_telling_model,
+)
 
 torch.set_num_threads(1)  # tiny tensors: more threads only get in each other's way
-
-SHARED_DATA = Path(__file__).parents[2] / "shared" / "flickr8k"
-EXAMPLES = Path(__file__).parents[1] / "examples"
-
-COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220), "white": (250, 250, 250)}
-SMALLEST_PICTURE = 75
-"""Side of the smallest picture that Inception V3 takes; test encoders use it because it is fast."""
-
-TINY_TRAINING = TrainingOptions(
-    epochs=2,
-    batch_size=8,
-    embedding_size=16,
-    hidden_size=16,
-    min_count=1,
-    learning_rate=0.01,
-    search=SearchOptions(beam_size=2, max_length=8),
-)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -65,26 +50,6 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("IMGCAP_CACHE_DIR", str(folder))
     return folder
-
-
-def draw(colour: str, number: int, size: int = 64) -> Image.Image:
-    """A picture of one colour with a stripe whose place is `number`."""
-    pixels = np.full((size, size, 3), COLOURS[colour], np.uint8)
-    pixels[:, number * 5 % size :][:, :6] = 0
-    return Image.fromarray(pixels)
-
-
-def write_data_set(folder: Path, count: int = 24) -> Path:
-    """`count` pictures in `folder`/images and a Kaggle-style CSV with two captions each; returns the CSV."""
-    (folder / "images").mkdir(parents=True)
-    lines = ["image,caption"]
-    for i in range(count):
-        colour = list(COLOURS)[i % len(COLOURS)]
-        draw(colour, i).save(folder / "images" / f"{i:03}.png")
-        lines += [f"{i:03}.png,A {colour} wall .", f'{i:03}.png,"The wall is {colour}, with a stripe."']
-    captions = folder / "captions.csv"
-    captions.write_text("\n".join(lines) + "\n")
-    return captions
 
 
 @pytest.fixture(scope="session")
@@ -116,13 +81,6 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, encoder_file: Path, encod
     return prepare(dataset, encoder_file, encoder, "test", folder / "prepared")
 
 
-def with_records(prepared: PreparedFolder, records: Iterable[Record], folder: Path) -> PreparedFolder:
-    """A copy of `prepared` in `folder` with other records of the same pictures."""
-    shutil.copytree(prepared.root, folder)
-    write_records(folder, records)
-    return PreparedFolder(folder)
-
-
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory, prepared: PreparedFolder) -> Path:
     """A model that has learnt the coloured walls for two epochs."""
@@ -131,45 +89,9 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory, prepared: PreparedFol
     return folder
 
 
-def write_telling_model(model_folder: Path, prepared: PreparedFolder, folder: Path) -> Path:
-    """A model in `folder` whose captions mean nothing, but differ from picture to picture."""
-    model = load_model_folder(model_folder, torch.device("cpu"))
-    torch.manual_seed(0)
-    decoder = LSTMDecoder(model.config.decoder).requires_grad_(False)
-    features = torch.from_numpy(prepared.features[list(range(len(prepared.records)))])
-    decoder.feature_mean.copy_(features.mean(0))
-    decoder.feature_std.copy_(features.std(0) + 1e-30)
-    for parameter in decoder.parameters():
-        parameter.mul_(4)
-    decoder.embedding.weight.mul_(0.1)  # the picture says more than the words before
-    size = model.config.decoder.hidden_size
-    dict(decoder.lstm.named_parameters())["bias_hh_l0"][size : 2 * size] += 2  # and is not forgotten
-    folder.mkdir()
-    save_decoder(folder, decoder.state_dict(), model.vocabulary, replace(model.config, name="telling"))
-    shutil.copyfile(model.encoder_file, folder / ENCODER_FILE)
-    write_manifest(folder)
-    return folder
-
-
 @pytest.fixture(scope="session")
 def telling_model(tmp_path_factory: pytest.TempPathFactory, model_folder: Path, prepared: PreparedFolder) -> Path:
     return write_telling_model(model_folder, prepared, tmp_path_factory.mktemp("telling") / "telling")
-
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
-
-NO_NETWORK = """
-import os, sys
-def refuse(event, arguments):
-    if event in ("socket.connect", "socket.getaddrinfo", "socket.bind", "socket.sendto"):
-        os.write(2, b"imgcap used the network: " + event.encode())
-        os._exit(99)
-sys.addaudithook(refuse)
-from imgcap.cli import main
-sys.argv[0] = "imgcap"
-main()
-"""
-"""A program that runs the command and dies at the first use of the network."""
 
 
 @pytest.fixture
@@ -213,7 +135,7 @@ def imgcap_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    from browser import CHROMIUM, DRIVER, Browser  # here, because few tests need selenium
+    from helpers.browser import CHROMIUM, DRIVER, Browser  # here, because few tests need selenium
 
     if not CHROMIUM or not DRIVER:
         pytest.skip("needs Chromium and its chromedriver")

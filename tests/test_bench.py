@@ -9,13 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Run
 from PIL import Image
 
+from helpers.data import Run
 from imgcap import bench
-from imgcap.captioner import load_model
+from imgcap.captioning.captioner import load_model
 from imgcap.errors import ImgcapError
-from imgcap.quantization import is_supported
+from imgcap.model.quantization import is_supported
 
 
 @pytest.fixture(autouse=True)

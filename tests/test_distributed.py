@@ -16,15 +16,15 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from conftest import Run, write_data_set
 from safetensors.torch import load_file
 
+from helpers.data import Run, write_data_set
 from imgcap import distributed
+from imgcap.dataset.prepared import PreparedFolder
 from imgcap.distributed import World, agree_on_attempt, joined
 from imgcap.errors import ExitCode, UsageError
-from imgcap.features import PreparedFolder
 from imgcap.files import read_json_lines
-from imgcap.model_store import DECODER_FILE, ENCODER_FILE, METRICS_FILE
+from imgcap.model.store import DECODER_FILE, ENCODER_FILE, METRICS_FILE
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node"]
 OPTIONS = [

@@ -15,18 +15,19 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Run
 from rich.console import Console
 from torch import Tensor
 
 import imgcap.cli.doctor as command
-from imgcap import __version__, doctor
-from imgcap.captioner import MOST_DISTANT, Captioner, load_model
-from imgcap.encoder import Encoder, EncoderConfig, read_encoder, save_encoder
+from helpers.data import Run
+from imgcap import doctor
+from imgcap._version import __version__
+from imgcap.captioning.captioner import MOST_DISTANT, Captioner, load_model
 from imgcap.errors import ExitCode, ImgcapError
-from imgcap.inception import AveragePool
-from imgcap.model_store import DECODER_FILE, ENCODER_FILE, import_model, write_manifest
-from imgcap.quantization import calibration_pictures
+from imgcap.model.encoder import Encoder, EncoderConfig, read_encoder, save_encoder
+from imgcap.model.inception import AveragePool
+from imgcap.model.quantization import calibration_pictures
+from imgcap.model.store import DECODER_FILE, ENCODER_FILE, import_model, write_manifest
 
 Disk = namedtuple("Disk", "free")
 
@@ -34,7 +35,7 @@ Disk = namedtuple("Disk", "free")
 @pytest.fixture(autouse=True)
 def shipped(telling_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The default model is a small one, and torchvision is not imported."""
-    monkeypatch.setattr("imgcap.model_store._packaged_default", lambda: telling_model)
+    monkeypatch.setattr("imgcap.model.store._packaged_default", lambda: telling_model)
     monkeypatch.setattr(doctor, "import_torchvision", lambda module: None)
 
 
@@ -234,8 +235,8 @@ def test_more_threads_than_cores_are_wrong(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("has_it", [True, False])
 def test_the_processor_is_told_of(has_it: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("imgcap.quantization.is_supported", lambda: has_it)
-    monkeypatch.setattr("imgcap.encoder.has_fast_bfloat16", lambda device: has_it)
+    monkeypatch.setattr("imgcap.model.quantization.is_supported", lambda: has_it)
+    monkeypatch.setattr("imgcap.model.encoder.has_fast_bfloat16", lambda device: has_it)
     finding = doctor.check_processor()
     assert finding.ok
     assert ("no --precision int8" in finding.text, "no fast bfloat16" in finding.text) == (not has_it, not has_it)
@@ -243,7 +244,7 @@ def test_the_processor_is_told_of(has_it: bool, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_torch_that_cannot_be_imported_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)  # makes its import fail
-    monkeypatch.delitem(sys.modules, "imgcap.captioner")
+    monkeypatch.delitem(sys.modules, "imgcap.captioning.captioner")
     findings = list(doctor.examine())
     assert [finding.name for finding in findings if not finding.ok] == ["threads", "loading"]
     assert all(finding.remedy for finding in findings if not finding.ok)
@@ -298,7 +299,7 @@ def test_an_input_unlike_that_of_the_training_is_wrong(
 
 def test_colours_that_are_decoded_wrongly_are_wrong(captioner: Captioner, monkeypatch: pytest.MonkeyPatch) -> None:
     swapped = [picture[..., ::-1].copy() for picture in calibration_pictures(75)]
-    monkeypatch.setattr("imgcap.quantization.calibration_pictures", lambda size: swapped)
+    monkeypatch.setattr("imgcap.model.quantization.calibration_pictures", lambda size: swapped)
     assert "other colours" in doctor.check_features(captioner).text
 
 
@@ -328,7 +329,7 @@ def test_a_network_that_computes_otherwise_on_every_way_is_wrong(
 @pytest.mark.usefixtures("expected")
 def test_another_caption_than_the_expected_one_is_wrong(captioner: Captioner, monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor.check_captions(captioner).ok
-    monkeypatch.setattr("imgcap.model.Model.text", lambda self, hypothesis: f"a wall {hypothesis.ids}")
+    monkeypatch.setattr("imgcap.model.folder.Model.text", lambda self, hypothesis: f"a wall {hypothesis.ids}")
     finding = doctor.check_captions(captioner)
     assert not finding.ok
     assert "gets the caption 'a wall" in finding.text
@@ -351,7 +352,7 @@ def test_captions_that_say_nothing_are_wrong(
     caption: str, says: str, captioner: Captioner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert doctor.check_captions(captioner).ok
-    monkeypatch.setattr("imgcap.model.Model.text", lambda self, hypothesis: caption)
+    monkeypatch.setattr("imgcap.model.folder.Model.text", lambda self, hypothesis: caption)
     finding = doctor.check_captions(captioner)
     assert not finding.ok
     assert says in finding.text
@@ -362,5 +363,5 @@ def test_an_error_brings_its_own_hint(captioner: Captioner, monkeypatch: pytest.
     def fail(*_: Any) -> None:
         raise ImgcapError("It does not work.", "Do this.")
 
-    monkeypatch.setattr("imgcap.encoder.fingerprint", fail)
+    monkeypatch.setattr("imgcap.model.encoder.fingerprint", fail)
     assert doctor.check_encoder(captioner) == doctor.Finding("encoder", False, "It does not work.", "Do this.")

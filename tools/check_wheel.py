@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 
 MAX_BYTES = 80_000_000
-MODEL = "imgcap/models/default/"
+MODEL = "imgcap/model/default/"
 MODEL_FILES = (
     "manifest.json",
     "encoder.safetensors",
@@ -19,11 +19,11 @@ MODEL_FILES = (
     "MODEL_CARD.md",
 )
 WANTED = {
-    "imgcap/calibration.jpg",
+    "imgcap/model/calibration.jpg",
     "imgcap/expected.safetensors",
-    "imgcap/gallery.html",
-    "imgcap/score_page.html",
-    "imgcap/page.css",
+    "imgcap/pages/gallery.html",
+    "imgcap/pages/score_page.html",
+    "imgcap/pages/page.css",
     *(MODEL + name for name in MODEL_FILES),
 }
 FORBIDDEN = (".jpg", ".jpeg", ".png", ".pt", ".pth", ".pkl", "token.txt")

@@ -30,15 +30,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-import imgcap.batch
-import imgcap.training
-import imgcap.training_index  # noqa: F401 (what forked processes need not import)
 from imgcap.cli import main as imgcap_main
-from imgcap.encoder import EncoderConfig, save_encoder
+from imgcap.dataset.prepared import PreparedFolder
 from imgcap.errors import ImgcapError
-from imgcap.features import PreparedFolder
-from imgcap.inception import InceptionV3
-from imgcap.model_store import MANIFEST_FILE, verify
+from imgcap.model.encoder import EncoderConfig, save_encoder
+from imgcap.model.inception import InceptionV3
+from imgcap.model.store import MANIFEST_FILE, verify
 
 PIXELS = 75
 """Side of the pictures that the encoder sees: the least that it takes."""

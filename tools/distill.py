@@ -39,11 +39,11 @@ from efficientnet_lite_pytorch import EfficientNet
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from imgcap.encoder import EncoderConfig, save_encoder
 from imgcap.files import replacing
-from imgcap.images import Pixels, open_image, squash
-from imgcap.inception import FEATURE_SIZE, STEM_PREFIXES, STRIDE_16_LAYER, STRIDE_32_LAYER, InceptionV3
-from imgcap.tokenizer import words
+from imgcap.images.decoding import Pixels, open_image, squash
+from imgcap.model.encoder import EncoderConfig, save_encoder
+from imgcap.model.inception import FEATURE_SIZE, STEM_PREFIXES, STRIDE_16_LAYER, STRIDE_32_LAYER, InceptionV3
+from imgcap.text.tokenizer import words
 from probe import probe
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

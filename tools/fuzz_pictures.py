@@ -41,8 +41,8 @@ from PIL import __version__ as pillow_version
 
 from hostile_pictures import File, Mutator, write_bombs, write_samples
 from imgcap.errors import ExitCode
-from imgcap.images import load_pixels
-from imgcap.picture_files import SUFFIXES, PictureError
+from imgcap.images.decoding import load_pixels
+from imgcap.images.discovery import SUFFIXES, PictureError
 
 PIXELS = 299
 """Side of what pictures are squashed to: that of Inception V3."""

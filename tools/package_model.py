@@ -2,7 +2,7 @@
 
     python tools/package_model.py MODEL PREPARED CARD.md [--beam-size 5] [--length-penalty 0.8]
 
-writes src/imgcap/models/default, with the search options that were chosen on dev, and for `imgcap doctor`
+writes src/imgcap/model/default, with the search options that were chosen on dev, and for `imgcap doctor`
 src/imgcap/expected.safetensors, which says what this model makes of a bundled picture. PREPARED is the folder that the
 model was trained on: the calibration of the confidence and the index of the training pictures are made anew for these
 options. Rounding changes the scores a little: score the packaged model, not the trained one.
@@ -16,14 +16,14 @@ from pathlib import Path
 
 import torch
 
-from imgcap.captioner import load_model
+from imgcap.captioning.captioner import load_model
+from imgcap.dataset.prepared import PreparedFolder
 from imgcap.doctor import write_expected
-from imgcap.encoder import fingerprint, read_encoder, save_encoder
-from imgcap.features import PreparedFolder
 from imgcap.files import make_folder, read_text, write_text
-from imgcap.model import load_model_folder, save_decoder
-from imgcap.model_store import DEFAULT_MODEL, ENCODER_FILE, METRICS_FILE, MODEL_CARD_FILE, locate
-from imgcap.training import finish
+from imgcap.model.encoder import fingerprint, read_encoder, save_encoder
+from imgcap.model.folder import load_model_folder, save_decoder
+from imgcap.model.store import DEFAULT_MODEL, ENCODER_FILE, METRICS_FILE, MODEL_CARD_FILE, locate
+from imgcap.training.trainer import finish
 
 FEATURE_STATISTICS = ("feature_mean", "feature_std")
 TARGET = Path(__file__).parents[1] / "src" / "imgcap" / "models" / DEFAULT_MODEL

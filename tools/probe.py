@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="all training and dev pictures, not 2,000 and 500")
     args = parser.parse_args()
 
-    from imgcap.features import PreparedFolder
+    from imgcap.dataset.prepared import PreparedFolder
 
     prepared = PreparedFolder(args.prepared)
     row = {Path(record.path).name: i for i, record in enumerate(prepared.records)}

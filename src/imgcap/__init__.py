@@ -9,22 +9,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from imgcap._version import __version__
 from imgcap.errors import ImgcapError
 
 if TYPE_CHECKING:
-    from imgcap.captioner import Caption, Captioner, load_model
-    from imgcap.model_store import available_models
-    from imgcap.search import SearchOptions
+    from imgcap.captioning.captioner import Caption, Captioner, load_model
+    from imgcap.model.search import SearchOptions
+    from imgcap.model.store import available_models
 
-__version__ = "0.1.0"
 __all__ = ["Caption", "Captioner", "ImgcapError", "SearchOptions", "__version__", "available_models", "load_model"]
 
 _HOMES = {
-    "Caption": "captioner",
-    "Captioner": "captioner",
-    "SearchOptions": "search",
-    "available_models": "model_store",
-    "load_model": "captioner",
+    "Caption": "captioning.captioner",
+    "Captioner": "captioning.captioner",
+    "SearchOptions": "model.search",
+    "available_models": "model.store",
+    "load_model": "captioning.captioner",
 }
 
 

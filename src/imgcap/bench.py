@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from imgcap import __version__
-from imgcap.captioner import Captioner, load_model
-from imgcap.encoder import INT8
+from imgcap._version import __version__
+from imgcap.captioning.captioner import Captioner, load_model
 from imgcap.errors import ImgcapError
-from imgcap.quantization import is_supported
+from imgcap.model.encoder import INT8
+from imgcap.model.quantization import is_supported
 
 BATCH_SIZES = (1, 8, 32)
 SECONDS = 3.0

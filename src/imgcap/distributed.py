@@ -17,7 +17,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from imgcap.encoder import pick_device
+from imgcap.device import pick_device
 from imgcap.errors import ImgcapError, UsageError
 
 T = TypeVar("T")

@@ -18,18 +18,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec
 
-from imgcap import __version__
+from imgcap._version import __version__
 from imgcap.errors import ImgcapError
 from imgcap.files import sha256, write_tensors
-from imgcap.model_store import CONFIG_FILE, DECODER_FILE, DEFAULT_MODEL, available_models, cache_folder, locate
-from imgcap.torchvision_compat import import_torchvision
+from imgcap.model.store import CONFIG_FILE, DECODER_FILE, DEFAULT_MODEL, available_models, cache_folder, locate
+from imgcap.model.torchvision_compat import import_torchvision
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from imgcap.captioner import Captioner
-    from imgcap.images import Pixels
-    from imgcap.model import Model
+    from imgcap.captioning.captioner import Captioner
+    from imgcap.images.decoding import Pixels
+    from imgcap.model.folder import Model
 
 LEAST_FREE = 200_000_000
 """Bytes on the disk of the cache: the default model, unpacked, and some room."""
@@ -87,7 +87,7 @@ def examine(model: str = DEFAULT_MODEL) -> Iterator[Finding]:
     if not files[model].ok:
         return
     try:
-        from imgcap.captioner import load_model
+        from imgcap.captioning.captioner import load_model
 
         captioner = load_model(model)
     except Exception as error:  # a broken torch raises whatever it stumbles over
@@ -208,8 +208,9 @@ def check_threads() -> str:
 
 @_check("processor", _REINSTALL)
 def check_processor() -> str:
-    from imgcap.encoder import has_fast_bfloat16, pick_device
-    from imgcap.quantization import is_supported
+    from imgcap.device import pick_device
+    from imgcap.model.encoder import has_fast_bfloat16
+    from imgcap.model.quantization import is_supported
 
     device = pick_device()
     int8 = "--precision int8 is fast (VNNI)" if is_supported() else "no --precision int8 (VNNI)"
@@ -224,7 +225,7 @@ def check_files(name: str) -> str:
 
 @_check("encoder", _OTHER_MODEL)
 def check_encoder(captioner: Captioner) -> str:
-    from imgcap.encoder import fingerprint
+    from imgcap.model.encoder import fingerprint
 
     config = captioner.model.config
     if fingerprint(captioner.model.encoder_file) != config.encoder_fingerprint:
@@ -242,8 +243,8 @@ def check_features(captioner: Captioner) -> str:
     """
     import numpy as np
 
-    from imgcap.captioner import MOST_DISTANT, feature_distances
-    from imgcap.quantization import calibration_pictures
+    from imgcap.captioning.captioner import MOST_DISTANT, feature_distances
+    from imgcap.model.quantization import calibration_pictures
 
     pixels = calibration_pictures(captioner.encoder.config.pixels)[_CAT]
     if np.abs(pixels.mean((0, 1)) - _CAT_COLOUR).max() > _COLOUR_TOLERANCE:
@@ -275,7 +276,7 @@ def check_features(captioner: Captioner) -> str:
 
 @_check("captions", _OTHER_MODEL)
 def check_captions(captioner: Captioner) -> str:
-    from imgcap.quantization import calibration_pictures
+    from imgcap.model.quantization import calibration_pictures
 
     features = captioner.encoder(calibration_pictures(captioner.encoder.config.pixels))
     model = captioner.model
@@ -298,7 +299,7 @@ def write_expected(captioner: Captioner) -> None:
 
     It holds for all models with this encoder, or also with these settings and this decoder.
     """
-    from imgcap.quantization import calibration_pictures
+    from imgcap.model.quantization import calibration_pictures
 
     model = captioner.model
     features = captioner.encoder([calibration_pictures(captioner.encoder.config.pixels)[_CAT]])
@@ -323,7 +324,7 @@ def _reference_features(encoder_file: Path, pixels: Pixels) -> Tensor:
     """What the network makes of RGB in [-1, 1], (1, 2048), in the most plain way: nothing folded or packed."""
     import torch
 
-    from imgcap.encoder import Encoder
+    from imgcap.model.encoder import Encoder
 
     network = Encoder.load(encoder_file, torch.device("cpu"), fold=False).network
     x = torch.from_numpy(pixels).float() / 127.5 - 1

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from imgcap import __version__
+from imgcap._version import __version__
 from imgcap.cli import apply, bench, caption, doctor, evaluate, merge, models, prepare, train
 from imgcap.cli.console import print_error
 from imgcap.errors import ExitCode, ImgcapError

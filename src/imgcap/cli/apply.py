@@ -28,8 +28,8 @@ def apply(
     """
     if sidecar is None and sidecar_dir is None and not write_metadata:
         raise UsageError("Say where to: --sidecar .txt, --sidecar-dir FOLDER or --write-metadata.")
-    from imgcap.batch import KEPT, write_caption
-    from imgcap.rows import read_rows
+    from imgcap.captioning.batch import KEPT, write_caption
+    from imgcap.captioning.rows import read_rows
 
     rows = [
         (Path(row["path"]), row["caption"].strip()) for row in read_rows(file) if (row.get("caption") or "").strip()

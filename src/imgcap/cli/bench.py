@@ -10,7 +10,7 @@ import typer
 
 from imgcap.cli import options
 from imgcap.cli.console import err, interruptible, out
-from imgcap.model_store import DEFAULT_MODEL
+from imgcap.model.store import DEFAULT_MODEL
 
 
 def bench(

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imgcap.archives import expand_braces, is_archive
 from imgcap.cli import options
 from imgcap.cli.console import interruptible, say
 from imgcap.errors import ExitCode, ImgcapError, UsageError, listing
 from imgcap.files import read_bytes
-from imgcap.model_store import DEFAULT_MODEL
+from imgcap.images.archives import expand_braces, is_archive
+from imgcap.model.store import DEFAULT_MODEL
 from imgcap.sharding import WHOLE, Shard
 
 if TYPE_CHECKING:
-    from imgcap.batch import Tally
+    from imgcap.captioning.batch import Tally
+    from imgcap.captioning.shards import ShardedRun
     from imgcap.distributed import World
-    from imgcap.row_shards import ShardedRun
-    from imgcap.search import SearchOptions
+    from imgcap.model.search import SearchOptions
 
 
 _SHARDS_NEED = "Shards go with -o FILE.jsonl.", "Each writes a file of its own beside it, for `imgcap merge`."
@@ -172,14 +172,14 @@ def caption(
     _check_page(html, output, overwrite or resume)
     from_stdin = any(map(_is_stdin, inputs))
     places = _files(inputs, only=bool(sidecar or sidecar_dir or write_metadata))
-    from imgcap.batch import BatchOptions, Tally, check_model
-    from imgcap.captioner import load_model
+    from imgcap.captioning.batch import BatchOptions, Tally, check_model
+    from imgcap.captioning.captioner import load_model
+    from imgcap.captioning.resume import ResumeOptions
+    from imgcap.captioning.rows import RowOptions, make_origin
+    from imgcap.captioning.shards import remove_shards
     from imgcap.cli.caption_run import Run
     from imgcap.distributed import joined
-    from imgcap.picture_files import Selection
-    from imgcap.resume import ResumeOptions
-    from imgcap.row_shards import remove_shards
-    from imgcap.rows import RowOptions, make_origin
+    from imgcap.images.discovery import Selection
 
     row_options = RowOptions(prefix, suffix, trigger, min_confidence, words, by_content)
     sidecars = options.make_sidecars(sidecar, sidecar_dir, places, overwrite)
@@ -245,7 +245,7 @@ def caption(
 
 def _sharded(world: World, output: Path | None, share: Shard, batch_size: int, anew: bool) -> ShardedRun | None:
     """The run in shards that this one is, goes on with or has a `share` of; None for one whose rows have one place."""
-    from imgcap.row_shards import plan
+    from imgcap.captioning.shards import plan
 
     if output is None:
         if world.size > 1:
@@ -276,7 +276,7 @@ def _check_shards(sharded: ShardedRun, kind: str, unfit: list[str], overwrite: b
 
 def _settle(sharded: ShardedRun, share: Shard, overwrite: bool, silent: bool) -> None:
     """Put the shards together if all of them are this run's, else say what does that."""
-    from imgcap.row_shards import merge
+    from imgcap.captioning.shards import merge
 
     shards = sharded.shards(share)
     if not all(each.finished() for each in shards):

@@ -11,18 +11,18 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from imgcap.archives import find_picture, is_url, pictures_in
-from imgcap.batch import BatchOptions, Outputs, Tally, caption_batches
-from imgcap.captioner import Captioner, Picture, picture_name
+from imgcap.captioning.batch import BatchOptions, Outputs, Tally, caption_batches
+from imgcap.captioning.captioner import Captioner, Picture, picture_name
+from imgcap.captioning.resume import DoneRows, ResumeOptions, take_up
+from imgcap.captioning.rows import STDIN, Row, open_rows, read_rows
+from imgcap.captioning.shards import Finished, RowShard
+from imgcap.captioning.sidecars import Sidecars
 from imgcap.cli.console import Watch, print_error, say, stdout, stoppable
 from imgcap.files import only_writer
-from imgcap.gallery import GalleryWriter
-from imgcap.picture_files import PictureError, Selection, expand
-from imgcap.resume import DoneRows, ResumeOptions, take_up
-from imgcap.row_shards import Finished, RowShard
-from imgcap.rows import STDIN, Row, open_rows, read_rows
+from imgcap.images.archives import find_picture, is_url, pictures_in
+from imgcap.images.discovery import PictureError, Selection, expand
+from imgcap.pages.gallery import GalleryWriter
 from imgcap.sharding import Shard
-from imgcap.sidecars import Sidecars
 
 
 class Listing(Iterable[Picture | PictureError]):

@@ -11,7 +11,7 @@ import typer
 from imgcap.cli import options
 from imgcap.cli.console import err, interruptible, out
 from imgcap.errors import ExitCode, printable
-from imgcap.model_store import DEFAULT_MODEL
+from imgcap.model.store import DEFAULT_MODEL
 
 
 def doctor(

@@ -15,14 +15,14 @@ from imgcap.cli.caption import with_overrides
 from imgcap.cli.console import counting, interruptible
 from imgcap.errors import ImgcapError, UsageError
 from imgcap.files import make_folder
-from imgcap.model_store import DEFAULT_MODEL
+from imgcap.model.store import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from imgcap.archives import ArchivedFile
+    from imgcap.dataset.prepared import PreparedFolder
     from imgcap.distributed import World
-    from imgcap.evaluation import Evaluation
-    from imgcap.features import PreparedFolder
-    from imgcap.search import SearchOptions
+    from imgcap.images.archives import ArchivedFile
+    from imgcap.model.search import SearchOptions
+    from imgcap.scoring.evaluation import Evaluation
 
 FILES, TRUST = "Captions from files", "Trust"
 
@@ -131,9 +131,9 @@ def evaluate(
     _check_outputs([file for file in (html, per_image, save_captions) if file], overwrite)
     if per_image and per_image.suffix.lower() not in (".jsonl", ".csv"):
         raise UsageError(f"{per_image} is neither .jsonl nor .csv.", "--per-image writes these two.")
-    from imgcap.caption_files import read_hypotheses
     from imgcap.distributed import joined
-    from imgcap.evaluation import evaluate as score
+    from imgcap.scoring.caption_files import read_hypotheses
+    from imgcap.scoring.evaluation import evaluate as score
 
     with interruptible("Nothing was written."):
         if hypotheses:
@@ -169,7 +169,7 @@ def evaluate(
     else:
         score_table.print_table(evaluation, captions.title)
     if per_image:
-        from imgcap.picture_scores import picture_rows, write_picture_rows
+        from imgcap.scoring.image_scores import picture_rows, write_picture_rows
 
         rows = picture_rows(
             captions.image_ids, captions.hypotheses, captions.references, evaluation, compared, worst_first=worst_first
@@ -213,8 +213,8 @@ def _check_outputs(files: list[Path], overwrite: bool) -> None:
 def _from_files(
     hypotheses: Path, references: list[Path], images: Path | None, training: Path | None, min_refs: int
 ) -> _Captions:
-    from imgcap.caption_files import read_captions, read_pairs
-    from imgcap.picture_files import PictureFinder
+    from imgcap.images.discovery import PictureFinder
+    from imgcap.scoring.caption_files import read_captions, read_pairs
 
     pairs = read_pairs(hypotheses, references, min_refs)
     pictures: list[Path | None] = []
@@ -241,8 +241,8 @@ def _from_model(
     min_refs: int,
     save_captions: Path | None,
 ) -> _Captions:
-    from imgcap.caption_files import check_references
-    from imgcap.split_captions import caption_split, write_captions
+    from imgcap.captioning.split import caption_split, write_captions
+    from imgcap.scoring.caption_files import check_references
 
     progress, on_progress = counting("Captioning", silent=not world.is_first)
     with progress:
@@ -273,7 +273,7 @@ def _from_model(
 
 
 def _picture(prepared: PreparedFolder, path: str) -> Path | ArchivedFile | None:
-    from imgcap.picture_files import PictureError
+    from imgcap.images.discovery import PictureError
 
     try:
         return prepared.source(path)
@@ -282,9 +282,9 @@ def _picture(prepared: PreparedFolder, path: str) -> Path | ArchivedFile | None:
 
 
 def _write_page(file: Path, captions: _Captions, evaluation: Evaluation, compared: Sequence[str] | None) -> None:
-    from imgcap.score_page import Measure, ScoredPicture, write_score_page
-    from imgcap.scoring import METRICS
-    from imgcap.training import learning_curves
+    from imgcap.pages.score_page import Measure, ScoredPicture, write_score_page
+    from imgcap.scoring.scores import METRICS
+    from imgcap.training.trainer import learning_curves
 
     comparison, ceiling = evaluation.comparison, evaluation.ceiling
     shown = captions.pictures()

@@ -15,7 +15,7 @@ def merge(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
 ) -> None:
     """Put the shards of `imgcap caption --shard` together, in the order of a run without shards, and remove them."""
-    from imgcap.row_shards import merge as run
+    from imgcap.captioning.shards import merge as run
 
     with interruptible("The shards are as they were."):
         rows = run(output, overwrite)

@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from imgcap import model_store
 from imgcap.cli.console import print_error, say
 from imgcap.errors import ExitCode, ImgcapError, printable
 from imgcap.files import read_text
-from imgcap.model_store import DEFAULT_MODEL
+from imgcap.model import store as model_store
+from imgcap.model.store import DEFAULT_MODEL
 
 app = typer.Typer(help="List, check, import and remove models.", no_args_is_help=True)
 

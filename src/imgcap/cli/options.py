@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from imgcap.sidecars import Sidecars
+    from imgcap.captioning.sidecars import Sidecars
 
 PICTURES, WORDING, TELLING, OUTPUT, RUN = "Pictures", "Wording", "What is told", "Output", "Long runs"
 """Groups of options in `--help`."""
@@ -82,7 +82,7 @@ def make_sidecars(ending: str | None, folder: Path | None, inputs: list[Path], o
     """What --sidecar and --sidecar-dir ask for. Raises `UsageError` for an ending that cannot be."""
     if ending is None and folder is None:
         return None
-    from imgcap.sidecars import Sidecars, common_root
+    from imgcap.captioning.sidecars import Sidecars, common_root
 
     chosen = {} if ending is None else {"suffix": ending}
     return Sidecars(**chosen, folder=folder, root=common_root(inputs) if folder else Path(), overwrite=overwrite)

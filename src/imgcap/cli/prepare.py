@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imgcap.archives import is_archive
 from imgcap.cli import options
 from imgcap.cli.console import counting, interruptible, say
 from imgcap.errors import ExitCode, UsageError
+from imgcap.images.archives import is_archive
 
 if TYPE_CHECKING:
+    from imgcap.dataset.prepared import PreparedFolder
     from imgcap.distributed import World
-    from imgcap.features import PreparedFolder
 
 SHOWN = 10
 """Things left out that the summary names; the rest stands in the prepared folder."""
@@ -67,10 +67,10 @@ def prepare(
     and the others go on (exit code 3).
     """
     split_files = _split_files(split or [])
-    from imgcap import preparation
-    from imgcap.datasets import read_dataset
+    from imgcap.dataset import preparation
+    from imgcap.dataset.readers import read_dataset
     from imgcap.distributed import joined
-    from imgcap.encoder import Encoder, find_encoder
+    from imgcap.model.encoder import Encoder, find_encoder
     from imgcap.sharding import WHOLE, Shard
 
     features = preparation.FeatureOptions(mirrored, dtype)
@@ -122,7 +122,7 @@ def prepare(
 
 def _tell(prepared: PreparedFolder, output: Path) -> None:
     """Say what was prepared and what was left out."""
-    from imgcap.features import LEFT_OUT_FILE
+    from imgcap.dataset.prepared import LEFT_OUT_FILE
 
     metadata, left_out = prepared.metadata, prepared.left_out()
     splits = ", ".join(f"{name} {count:,}" for name, count in metadata.splits.items() if count)
@@ -149,7 +149,7 @@ def _progress(world: World, check_interrupt: Callable[[], None]) -> Iterator[Cal
 
 
 def _split_files(given: list[str]) -> dict[str, Path]:
-    from imgcap.datasets import split_name
+    from imgcap.dataset.readers import split_name
 
     files: dict[str, Path] = {}
     for item in given:

@@ -9,8 +9,8 @@ from imgcap.cli.console import out
 from imgcap.errors import printable
 
 if TYPE_CHECKING:
-    from imgcap.evaluation import Evaluation
-    from imgcap.scoring import Scores
+    from imgcap.scoring.evaluation import Evaluation
+    from imgcap.scoring.scores import Scores
 
 _PLAIN = {
     "distinct": ("distinct captions", ",.0f"),
@@ -108,7 +108,7 @@ def columns(evaluation: Evaluation) -> list[str]:
 
 def rows(evaluation: Evaluation) -> list[list[str]]:
     """A row for each score: name, value, interval, the captions compared with if there are any, floor and ceiling."""
-    from imgcap.scoring import METRICS
+    from imgcap.scoring.scores import METRICS
 
     compared = [evaluation.comparison.scores] if evaluation.comparison else []
     sets: list[Scores | None] = [evaluation.scores, *compared, evaluation.floor, evaluation.ceiling]
@@ -129,7 +129,7 @@ _DIFFERENCE_COLUMNS = ["difference", "value", "95 % interval", "p"]
 
 def difference_rows(evaluation: Evaluation) -> list[list[str]]:
     """A row for each metric: by how much the captions score more than those compared with."""
-    from imgcap.scoring import METRICS
+    from imgcap.scoring.scores import METRICS
 
     assert evaluation.comparison
     return [
@@ -140,7 +140,7 @@ def difference_rows(evaluation: Evaluation) -> list[list[str]]:
 
 def notes(evaluation: Evaluation) -> list[str]:
     """What the columns are."""
-    from imgcap.bounds import MAX_PEOPLE
+    from imgcap.scoring.bounds import MAX_PEOPLE
 
     fewest, most = evaluation.references
     number = f"{most}" if fewest == most else f"{fewest} to {most}"

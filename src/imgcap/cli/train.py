@@ -15,7 +15,7 @@ from imgcap.cli.console import err, interruptible, say
 from imgcap.errors import ExitCode
 
 if TYPE_CHECKING:
-    from imgcap.training import EpochResult, TrainingResult
+    from imgcap.training.trainer import EpochResult, TrainingResult
 
 
 def train(
@@ -70,11 +70,11 @@ def train(
     After each epoch the model captions the val split on its own; the epoch with the best CIDEr-D is kept. Ctrl-C or a
     kill loses at most one epoch: the same command with --resume goes on.
     """
+    from imgcap.dataset.prepared import PreparedFolder
     from imgcap.distributed import joined
-    from imgcap.features import PreparedFolder
-    from imgcap.search import SearchOptions
-    from imgcap.training import TrainingOptions
-    from imgcap.training import train as run
+    from imgcap.model.search import SearchOptions
+    from imgcap.training.trainer import TrainingOptions
+    from imgcap.training.trainer import train as run
 
     chosen = TrainingOptions(
         epochs=epochs,

@@ -1,0 +1,222 @@
+"""Pictures in, captions out."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import tee
+from os import PathLike, fspath
+from pathlib import Path
+from typing import overload
+
+from PIL import Image
+from torch import Tensor
+
+from imgcap.captioning.explain import Explanation, TrainingIndex
+from imgcap.device import pick_device
+from imgcap.images.archives import ArchivedFile
+from imgcap.images.decoding import Pixels, load_batches
+from imgcap.images.discovery import PictureError
+from imgcap.model.decoder import LSTMDecoder
+from imgcap.model.encoder import FLOAT32, Encoder
+from imgcap.model.folder import Model, load_model_folder
+from imgcap.model.search import Hypothesis, SearchOptions
+from imgcap.model.store import DEFAULT_MODEL, ENCODER_FILE, INDEX_FILE, locate
+
+Picture = str | PathLike[str] | ArchivedFile | bytes | Image.Image
+"""A file by its path or in an archive, the content of one, or pixels."""
+
+BATCH_SIZE = 8
+"""Pictures captioned together: small enough that the first captions come soon."""
+
+MOST_DISTANT = 10.0
+"""Feature distance beyond which captions mean little, see `feature_distances`.
+
+With a model that was trained on photographs, pictures of any kind stay below 2: photographs, drawings, noise, plain
+black. Pixels that are not scaled to [-1, 1] are at 20 to 50, features of another encoder at 3 to 50.
+"""
+_FEW = 4
+"""Pictures of which all must be so far, since a single one may be odd."""
+_LEAST_STD = 1e-3
+"""What `LSTMDecoder.standardize_features` puts in the place of smaller deviations."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Wording:
+    """One way to say what a picture shows."""
+
+    text: str
+    log_probability: float
+    """Natural logarithm of the probability that the model gives to this wording."""
+    confidence: float | None
+    """Calibrated, 0.0-1.0, see `confidence.Calibration`; None if the model was not calibrated."""
+    words: tuple[tuple[str, float], ...]
+    """Each word with the probability, 0.0-1.0, that the model gave it after the words before."""
+
+
+@dataclass(frozen=True)
+class Caption:
+    """What a model says about one picture, or why it says nothing."""
+
+    path: str | None
+    """The file as it was named; None for a picture that was given as pixels or bytes."""
+    wordings: tuple[Wording, ...] = ()
+    """Best first, `SearchOptions.num_captions` at most; empty if there is an error."""
+    explanation: Explanation | None = None
+    """What the training pictures tell about this caption, if that was asked for."""
+    error: PictureError | None = None
+
+    @property
+    def text(self) -> str:
+        return self.wordings[0].text if self.wordings else ""
+
+    @property
+    def log_probability(self) -> float:
+        return self.wordings[0].log_probability if self.wordings else -math.inf
+
+    @property
+    def confidence(self) -> float | None:
+        return self.wordings[0].confidence if self.wordings else None
+
+
+class Captioner:
+    """A model ready to caption pictures; made by `load_model`."""
+
+    def __init__(self, model: Model, encoder: Encoder) -> None:
+        self.model = model
+        self.encoder = encoder
+        self._checked_features = False
+
+    @overload
+    def caption(  # type: ignore[overload-overlap]  # a str is one path, not a sequence of them
+        self, pictures: Picture, options: SearchOptions | None = None
+    ) -> Caption: ...
+    @overload
+    def caption(self, pictures: Sequence[Picture], options: SearchOptions | None = None) -> list[Caption]: ...
+
+    def caption(
+        self, pictures: Picture | Sequence[Picture], options: SearchOptions | None = None
+    ) -> Caption | list[Caption]:
+        """Caption one picture, a path or a `PIL.Image`, or a list of them.
+
+        A single picture that cannot be read raises `ImgcapError`; in a list it gets a `Caption` with an `error`.
+        """
+        if not isinstance(pictures, (str, PathLike, ArchivedFile, bytes, Image.Image)):
+            return list(self.stream(pictures, options))
+        [caption] = self.stream([pictures], options)
+        if caption.error:
+            raise caption.error
+        return caption
+
+    def stream(self, pictures: Iterable[Picture], options: SearchOptions | None = None) -> Iterator[Caption]:
+        """Caption any number of pictures in order, in constant memory; one bad file never stops the rest."""
+        for batch in self.batches(pictures, options):
+            yield from batch
+
+    def batches(
+        self,
+        pictures: Iterable[Picture | PictureError],
+        options: SearchOptions | None = None,
+        *,
+        batch_size: int = BATCH_SIZE,
+        max_pixels: int | None = None,
+        explain: bool = False,
+    ) -> Iterator[list[Caption]]:
+        """The captions of `stream` as they are made, `batch_size` pictures at a time; the size changes no caption.
+
+        A `PictureError` among the pictures, as a search of folders gives, is passed on. `max_pixels`
+        is that of `open_image`. With `explain`, captions carry an explanation.
+        Raises `ImgcapError` if the model cannot explain.
+        """
+        index = self.training_index if explain else None
+        named, opened = tee(pictures)
+        names = map(picture_name, named)
+        sources = (Path(p) if isinstance(p, (str, PathLike)) else p for p in opened)
+        for batch in load_batches(sources, self.encoder.config.pixels, batch_size, max_pixels=max_pixels):
+            found = self._captions([p for p in batch if not isinstance(p, PictureError)], options, index)
+            captions = [Caption(None, error=p) if isinstance(p, PictureError) else next(found) for p in batch]
+            yield [replace(caption, path=name) for caption, name in zip(captions, names)]  # noqa: B905 (names go on)
+
+    def _captions(
+        self, pixels: list[Pixels], options: SearchOptions | None, index: TrainingIndex | None
+    ) -> Iterator[Caption]:
+        """A caption, without its picture's name, for each of `pixels`."""
+        if not pixels:
+            return
+        features = self.encoder(pixels)
+        self._check_features(features)
+        seeds = [int.from_bytes(hashlib.sha256(picture.tobytes()).digest()[:8], "big") for picture in pixels]
+        found = self.model.search(features, options or self.model.config.search, picture_seeds=seeds)
+        wordings = [tuple(map(self._wording, hypotheses)) for hypotheses in found]
+        explanations = index.explain(features, [own[0].text for own in wordings]) if index else [None] * len(wordings)
+        for own, explanation in zip(wordings, explanations, strict=True):
+            yield Caption(None, own, explanation)
+
+    def _check_features(self, features: Tensor) -> None:
+        """Warn, once, if all of the first few pictures are unlike anything that the model was trained on."""
+        if self._checked_features or len(features) < _FEW:
+            return
+        self._checked_features = True
+        nearest = feature_distances(self.model.decoder, features).min().item()
+        if nearest > MOST_DISTANT:
+            # Without a handler of the caller's, Python writes this line to stderr.
+            _log.warning(
+                "The features of these pictures lie %.3g standard deviations or more from those that the model was "
+                "trained on, so that captions will mean little: imgcap doctor tells what is wrong.",
+                nearest,
+            )
+
+    def _wording(self, hypothesis: Hypothesis) -> Wording:
+        calibration = self.model.config.confidence
+        words = self.model.vocabulary.decode(hypothesis.ids)
+        probabilities = map(math.exp, hypothesis.word_log_probabilities)
+        return Wording(
+            self.model.text(hypothesis),
+            hypothesis.log_probability,
+            calibration.probability(hypothesis) if calibration else None,
+            tuple(zip(words, probabilities)),  # noqa: B905 (the last probability is that of `<end>`)
+        )
+
+    @cached_property
+    def training_index(self) -> TrainingIndex:
+        """What the model folder knows about its training pictures. Raises `ImgcapError` if it knows nothing."""
+        return TrainingIndex.load(self.model.folder / INDEX_FILE)
+
+
+def picture_name(picture: Picture | PictureError) -> str | None:
+    """The path that a picture is known by; None for pixels and bytes."""
+    if isinstance(picture, PictureError):
+        return picture.path
+    if isinstance(picture, ArchivedFile):
+        return picture.name
+    return None if isinstance(picture, (bytes, Image.Image)) else fspath(picture)
+
+
+def feature_distances(decoder: LSTMDecoder, features: Tensor, origin: Tensor | None = None) -> Tensor:
+    """How far features (B, 2048) lie from `origin`, by default the mean of the training features: float32 (B,).
+
+    The root mean square in standard deviations of the training features, over those that varied in training at all;
+    about 1 for a training picture. All tensors but the decoder's are on the CPU.
+    """
+    std = decoder.feature_std.cpu()
+    offsets = (features - (decoder.feature_mean.cpu() if origin is None else origin)) / std
+    return offsets[:, std > _LEAST_STD].square().mean(1).sqrt()
+
+
+def load_model(
+    name_or_path: str | PathLike[str] = DEFAULT_MODEL, device: str | None = None, precision: str = FLOAT32
+) -> Captioner:
+    """Load a model by name (see `available_models`) or folder; `device` None takes a GPU if there is one.
+
+    With `precision` "int8" the encoder computes in 8-bit integers. Raises `ImgcapError` if the model is unknown or
+    damaged, and `UsageError` for a device or a precision that cannot be had here.
+    """
+    where = pick_device(device)
+    folder = locate(fspath(name_or_path))
+    return Captioner(load_model_folder(folder, where), Encoder.load(folder / ENCODER_FILE, where, precision=precision))

@@ -1,0 +1,237 @@
+"""What a model was trained on, small enough to travel with it: its pictures as codes, its captions as hashes.
+
+A picture's code is its feature as the decoder sees it, standardised and clamped, projected onto the principal
+components of the training pictures; its length is left out. Nobody can read pictures or captions from the index.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from imgcap.dataset.prepared import Features, MappedFeatures, PreparedFolder, Rows
+from imgcap.errors import ImgcapError
+from imgcap.files import write_tensors
+from imgcap.images.decoding import batched
+from imgcap.model.decoder import LSTMDecoder
+from imgcap.model.inception import FEATURE_SIZE
+from imgcap.text.tokenizer import words
+
+COMPONENTS = 128
+NEAREST = 3
+"""Training pictures that an explanation names."""
+UNLIKE = 0.95
+"""Share of val pictures beyond which a picture is warned of."""
+MOST_PICTURES = 2**17
+"""Training pictures that an index names at most: all of COCO's, 16 MiB of codes, about as much as a decoder."""
+
+_PCA_PICTURES = 8192
+_CODE_SCALE = 127
+_CLAMP = 5.0
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """How a picture and its caption relate to what the model was trained on."""
+
+    nearest: tuple[tuple[str, float], ...]
+    """The most similar training pictures, best first: name, and cosine similarity of the codes."""
+    verbatim: bool
+    """Whether the caption stands word for word among the training captions."""
+    distance: float
+    """How far the picture is from the training pictures as a whole: 1 for a typical one of them."""
+    percentile: float
+    """Share of val pictures, 0-1, that are nearer to them."""
+    warning: str
+    """What to be wary of, in plain words; empty if nothing."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingIndex:
+    """N training pictures, D components and C different captions, to explain others by."""
+
+    names: tuple[str, ...]
+    codes: Tensor
+    """int8 (N, D)"""
+    mean: Tensor
+    """float32 (2048,), as `std`: what the decoder standardises features with."""
+    std: Tensor
+    projection: Tensor
+    """float16 (2048, D): leading principal components, in order."""
+    variances: Tensor
+    """float32 (D,): variance of the training pictures along each of them."""
+    caption_hashes: Tensor
+    """int64 (C,), ascending."""
+    percentiles: Tensor
+    """float32 (101,): distances that 0, 1, ... 100 % of the val pictures do not exceed."""
+
+    @classmethod
+    def build(
+        cls, prepared: PreparedFolder, decoder: LSTMDecoder, features: MappedFeatures | Features | None = None
+    ) -> TrainingIndex:
+        """Index the training pictures of `prepared`, in constant memory but for 8 bytes a caption.
+
+        Pictures are those of `indexed_rows`, captions are all. `features` (N, 2048), float32, row by row those of the
+        records, replace the prepared ones where the model has an encoder of its own; they are read for `indexed_rows`
+        and val pictures alone. Raises `ImgcapError` if there are no training or val pictures.
+        """
+        features = prepared.features if features is None else features
+        rows, val_rows = indexed_rows(prepared), prepared.rows("val")
+        mean, std = decoder.feature_mean.cpu(), decoder.feature_std.cpu()
+        projection, variances = _principal_components(features, rows, mean, std)
+        codes = [
+            (_CODE_SCALE * F.normalize(_project(features[part], mean, std, projection))).round().to(torch.int8)
+            for part in batched(rows, 4096)
+        ]
+        distances = [
+            _distances(_project(features[part], mean, std, projection), variances) for part in batched(val_rows, 4096)
+        ]
+        captions = (caption for row in prepared.rows("train") for caption in prepared.records[row].captions)
+        hashes = np.fromiter(map(_hash, captions), np.int64)
+        hashes.sort()  # np.unique may build a set, of several times the memory
+        return cls(
+            names=tuple(prepared.records[row].path for row in rows),
+            codes=torch.cat(codes),
+            mean=mean,
+            std=std,
+            projection=projection,
+            variances=variances,
+            caption_hashes=torch.unique_consecutive(torch.from_numpy(hashes)),
+            percentiles=torch.cat(distances).quantile(torch.linspace(0, 1, 101)),
+        )
+
+    def save(self, file: Path) -> None:
+        write_tensors(file, {name: getattr(self, name) for name in _TENSORS}, {"names": json.dumps(self.names)})
+
+    @classmethod
+    def load(cls, file: Path) -> TrainingIndex:
+        """Read an index. Raises `ImgcapError` if there is none, or it is damaged."""
+        if not file.is_file():
+            raise ImgcapError(f"The model {file.parent} has no index of its training pictures.", "Train it again.")
+        try:
+            with safe_open(file, framework="pt") as opened:
+                names = tuple(json.loads(opened.metadata()["names"]))
+                index = cls(names, **{name: opened.get_tensor(name) for name in _TENSORS})
+            whole = index._is_whole()
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError):
+            whole = False
+        if not whole:
+            raise ImgcapError(f"{file} is damaged: it is not an index of training pictures.", "Train the model again.")
+        return index
+
+    def _is_whole(self) -> bool:
+        count, size = len(self.names), self.variances.numel()
+        wanted = {
+            "codes": (torch.int8, (count, size)),
+            "mean": (torch.float32, (FEATURE_SIZE,)),
+            "std": (torch.float32, (FEATURE_SIZE,)),
+            "projection": (torch.float16, (FEATURE_SIZE, size)),
+            "variances": (torch.float32, (size,)),
+            "caption_hashes": (torch.int64, (self.caption_hashes.numel(),)),
+            "percentiles": (torch.float32, (101,)),
+        }
+        tensors = {name: getattr(self, name) for name in _TENSORS}
+        return (
+            count > 0
+            and 0 < size <= COMPONENTS
+            and all(isinstance(name, str) for name in self.names)
+            and {name: (t.dtype, tuple(t.shape)) for name, t in tensors.items()} == wanted
+            and all(bool(t.isfinite().all()) for t in tensors.values() if t.is_floating_point())
+            and bool((self.std > 0).all() and (self.variances > 0).all())
+        )
+
+    def explain(self, features: Tensor, texts: Sequence[str]) -> list[Explanation]:
+        """Explain pictures by their features, float32 (B, 2048), and the captions written for them."""
+        projected = _project(features.cpu(), self.mean, self.std, self.projection)
+        codes = self.codes.float()  # (N, D)
+        similarities = F.normalize(projected) @ codes.T / codes.norm(dim=1).clamp(min=1)  # (B, N)
+        best, places = similarities.topk(min(NEAREST, len(self.names)))
+        distances = _distances(projected, self.variances).tolist()
+        shares = np.interp(distances, self.percentiles.numpy(), np.linspace(0, 1, 101)).tolist()
+        return [
+            Explanation(
+                nearest=tuple((self.names[place], similarity) for place, similarity in zip(*near, strict=True)),
+                verbatim=self._knows(text),
+                distance=distance,
+                percentile=share,
+                warning=_warning(share),
+            )
+            for near, text, distance, share in zip(
+                zip(places.tolist(), best.tolist(), strict=True), texts, distances, shares, strict=True
+            )
+        ]
+
+    def _knows(self, caption: str) -> bool:
+        wanted = torch.tensor(_hash(caption))
+        place = int(torch.searchsorted(self.caption_hashes, wanted))
+        return place < len(self.caption_hashes) and bool(self.caption_hashes[place] == wanted)
+
+
+def indexed_rows(prepared: PreparedFolder) -> Rows:
+    """Rows of the training pictures that an index names, ascending: all, or `MOST_PICTURES` evenly spaced ones."""
+    return evenly_spaced(prepared.rows("train"), MOST_PICTURES)
+
+
+def evenly_spaced(rows: Rows, most: int) -> Rows:
+    """At most `most` of `rows`, the first and the last among them."""
+    chosen: Rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(int)]
+    return chosen
+
+
+_TENSORS = tuple(field.name for field in fields(TrainingIndex) if field.name != "names")
+
+
+def _standardize(features: Tensor | Features, mean: Tensor, std: Tensor) -> Tensor:
+    """Features (B, 2048) as the decoder sees them."""
+    return ((torch.as_tensor(features) - mean) / std).clamp(-_CLAMP, _CLAMP)
+
+
+def _project(features: Tensor | Features, mean: Tensor, std: Tensor, projection: Tensor) -> Tensor:
+    """Features (B, 2048) -> components (B, D)."""
+    return _standardize(features, mean, std) @ projection.float()
+
+
+def _principal_components(
+    features: MappedFeatures | Features, rows: Rows, mean: Tensor, std: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Leading components, float16 (2048, D), and variances, float32 (D,), of at most 8,192 of the pictures `rows`."""
+    pictures = _standardize(features[evenly_spaced(rows, _PCA_PICTURES)], mean, std)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # the method is a random one (Halko et al. 2011)
+        _, scales, components = torch.pca_lowrank(pictures, min(COMPONENTS, len(rows)), center=False, niter=4)
+    return components.half(), (scales**2 / len(pictures)).clamp(min=1e-6)
+
+
+def _distances(projected: Tensor, variances: Tensor) -> Tensor:
+    """How far pictures (B, D) are from the training pictures, float32 (B,): 1 for a typical one.
+
+    The Mahalanobis distance (Lee et al. 2018), as a mean over the components but the leading quarter. Those tell the
+    training pictures from each other; the ones after them tell strangers better (Kamoi and Kobayashi 2020).
+    """
+    skipped = len(variances) // 4
+    return (projected**2 / variances)[:, skipped:].mean(1).sqrt()
+
+
+def _hash(caption: str) -> int:
+    """64 bits, signed, of the words of `caption`."""
+    text = " ".join(words(caption)).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little", signed=True)
+
+
+def _warning(percentile: float) -> str:
+    if percentile < UNLIKE:
+        return ""
+    return (
+        "This picture is unlike those that the model was trained on: farther from them than "
+        f"{math.floor(100 * percentile)} % of its val pictures."
+    )

@@ -1,0 +1,279 @@
+"""The prepared folder: the features of a data set's pictures, computed once, beside its captions.
+
+prepared.json         what this is: encoder, counts, digest of the inputs; written last
+encoder.safetensors   the encoder that the features came from
+records.jsonl         one captioned picture a line, in the order of the feature rows
+records.npy           where each line begins and what split it is of, so that none is read before it is needed
+left_out.jsonl        what the data set names that is not in here, and why
+features/00000.npy    float32 or float16 (rows, 2048), 65,536 rows in each file but the last
+mirrored/00000.npy    the same of the mirrored pictures, if they were asked for: a second view to train on
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+import numpy.typing as npt
+
+from imgcap.dataset.readers import SPLITS, LeftOut, Record
+from imgcap.errors import ImgcapError, UsageError
+from imgcap.files import (
+    parse_json_line,
+    read_json,
+    read_json_lines,
+    reason,
+    replacing,
+    write_json_lines,
+)
+from imgcap.images.archives import ArchivedFile, find_picture
+from imgcap.model.encoder import EncoderConfig
+from imgcap.model.inception import FEATURE_SIZE
+from imgcap.model.store import ENCODER_FILE
+
+FORMAT_VERSION = 1
+ROWS_PER_FILE = 65_536
+METADATA_FILE, RECORDS_FILE, LEFT_OUT_FILE = "prepared.json", "records.jsonl", "left_out.jsonl"
+RECORDS_INDEX_FILE = "records.npy"
+FEATURES_FOLDER, MIRRORED_FOLDER = "features", "mirrored"
+DTYPES = ("float32", "float16")
+"""What features on disk can be."""
+PARTIAL_FOLDER = ".partial"
+"""What is not complete yet."""
+
+INDEX_DTYPE = np.dtype([("begin", "<i8"), ("split", "u1")])
+"""Of the index of the records: where a line begins, and its split as a place in `SPLIT_CODES`."""
+SPLIT_CODES = (None, *SPLITS)
+
+Features = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class PreparedMetadata:
+    """What `prepared.json` says: where the features come from and how many there are."""
+
+    format_version: int
+    digest: str
+    """SHA-256 over everything that the features and records were made from."""
+    image_root: str
+    encoder: str
+    """Name or path that the encoder was given by."""
+    encoder_fingerprint: str
+    encoder_config: EncoderConfig
+    pictures: int
+    captions: int
+    splits: dict[str, int]
+    """Pictures by split; "none" counts those that are in no split."""
+    left_out: int
+    mirrored: bool = False
+    """Whether the mirrored pictures' features are there too."""
+    archives: Sequence[str] = ()
+    """Archives that the pictures are in, relative to `image_root`."""
+
+
+class MappedFeatures:
+    """Features on disk as one matrix (N, 2048), mapped and never read as a whole."""
+
+    def __init__(self, files: list[Path]) -> None:
+        self._maps = [np.lib.format.open_memmap(file, mode="r") for file in files]
+        for file, rows in zip(files, self._maps, strict=True):
+            if rows.dtype not in DTYPES or rows.ndim != 2 or rows.shape[1] != FEATURE_SIZE:
+                raise ImgcapError(f"{file} holds no features: expected {' or '.join(DTYPES)} (rows, {FEATURE_SIZE}).")
+        if any(len(rows) != ROWS_PER_FILE for rows in self._maps[:-1]):
+            raise ImgcapError(f"{files[0].parent} is damaged: a file of features is too short.", "Prepare again.")
+
+    def __len__(self) -> int:
+        return sum(map(len, self._maps))
+
+    def __getitem__(self, rows: Sequence[int] | Rows) -> Features:
+        """The features of `rows`, in that order: float32 (len(rows), 2048)."""
+        wanted = np.asarray(rows, dtype=np.int64)
+        files, places = np.divmod(wanted, ROWS_PER_FILE)
+        out = np.empty((len(wanted), FEATURE_SIZE), dtype=np.float32)
+        for file in np.unique(files):
+            mask = files == file
+            out[mask] = self._maps[file][places[mask]]
+        return out
+
+
+class PreparedFolder:
+    """A complete prepared folder: `metadata`, `records` and `features`, row i of which belongs to record i.
+
+    `mirrored` holds the features of the mirrored pictures, or is None.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """Open the folder `root`. Raises `ImgcapError` if it is not a complete prepared folder."""
+        self.root = root
+        self.metadata = read_metadata(root)
+        self.records = Records(root)
+        self.features = self._map(FEATURES_FOLDER)
+        self.mirrored = self._map(MIRRORED_FOLDER) if self.metadata.mirrored else None
+
+    def _map(self, folder: str) -> MappedFeatures:
+        try:
+            features = MappedFeatures(sorted((self.root / folder).glob("*.npy")))
+        except ImgcapError:
+            raise
+        except Exception as error:  # on a damaged header NumPy raises whatever it stumbles over
+            why = " ".join(str(error).split()).rstrip(".")[:200]
+            raise ImgcapError(f"The features in {self.root} cannot be read: {why}.", "Prepare again.") from None
+        if not len(features) == len(self.records) == self.metadata.pictures:
+            raise ImgcapError(
+                f"{self.root} is damaged: {len(features):,} rows of {folder} for {len(self.records):,} records.",
+                "Prepare again with --overwrite.",
+            )
+        return features
+
+    @property
+    def image_root(self) -> Path:
+        return Path(self.metadata.image_root)
+
+    def source(self, path: str) -> Path | ArchivedFile:
+        """The picture of the record with this path. Raises `PictureError` if its archive has gone."""
+        if not self.metadata.archives:
+            return self.image_root / path
+        return find_picture(self._prefix + path, self._archives)
+
+    @property
+    def _prefix(self) -> str:
+        return f"{self.metadata.image_root}/" if self.metadata.image_root else ""
+
+    @cached_property
+    def _archives(self) -> frozenset[str]:
+        return frozenset(self._prefix + archive for archive in self.metadata.archives)
+
+    @property
+    def encoder_file(self) -> Path:
+        return self.root / ENCODER_FILE
+
+    def left_out(self) -> list[LeftOut]:
+        """What the data set names that is not in here. Raises `ImgcapError`."""
+        try:
+            return [LeftOut(**row) for _, row in read_json_lines(self.root / LEFT_OUT_FILE)]
+        except TypeError:
+            raise ImgcapError(f"{self.root / LEFT_OUT_FILE} is damaged.", "Prepare again with --overwrite.") from None
+
+    def rows(self, split: str) -> Rows:
+        """Rows of the records in `split`, int64, ascending. Raises `ImgcapError` if there is none."""
+        if split not in SPLITS:
+            raise UsageError(f"Unknown split {split!r}.", f"Known splits: {', '.join(SPLITS)}.")
+        rows = np.flatnonzero(self.records.splits == SPLIT_CODES.index(split))
+        if not len(rows):
+            there = ", ".join(f"{name} ({count:,})" for name, count in self.metadata.splits.items() if count)
+            raise ImgcapError(f"{self.root} has no pictures in the split {split!r}.", f"It has: {there}.")
+        return rows
+
+
+def read_metadata(root: Path) -> PreparedMetadata:
+    """What the prepared folder `root` says of itself. Raises `ImgcapError` if it is not a complete one."""
+    if not (root / METADATA_FILE).is_file():
+        half = (root / PARTIAL_FOLDER).is_dir()
+        raise ImgcapError(
+            f"{root} is not {'complete: its preparation was interrupted' if half else 'a prepared folder'}.",
+            f"Run `imgcap prepare ... -o {root}`{' again to go on' if half else ' first'}.",
+        )
+    data = read_json(root / METADATA_FILE)
+    try:
+        if data["format_version"] != FORMAT_VERSION:
+            raise ImgcapError(f"{root} was prepared by another version of imgcap.", "Prepare again with --overwrite.")
+        metadata = PreparedMetadata(**{**data, "encoder_config": EncoderConfig(**data["encoder_config"])})
+        texts = (metadata.image_root, *metadata.archives)
+        whole = all(isinstance(text, str) for text in texts) and all(type(n) is int for n in metadata.splits.values())
+    except (KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise ImgcapError(f"{root / METADATA_FILE} is damaged.", "Prepare again with --overwrite.")
+    return metadata
+
+
+class Records(Sequence[Record]):
+    """The records of a prepared folder, each read from its line when it is asked for."""
+
+    def __init__(self, root: Path) -> None:
+        """Open the records in `root`. Raises `ImgcapError` if they cannot be read."""
+        self._file = root / RECORDS_FILE
+        try:
+            with self._file.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                self._lines = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+        except OSError as error:
+            raise ImgcapError(f"{self._file} cannot be read: {reason(error)}.") from None
+        self._index = self._saved_index(root / RECORDS_INDEX_FILE)
+
+    @property
+    def splits(self) -> npt.NDArray[np.uint8]:
+        """The split of each record, as its place in `SPLIT_CODES`."""
+        return self._index["split"]
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    @overload
+    def __getitem__(self, row: int) -> Record: ...
+
+    @overload
+    def __getitem__(self, row: slice) -> tuple[Record, ...]: ...
+
+    def __getitem__(self, row: int | slice) -> Record | tuple[Record, ...]:
+        if isinstance(row, slice):
+            return tuple(self[i] for i in range(len(self))[row])
+        number = range(len(self))[row]
+        begin, split = self._index[number].item()
+        record = self._parse(number + 1, self._lines[begin : self._end(begin)])
+        if record.split != SPLIT_CODES[split]:
+            hint = f"Remove {RECORDS_INDEX_FILE} beside it."
+            raise ImgcapError(f"{self._file} was changed, but not its index.", hint)
+        return record
+
+    def _end(self, begin: int) -> int:
+        end = self._lines.find(b"\n", begin)
+        return len(self._lines) if end < 0 else end
+
+    def _parse(self, number: int, line: bytes) -> Record:
+        row = parse_json_line(self._file, number, line)
+        try:
+            record = Record(row["image_id"], row["path"], tuple(row["captions"]), row["split"])
+            texts = (record.image_id, record.path, *record.captions)
+            whole = isinstance(row["captions"], list) and all(isinstance(text, str) for text in texts)
+        except (KeyError, TypeError):
+            whole = False
+        if not whole or record.split not in SPLIT_CODES:
+            raise ImgcapError(f"{self._file}, line {number} is not a record.")
+        return record
+
+    def _saved_index(self, file: Path) -> npt.NDArray[np.void]:
+        """The index in `file`; made anew if there is none, or if it is of other records."""
+        with suppress(Exception):  # on a damaged header NumPy raises whatever it stumbles over
+            index: npt.NDArray[np.void] = np.load(file, mmap_mode="r")
+            is_whole = self._end(index[-1]["begin"]) == len(self._lines) - 1
+            if is_whole and index.dtype == INDEX_DTYPE and (index["split"] < len(SPLIT_CODES)).all():
+                return index
+        return self._scan()
+
+    def _scan(self) -> npt.NDArray[np.void]:
+        """The index, from reading every record. Raises `ImgcapError` naming a line that is none."""
+        entries, begin, number = [], 0, 0
+        while begin < len(self._lines):
+            end, number = self._end(begin), number + 1
+            if (line := self._lines[begin:end]).strip():
+                entries.append((begin, SPLIT_CODES.index(self._parse(number, line).split)))
+            begin = end + 1
+        return np.array(entries, dtype=INDEX_DTYPE)
+
+
+def write_records(out: Path, records: Iterable[Record]) -> None:
+    """Write the records of the prepared folder `out`, and their index."""
+    index = out / RECORDS_INDEX_FILE
+    index.unlink(missing_ok=True)
+    write_json_lines(out / RECORDS_FILE, map(asdict, records))
+    with replacing(index) as partial, partial.open("wb") as file:
+        np.save(file, Records(out)._index)

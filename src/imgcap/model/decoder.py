@@ -1,0 +1,146 @@
+"""The decoder: an LSTM language model conditioned on the picture (Vinyals et al. 2015, "Show and Tell")."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from imgcap.errors import ImgcapError
+from imgcap.model import one_dnn
+from imgcap.model.inception import FEATURE_SIZE
+
+State = tuple[Tensor, Tensor]
+"""Hidden and cell state of the LSTM, each (1, B, hidden)."""
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """Sizes of an `LSTMDecoder`. Raises `ImgcapError` for values that make no sense."""
+
+    vocabulary_size: int
+    embedding_size: int = 512
+    hidden_size: int = 512
+    dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        sizes = (self.vocabulary_size, self.embedding_size, self.hidden_size)
+        if not all(type(size) is int and size > 0 for size in sizes) or not 0 <= self.dropout < 1:
+            raise ImgcapError(f"There is no decoder with the sizes {sizes} and the dropout {self.dropout!r}.")
+
+
+class LSTMDecoder(nn.Module):
+    """The picture is the LSTM's first input; from then on it reads a word and predicts the next one.
+
+        step     0          1         2      ...  n + 1
+        input    picture    <start>   w1          wn
+        output   -          w1        w2          <end>
+
+    Shapes: B pictures or captions, T tokens, V words.
+    """
+
+    feature_mean: Tensor
+    feature_std: Tensor
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("feature_mean", torch.zeros(FEATURE_SIZE))
+        self.register_buffer("feature_std", torch.ones(FEATURE_SIZE))
+        self.picture = nn.Linear(FEATURE_SIZE, config.embedding_size)
+        sizes = (config.vocabulary_size, config.embedding_size)
+        self.embedding = nn.Embedding(*sizes, _weight=torch.empty(sizes))
+        if not self.embedding.weight.is_meta:  # drawing there would import a second's worth of torch
+            nn.init.normal_(self.embedding.weight)
+        self.lstm = nn.LSTM(config.embedding_size, config.hidden_size, batch_first=True)
+        self.output = nn.Linear(config.hidden_size, config.vocabulary_size)
+
+    def standardize_features(self, mean: Tensor, std: Tensor) -> None:
+        """Set the statistics (2048,) of the training features; every feature is then seen at the same scale."""
+        self.feature_mean.copy_(mean)
+        self.feature_std.copy_(std.clamp(min=1e-3))
+
+    def embed_pictures(self, features: Tensor) -> Tensor:
+        """Features (B, 2048) -> LSTM inputs (B, embedding)."""
+        standardized: Tensor = (features - self.feature_mean) / self.feature_std
+        return self.picture(self._drop(standardized.clamp(-5, 5)))  # type: ignore[no-any-return]
+
+    def forward(self, features: Tensor, ids: Tensor, lengths: Tensor) -> Tensor:
+        """Teacher forcing: logits for the word after each of `ids`.
+
+        `features` is float32 (B, 2048) of each caption's picture; `ids` int64 (B, T) begins with `<start>`; `lengths`
+        int64 (B,), on the CPU, counts the ids before the padding. Returns float32 (sum of lengths, V), in the order of
+        `pack(ids, lengths)`.
+        """
+        picture = self.embed_pictures(features)[:, None]  # (B, 1, embedding)
+        inputs = torch.cat([picture, self._drop(self.embedding(ids))], 1)  # (B, 1 + T, embedding)
+        packed = pack_padded_sequence(inputs, lengths + 1, batch_first=True, enforce_sorted=False)
+        hidden, _ = self.lstm(packed)  # data: (sum of lengths + B, hidden), step by step
+        words = hidden.data[len(ids) :]  # the first step has answered the picture
+        return self.output(self._drop(words))  # type: ignore[no-any-return]
+
+    def start(self, features: Tensor) -> State:
+        """Show the pictures (B, 2048) to the LSTM; the state awaits `<start>`."""
+        _, state = self.lstm(self.embed_pictures(features)[:, None])
+        return state  # type: ignore[no-any-return]
+
+    def step(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
+        """Read one word each, see `Steps`."""
+        return Steps(self, len(ids))(ids, state)
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.config.dropout, self.training)
+
+
+class Steps:
+    """Reads captions word by word, without dropout and gradients, as long as the decoder's weights do not change.
+
+    `steps(ids, state)` reads one word each, int64 (B,): log-probabilities of the next, float32 (B, V), and the state
+    after it. What a word adds to the LSTM's gates is computed when it is first read: a search reads the same few words
+    over and over.
+    """
+
+    @torch.no_grad()
+    def __init__(self, decoder: LSTMDecoder, rows: int) -> None:
+        """`rows` is about how many words are read at a time."""
+        weight, hidden_weight, input_bias, hidden_bias = decoder.lstm.all_weights[0]
+        self._embedding = decoder.embedding
+        self._enter = partial(F.linear, weight=weight, bias=input_bias + hidden_bias)
+        self._recur = _linear(hidden_weight, None, rows)
+        self._output = _linear(decoder.output.weight, decoder.output.bias, rows)
+        words, gates = decoder.config.vocabulary_size, len(weight)
+        self._known = torch.zeros(words, dtype=torch.bool, device=weight.device)
+        self._entered = torch.empty(words, gates, device=weight.device)
+
+    @torch.no_grad()
+    def __call__(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
+        gates = self._recur(state[0][0]).add_(self._enter_words(ids))
+        enter, keep, content, leave = gates.chunk(4, 1)
+        cell = keep.sigmoid() * state[1][0] + enter.sigmoid() * content.tanh()
+        hidden = leave.sigmoid() * cell.tanh()
+        return self._output(hidden).log_softmax(-1), (hidden[None], cell[None])
+
+    def _enter_words(self, ids: Tensor) -> Tensor:
+        new = torch.unique(ids[~self._known[ids]])
+        if len(new):
+            self._entered[new] = self._enter(self._embedding(new))
+            self._known[new] = True
+        return self._entered[ids]
+
+
+def _linear(weight: Tensor, bias: Tensor | None, rows: int) -> Callable[[Tensor], Tensor]:
+    """x -> x weight^T + bias; on a CPU with oneDNN with the weights in the layout that its kernels read, for `rows`."""
+    if weight.device.type != "cpu" or not one_dnn.has("mkldnn", "_reorder_linear_weight", "_linear_pointwise"):
+        return partial(F.linear, weight=weight, bias=bias)
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
+    return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+
+
+def pack(values: Tensor, lengths: Tensor) -> Tensor:
+    """A value for each word, (B, T) -> (sum of lengths,), in the order of `LSTMDecoder.forward`'s logits."""
+    return pack_padded_sequence(values, lengths, batch_first=True, enforce_sorted=False).data

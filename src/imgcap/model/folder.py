@@ -1,0 +1,162 @@
+"""What a model folder holds, loaded: the decoder, its vocabulary, and what they were trained with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from imgcap.errors import ImgcapError, UsageError
+from imgcap.files import read_json, sha256, write_json, write_tensors
+from imgcap.images.decoding import batched
+from imgcap.model.confidence import Calibration
+from imgcap.model.decoder import DecoderConfig, LSTMDecoder
+from imgcap.model.search import Hypothesis, SearchOptions, search
+from imgcap.model.store import CONFIG_FILE, DECODER_FILE, ENCODER_FILE, MANIFEST_FILE, VOCABULARY_FILE
+from imgcap.text.tokenizer import KNOWN_TOKENIZERS, TOKENIZER, detokenize
+from imgcap.text.vocabulary import SPECIAL_WORDS, Vocabulary
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What `config.json` says."""
+
+    name: str
+    encoder_fingerprint: str
+    """Fingerprint of the encoder whose features the decoder was trained on."""
+    decoder: DecoderConfig
+    search: SearchOptions
+    """The options that captions are searched with unless the user says otherwise."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """How the model was trained: options, data, and val scores of the chosen epoch."""
+    confidence: Calibration | None = None
+    """From hypotheses, searched with `search`, to confidence; None if there were too few val pictures to fit it on."""
+    tokenizer: str = TOKENIZER
+    format_version: int = FORMAT_VERSION
+
+
+@dataclass(frozen=True)
+class Model:
+    """A decoder with its vocabulary and settings, from the model folder `folder`."""
+
+    folder: Path
+    config: ModelConfig
+    vocabulary: Vocabulary
+    decoder: LSTMDecoder
+
+    @property
+    def encoder_file(self) -> Path:
+        return self.folder / ENCODER_FILE
+
+    @cached_property
+    def hash(self) -> str:
+        """16 digits that tell this model from any other: the start of its manifest's SHA-256."""
+        return sha256(self.folder / MANIFEST_FILE)[:16]
+
+    def text(self, hypothesis: Hypothesis) -> str:
+        """The readable caption that `hypothesis` stands for."""
+        return detokenize(self.vocabulary.decode(hypothesis.ids))
+
+    def search(
+        self, features: Iterable[Tensor], options: SearchOptions, picture_seeds: Iterable[int] | None = None
+    ) -> Iterator[list[Hypothesis]]:
+        """Hypotheses, best first, for each vector (2048,) of `features`.
+
+        Samples of a picture follow from its own of `picture_seeds`, integers from 0 on; None numbers the pictures from
+        0. Raises `UsageError` if every word is banned, and `ImgcapError` if probabilities are not numbers.
+        """
+        banned = self.vocabulary.encode(options.ban)
+        if set(banned).issuperset(range(len(SPECIAL_WORDS), len(self.vocabulary))):
+            raise UsageError(f"Every word that the model {self.config.name!r} knows is banned.")
+        device = self.decoder.feature_mean.device
+        seeds = count() if picture_seeds is None else picture_seeds
+        for batch in batched(zip(features, seeds, strict=picture_seeds is not None), 128):
+            vectors, own_seeds = zip(*batch, strict=True)
+            stacked = torch.stack(vectors).to(device)
+            for found in search(self.decoder, stacked, options, banned_ids=banned, picture_seeds=own_seeds):
+                if not found or not math.isfinite(found[0].log_probability):
+                    raise ImgcapError(
+                        f"The model {self.folder} computes no probabilities: weights or features are too large.",
+                        "Import or train it again.",
+                    )
+                yield found
+
+
+def load_model_folder(folder: Path, device: torch.device) -> Model:
+    """Load the decoder of a verified model folder. Raises `ImgcapError` if its parts do not fit together."""
+    data = read_json(folder / CONFIG_FILE)
+    try:
+        if data["format_version"] != FORMAT_VERSION or data["tokenizer"] not in KNOWN_TOKENIZERS:
+            raise ImgcapError(f"The model {folder} was made by another version of imgcap.", "Train it again.")
+        config = _read_config(data, folder / CONFIG_FILE)
+        vocabulary = _read_vocabulary(folder / VOCABULARY_FILE)
+    except (KeyError, TypeError, RecursionError):
+        raise ImgcapError(f"The settings of the model {folder} are damaged.", "Import or train it again.") from None
+    if len(vocabulary) != config.decoder.vocabulary_size:
+        raise ImgcapError(
+            f"The model {folder} has {len(vocabulary):,} words for a decoder of {config.decoder.vocabulary_size:,}."
+        )
+    try:
+        with torch.device("meta"):
+            decoder = LSTMDecoder(config.decoder).requires_grad_(False)
+        weights = load_file(folder / DECODER_FILE)  # mapped: it takes memory only where it is read
+        decoder.load_state_dict(weights, assign=True)  # names and sizes are checked before anything is read
+        decoder.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=True)
+    except (SafetensorError, OSError, RuntimeError, TypeError) as error:
+        raise ImgcapError(f"The decoder of {folder} does not fit its settings: {_last_line(error)}") from None
+    if not all(tensor.isfinite().all() for tensor in decoder.state_dict().values()):
+        raise ImgcapError(f"The decoder of {folder} holds weights that are not numbers.")
+    return Model(folder, config, vocabulary, decoder.to(device).eval().requires_grad_(False))
+
+
+def _read_config(data: dict[str, Any], file: Path) -> ModelConfig:
+    try:
+        parts: dict[str, object] = {
+            "decoder": DecoderConfig(**data["decoder"]),
+            "search": SearchOptions(**data["search"]),
+        }
+        if data.get("confidence") is not None:
+            parts["confidence"] = Calibration(**data["confidence"])
+    except ImgcapError as error:
+        raise ImgcapError(f"{file} is damaged. {error}", "Import or train the model again.") from None
+    return ModelConfig(**{**data, **parts})
+
+
+def _read_vocabulary(file: Path) -> Vocabulary:
+    words = tuple(read_json(file)["words"])
+    try:
+        return Vocabulary(words)
+    except ImgcapError as error:
+        raise ImgcapError(f"{file} is damaged. {error}", "Import or train the model again.") from None
+
+
+def _last_line(error: Exception) -> str:
+    """What is wrong in particular; the lines before it say what was tried."""
+    return str(error).strip().rpartition("\n")[2].strip()
+
+
+def save_decoder(folder: Path, weights: dict[str, Tensor], vocabulary: Vocabulary, config: ModelConfig) -> None:
+    """Write all of a model folder but its encoder and its manifest."""
+    write_tensors(folder / DECODER_FILE, weights)
+    write_json(folder / VOCABULARY_FILE, {"words": vocabulary.words})
+    write_json(folder / CONFIG_FILE, asdict(config))
+
+
+def check_encoder(model: Model, encoder_fingerprint: str, prepared: Path) -> None:
+    """Raise `ImgcapError` if `model` needs the features of another encoder than the one `prepared` was made with."""
+    if model.config.encoder_fingerprint != encoder_fingerprint:
+        raise ImgcapError(
+            f"The features in {prepared} come from another encoder than the model {model.config.name!r} needs.",
+            f"Prepare the pictures with `--encoder {model.folder}` into another folder.",
+        )

@@ -1,0 +1,159 @@
+"""Inception V3 in 8-bit integers, for processors that multiply those several times as fast as float32.
+
+Weights are int8 with a scale for each output channel, activations uint8 with a scale for each map; both come from the
+greatest values (Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
+Inference"). Sums are 32-bit integers. Average pools, biases and the last maps are float32.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from imgcap.images.decoding import Pixels, squash
+from imgcap.model import one_dnn
+from imgcap.model.inception import AveragePool, FoldedConv, InceptionV3
+
+_CALIBRATION_FILE = Path(__file__).with_name("calibration.jpg")
+"""Four pictures in the public domain or CC0, side by side: those of `examples/` in the repository."""
+
+_GREATEST = 255
+"""Of uint8; zero stands for zero, since activations are never negative."""
+_LEAST_RANGE = 1e-6
+"""Of a map that is zero everywhere in the calibration pictures."""
+_PIXEL_SCALE, _PIXEL_ZERO = 1 / 127.5, 128
+"""What a pixel's value counts for in the network, and the value that stands for zero. That would be 127.5, so that
+inputs are too small by half a unit, which the bias of the first convolution makes up for."""
+
+
+def is_supported() -> bool:
+    """Whether this processor and this torch multiply 8-bit integers fast: x86 with VNNI, and oneDNN's operators."""
+    if not one_dnn.has("onednn", "qconv_prepack", "qconv2d_pointwise"):
+        return False
+    tell: Any = getattr(torch.cpu, "get_capabilities", dict)  # older torch cannot tell
+    capabilities: dict[str, Any] = tell()
+    return bool(capabilities.get("avx512_vnni") or capabilities.get("avx_vnni"))
+
+
+def calibration_pictures(size: int) -> list[Pixels]:
+    """The four pictures that set the scales, uint8 (`size`, `size`, 3) each."""
+    with Image.open(_CALIBRATION_FILE) as sheet:
+        side = sheet.height
+        return [squash(sheet.crop((x, 0, x + side, side)), size) for x in range(0, sheet.width, side)]
+
+
+class QuantizedConv(nn.Module):
+    """A `FoldedConv` on 8-bit integers: uint8 (B, in, H, W) -> uint8 (B, out, H', W'), or float32 without `out_scale`.
+
+    A value of the input counts for `scale`, and `zero` is subtracted from it first. Without `activated`, the output is
+    neither shifted by the bias nor rectified.
+    """
+
+    def __init__(
+        self, folded: FoldedConv, example: Tensor, scale: float, zero: int, out_scale: float | None, activated: bool
+    ) -> None:
+        super().__init__()
+        weight = folded.weight.to_dense() if folded.weight.is_mkldnn else folded.weight
+        scales = weight.abs().amax((1, 2, 3)).clamp(min=1e-12) / 127
+        levels = (weight / scales[:, None, None, None]).round().clamp(-127, 127).to(torch.int8)
+        geometry = (folded.stride, folded.padding, (1, 1), 1)
+        packed = torch.ops.onednn.qconv_prepack(levels, scales, scale, zero, *geometry, example.shape)
+        bias: Tensor = folded.bias
+        if zero:
+            bias = bias + weight.sum((1, 2, 3)) * scale * (zero - _GREATEST / 2)
+        self.before = (scale, zero, packed, scales, torch.zeros_like(scales, dtype=torch.int64))
+        self.bias = bias if activated else None
+        kind = (1.0, 0, torch.float32) if out_scale is None else (out_scale, 0, torch.uint8)
+        self.after: tuple[Any, ...] = (*geometry, *kind, "relu" if activated else "none", [], "")
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = torch.ops.onednn.qconv2d_pointwise(x, *self.before, self.bias, *self.after)
+        return output
+
+
+class QuantizedPoolConv(nn.Module):
+    """Average pool, then a 1 x 1 `FoldedConv`: uint8 (B, in, H, W) -> uint8 or float32 (B, out, H, W).
+
+    Both are linear, so the pool comes after, where there are fewer channels.
+    """
+
+    def __init__(
+        self, pool: AveragePool, folded: FoldedConv, example: Tensor, scale: float, out_scale: float | None
+    ) -> None:
+        super().__init__()
+        self.conv = QuantizedConv(folded, example, scale, 0, None, activated=False)
+        self.pool, self.bias, self.out_scale = pool, folded.bias[:, None, None], out_scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        output = self.pool(self.conv(x)).add_(self.bias).relu_()
+        return output if self.out_scale is None else _levels(output.div_(self.out_scale))
+
+
+class QuantizedMaxPool(nn.Module):
+    """Greatest of 3 x 3 at stride 2, whose values count for `scale` before and `out_scale` after."""
+
+    def __init__(self, scale: float, out_scale: float) -> None:
+        super().__init__()
+        self.factor = scale / out_scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        for dim in (2, 3):
+            end = x.shape[dim] - 2
+            first, second, third = (x[(slice(None),) * dim + (slice(i, end + i, 2),)] for i in range(3))
+            x = torch.maximum(first, second).maximum(third)
+        return x if self.factor == 1 else _levels(x.float().mul_(self.factor))
+
+
+def _levels(x: Tensor) -> Tensor:
+    """float32 (not usable afterwards), 0 and above -> uint8."""
+    return x.round_().clamp_(max=_GREATEST).to(torch.uint8)
+
+
+@torch.inference_mode()
+def quantize(network: InceptionV3, samples: Tensor) -> None:
+    """Make a `network` of folded batch norms compute in 8-bit integers, in place, on a CPU.
+
+    Its input is then the pixels themselves, uint8 (B, 3, S, S). `samples` are pictures as it has read them until now,
+    float32 (B, 3, S, S); the greatest values that they make set the scales.
+    """
+    seen: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+    hooks = [
+        module.register_forward_hook(lambda module, given, output: seen.__setitem__(module, (given[0], output)))
+        for module in network.modules()
+    ]
+    network(samples)
+    for hook in hooks:
+        hook.remove()
+    scales = {id(samples): _PIXEL_SCALE}
+    """What a value counts for, of every map that was seen; maps are known by the tensors themselves."""
+
+    def replace_parts(whole: nn.Module, out_scale: float | None) -> None:
+        """Of the network or a block, whose last maps are joined and so share a scale."""
+        read = {id(seen[part][0]) for part in whole.children()}
+        pools: dict[int, AveragePool] = {}
+        for name, part in whole.named_children():
+            x, y = seen[part]
+            scale, is_last = scales[id(x)], id(y) not in read
+            own = out_scale if is_last else max(y.max().item(), _LEAST_RANGE) / _GREATEST
+            if isinstance(part, FoldedConv):
+                zero = _PIXEL_ZERO if x is samples else 0
+                if id(x) in pools:
+                    setattr(whole, name, QuantizedPoolConv(pools[id(x)], part, x, scale, own))
+                else:
+                    setattr(whole, name, QuantizedConv(part, x, scale, zero, own, activated=True))
+            elif isinstance(part, AveragePool):
+                own, pools[id(y)] = scale, part
+                setattr(whole, name, nn.Identity())
+            elif isinstance(part, nn.MaxPool2d):
+                own = scale if own is None or not is_last else own
+                setattr(whole, name, QuantizedMaxPool(scale, own))
+            else:
+                replace_parts(part, own)
+            if own is not None:
+                scales[id(y)] = own
+
+    replace_parts(network, None)

@@ -1,0 +1,122 @@
+"""Score captions with all that makes the scores trustworthy: intervals, floor, ceiling, comparison, signature."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sacrebleu
+
+from imgcap._version import __version__
+from imgcap.scoring.bounds import best_constant, ceiling, floor
+from imgcap.scoring.metrics.cider import CiderD
+from imgcap.scoring.metrics.ngrams import MAX_ORDER
+from imgcap.scoring.resampling import DRAWS, SEED, SHUFFLES, Difference, Interval, compare, intervals, verdict
+from imgcap.scoring.scores import PictureScores, Scores, check_pairs, score_pictures, summarize
+from imgcap.text.tokenizer import TOKENIZER, detokenize, tokenize
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Another set of captions of the same pictures, and what differs."""
+
+    name: str
+    scores: Scores
+    pictures: PictureScores
+    differences: dict[str, Difference]
+    """Ours - theirs, by the names of `METRICS`."""
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of a set of captions, and what they are to be seen beside."""
+
+    scores: Scores
+    intervals: dict[str, Interval]
+    """95 % interval of each of `METRICS`: how far it would move with another draw of as many pictures."""
+    pictures: PictureScores
+    floor: Scores
+    floor_caption: str
+    """Said of every picture, it has the scores of `floor`."""
+    ceiling: Scores | None
+    """One person's captions against those of the others; None if a picture has a single reference."""
+    references: tuple[int, int]
+    """Fewest and most references of a picture."""
+    signature: str
+    """All that another person needs to repeat the scores."""
+    comparison: Comparison | None = None
+
+
+def evaluate(
+    hypotheses: Sequence[str],
+    references: Sequence[Sequence[str]],
+    *,
+    name: str = "captions",
+    training: Sequence[Sequence[str]] | None = None,
+    constant: str | None = None,
+    compared: tuple[str, Sequence[str]] | None = None,
+    made_by: Sequence[str] = (),
+) -> Evaluation:
+    """Score one caption for each picture.
+
+    `training` holds the captions of each picture that a model has learned from, if they are known. `constant` is the
+    floor's caption; None chooses it among the training captions or else, with the answers in view, the references.
+    `compared` is the name of another set of captions, and the captions. `made_by` goes into the signature. Raises
+    `ImgcapError` if numbers differ, or a picture has no reference.
+    """
+    check_pairs(len(hypotheses), [len(captions) for captions in references])
+    tokens = [tokenize(caption) for caption in hypotheses]
+    reference_tokens = [[tokenize(caption) for caption in captions] for captions in references]
+    training_tokens = [[tokenize(caption) for caption in captions] for captions in training or ()]
+    known = None if training is None else {tuple(caption) for captions in training_tokens for caption in captions}
+    constant_tokens = best_constant(training_tokens or reference_tokens) if constant is None else tokenize(constant)
+    pictures = score_pictures(tokens, reference_tokens)
+    comparison = None
+    if compared:
+        check_pairs(len(compared[1]), [len(captions) for captions in references])
+        their_tokens = [tokenize(caption) for caption in compared[1]]
+        theirs = score_pictures(their_tokens, reference_tokens)
+        differences = compare(pictures, theirs)
+        comparison = Comparison(
+            name=compared[0],
+            scores=summarize(their_tokens, theirs, known),
+            pictures=theirs,
+            differences=differences,
+            verdict=verdict(differences, name, compared[0]),
+        )
+    counts = [len(captions) for captions in references]
+    return Evaluation(
+        scores=summarize(tokens, pictures, known),
+        intervals=intervals(pictures),
+        pictures=pictures,
+        floor=floor(constant_tokens, reference_tokens, known),
+        floor_caption=detokenize(constant_tokens),
+        ceiling=ceiling(reference_tokens, known),
+        references=(min(counts), max(counts)),
+        signature=_signature(references, made_by),
+        comparison=comparison,
+    )
+
+
+def _signature(references: Sequence[Sequence[str]], made_by: Sequence[str]) -> str:
+    counts = [len(captions) for captions in references]
+    number = str(counts[0]) if min(counts) == max(counts) else f"{min(counts)}-{max(counts)}"
+    # The order of the pictures, and of the references of a picture, changes no score.
+    digest = hashlib.sha256(json.dumps(sorted(map(sorted, references))).encode()).hexdigest()
+    parts = [
+        *made_by,
+        f"images:{len(references)}",
+        f"nrefs:{number}",
+        f"refs:{digest[:12]}",
+        f"case:lc|tok:{TOKENIZER}",
+        f"bleu:eff=no,smooth=none,sacrebleu={sacrebleu.__version__}",
+        f"cider_d:n={MAX_ORDER},sigma={CiderD.SIGMA:g},idf=refs",
+        "rouge_l:beta=1.2",
+        f"bootstrap:n={DRAWS},seed={SEED}",
+        f"shuffles:n={SHUFFLES},seed={SEED}",
+        f"imgcap:{__version__}",
+    ]
+    return "|".join(parts)

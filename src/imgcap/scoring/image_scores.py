@@ -1,0 +1,65 @@
+"""The scores of each picture's caption, written as JSON Lines or CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from imgcap.errors import ImgcapError
+from imgcap.files import make_folder, reason, write_json_lines, write_text
+from imgcap.scoring.evaluation import Evaluation
+from imgcap.text.tables import to_cell
+
+_DIGITS = 6
+
+
+def picture_rows(
+    image_ids: Sequence[str],
+    hypotheses: Sequence[str],
+    references: Sequence[Sequence[str]],
+    evaluation: Evaluation,
+    compared: Sequence[str] | None = None,
+    *,
+    worst_first: bool = False,
+) -> list[dict[str, object]]:
+    """A row for each picture, from the best CIDEr-D to the worst or the other way round, then in the order given.
+
+    `bleu_4_add1` is BLEU-4 of the caption alone with add-one smoothing. `compared` holds the captions that the
+    evaluation compares with.
+    """
+    pictures = evaluation.pictures
+    best_first = sorted(range(len(pictures)), key=lambda i: -pictures.cider_d[i])
+    rows = []
+    for rank, i in enumerate(best_first, 1):
+        row: dict[str, object] = {
+            "rank": rank,
+            "image_id": image_ids[i],
+            "caption": hypotheses[i],
+            "cider_d": round(float(pictures.cider_d[i]), _DIGITS),
+            "bleu_4_add1": round(float(pictures.bleu_4[i]), _DIGITS),
+            "rouge_l": round(float(pictures.rouge_l[i]), _DIGITS),
+            "words": int(pictures.bleu_statistics[i, 0]),
+        }
+        if compared and evaluation.comparison:
+            theirs = float(evaluation.comparison.pictures.cider_d[i])
+            row |= {"compared_caption": compared[i], "compared_cider_d": round(theirs, _DIGITS)}
+        rows.append(row | {"references": list(references[i])})
+    return rows[::-1] if worst_first else rows
+
+
+def write_picture_rows(file: Path, rows: Sequence[dict[str, object]]) -> None:
+    """Write rows as .jsonl, or as .csv with the references as JSON in one cell. Raises `ImgcapError`."""
+    make_folder(file.absolute().parent)
+    try:
+        if file.suffix.lower() == ".csv":
+            stream = io.StringIO(newline="")
+            writer = csv.writer(stream)
+            writer.writerow(rows[0])
+            writer.writerows(map(to_cell, row.values()) for row in rows)
+            write_text(file, stream.getvalue())
+        else:
+            write_json_lines(file, rows)
+    except OSError as error:
+        raise ImgcapError(f"{file} cannot be written: {reason(error)}.") from None

@@ -1,0 +1,124 @@
+"""BLEU (Papineni et al. 2002), of a set by sacrebleu, in coco-caption's convention: closest length, no smoothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from sacrebleu.metrics.bleu import BLEU
+
+from imgcap.scoring.metrics.ngrams import (
+    MAX_ORDER,
+    Integers,
+    Tokens,
+    WordNumbers,
+    count_by_caption,
+    encode_pairs,
+    find,
+    firsts,
+    pair,
+    unpair,
+)
+
+Values = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class CorpusBleu:
+    """BLEU-1 to BLEU-4 of a set of captions, 0.0-1.0, and the lengths in words behind the brevity penalty."""
+
+    scores: tuple[float, float, float, float]
+    brevity_penalty: float
+    length: int
+    reference_length: int
+
+
+def corpus_bleu(hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> CorpusBleu:
+    """BLEU of tokenised captions, one for each picture, each picture with one reference or more."""
+    return bleu(bleu_statistics(hypotheses, references).sum(0))
+
+
+def bleu_statistics(hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> Integers:
+    """What BLEU sums over the pictures, int64 (N, 10): both lengths, then matching and all n-grams for n = 1..4.
+
+    The reference length is the closest one; of two as close, the shorter. Raises `ValueError` if the numbers of
+    pictures differ, or a picture has no reference.
+    """
+    ours, theirs, counts = encode_pairs(hypotheses, references)
+    pictures = np.repeat(np.arange(len(counts)), counts)
+    distances = pair(np.abs(theirs.lengths - ours.lengths[pictures]), theirs.lengths)
+    closest = unpair(np.minimum.reduceat(distances, firsts(counts)))[1]
+    matching = _matching(ours, theirs, pictures)
+    total = [np.maximum(ours.lengths - n, 0) for n in range(MAX_ORDER)]
+    return np.column_stack([ours.lengths, closest, *matching, *total])
+
+
+def _matching(ours: WordNumbers, theirs: WordNumbers, pictures: Integers) -> list[Integers]:
+    """n-grams of each hypothesis that its references match, (N,) for each n; `pictures` is the one of each reference.
+
+    n-grams are numbered anew for each picture: those of order 0, the empty ones, by the picture itself. Of a
+    reference's n-grams only those are followed up that the hypothesis has.
+    """
+    owners = np.arange(len(ours.lengths))  # picture of each of our n-grams
+    our_starts, our_ids = np.arange(len(ours.words)), ours.captions
+    their_starts, their_ids = np.arange(len(theirs.words)), pictures[theirs.captions]
+    matching = []
+    for order in range(1, MAX_ORDER + 1):
+        our_starts, our_keys = ours.ngrams(order, our_starts, our_ids)
+        table, our_ids, counts = np.unique(our_keys, return_inverse=True, return_counts=True)
+        owners = owners[unpair(table)[0]]
+        their_starts, their_keys = theirs.ngrams(order, their_starts, their_ids)
+        places, found = find(their_keys, table)
+        their_starts, their_ids = their_starts[found], places[found]
+        ngrams, _, times = count_by_caption(their_ids, theirs.captions[their_starts])
+        most = np.zeros_like(counts)  # in a single reference
+        np.maximum.at(most, ngrams, times)
+        clipped = np.bincount(owners, np.minimum(counts, most), minlength=len(ours.lengths))
+        matching.append(clipped.astype(np.int64))
+    return matching
+
+
+def bleu(statistics: Integers) -> CorpusBleu:
+    """BLEU from the sum (10,) of statistics."""
+    length, reference_length, *ngrams = statistics.tolist()
+    matching, total = ngrams[:MAX_ORDER], ngrams[MAX_ORDER:]
+    scored = [
+        BLEU.compute_bleu(matching[:n], total[:n], length, reference_length, smooth_method="none", max_ngram_order=n)
+        for n in range(1, MAX_ORDER + 1)
+    ]
+    one, two, three, four = (min(order.score / 100, 1.0) for order in scored)  # rounding can lift 1 a little
+    brevity_penalty = 0.0 if length == 0 else scored[0].bp
+    return CorpusBleu((one, two, three, four), brevity_penalty, length, reference_length)
+
+
+def bleu_scores(statistics: Integers) -> Values:
+    """BLEU-1 to BLEU-4 of M sets from their sums of statistics (M, 10): float64 (M, 4), 0.0-1.0, as `bleu` gives."""
+    matching, total = _ngram_counts(statistics)
+    return _scores(statistics, matching, total)
+
+
+def sentence_bleu(statistics: Integers) -> Values:
+    """BLEU-4 of each picture's caption alone from statistics (N, 10): float64 (N,), 0.0-1.0.
+
+    With add-one smoothing of the orders above 1 (Lin and Och 2004, "ORANGE"), sacrebleu's `add-k` with k = 1; still 0
+    where no word matches.
+    """
+    matching, total = _ngram_counts(statistics)
+    higher = np.arange(MAX_ORDER) > 0
+    return _scores(statistics, matching + higher, total + higher)[:, -1]
+
+
+def _ngram_counts(statistics: Integers) -> tuple[Integers, Integers]:
+    return statistics[:, 2 : 2 + MAX_ORDER], statistics[:, 2 + MAX_ORDER :]
+
+
+def _scores(statistics: Integers, matching: Integers, total: Integers) -> Values:
+    """Geometric means of the precisions of the first n orders, times the brevity penalty: (M, 4)."""
+    lengths, reference_lengths = statistics[:, :1], statistics[:, 1:2]
+    with np.errstate(divide="ignore"):  # log 0 is -inf, whose exponential is 0
+        logs = np.log(matching / np.maximum(total, 1))
+        brevity = np.minimum(1 - reference_lengths / np.maximum(lengths, 1), 0)
+    means = np.cumsum(logs, axis=1) / np.arange(1, MAX_ORDER + 1)
+    return np.minimum(np.exp(means + brevity), 1.0)

@@ -1,0 +1,61 @@
+"""ROUGE-L (Lin 2004), as coco-caption scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from imgcap.scoring.metrics.ngrams import Integers, Tokens, WordNumbers, encode_pairs, firsts
+
+Values = npt.NDArray[np.float64]
+
+BETA = 1.2
+"""How many times as much as precision recall weighs."""
+
+_BLOCK = 4096
+
+
+def rouge_l(hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> Values:
+    """ROUGE-L of each picture's caption, float64 (N,), 0.0-1.0.
+
+    The F-measure of the longest common subsequence: precision and recall are each the best over the references. A
+    caption without words scores 0.0; coco-caption, which reads an empty text as one empty word, gives it 1.0 if a
+    reference is empty too. Raises `ValueError` if the numbers of pictures differ, or a picture has no reference.
+    """
+    ours, theirs, counts = encode_pairs(hypotheses, references)
+    pictures = np.repeat(np.arange(len(counts)), counts)
+    common = _common_subsequences(ours, theirs, pictures)
+    groups = firsts(counts)
+    precision = np.maximum.reduceat(common / np.maximum(ours.lengths[pictures], 1), groups)
+    recall = np.maximum.reduceat(common / np.maximum(theirs.lengths, 1), groups)
+    scores: Values = (1 + BETA**2) * precision * recall / np.where(recall > 0, recall + BETA**2 * precision, 1)
+    return scores
+
+
+def _common_subsequences(ours: WordNumbers, theirs: WordNumbers, pictures: Integers) -> Integers:
+    """Lengths of the longest common subsequences of each reference (C,) and the hypothesis of its picture."""
+    common = np.empty(len(pictures), dtype=np.int64)
+    by_length = np.argsort(np.maximum(ours.lengths[pictures], theirs.lengths))  # blocks with little padding
+    for begin in range(0, len(pictures), _BLOCK):
+        block = by_length[begin : begin + _BLOCK]
+        rows, columns = _padded(ours, pictures[block], -1), _padded(theirs, block, -2)
+        # For all pairs at once, lengths[j] is that of our words up to the row and their first j.
+        lengths = np.zeros((len(columns) + 1, len(block)), dtype=np.int32)
+        for row in rows:
+            longer = lengths[:-1] + (columns == row)
+            np.maximum(lengths[1:], longer, out=lengths[1:])
+            np.maximum.accumulate(lengths, axis=0, out=lengths)
+        common[block] = lengths[-1]
+    return common
+
+
+def _padded(captions: WordNumbers, numbers: Integers, padding: int) -> Integers:
+    """The words of the captions `numbers` (B,), one caption a column: (T, B)."""
+    lengths = captions.lengths[numbers]
+    inside = np.arange(lengths.max(initial=0))[:, None] < lengths
+    places = firsts(captions.lengths)[numbers] + np.arange(len(inside))[:, None]
+    padded = np.full(inside.shape, padding)
+    padded[inside] = captions.words[places[inside]]
+    return padded

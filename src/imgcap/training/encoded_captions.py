@@ -1,0 +1,65 @@
+"""Captions as word ids, on disk: what a training learns from, in memory that does not grow with their number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import chain
+from tempfile import TemporaryFile
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imgcap.images.decoding import batched
+from imgcap.text.tokenizer import words
+from imgcap.text.vocabulary import Vocabulary
+
+Numbers = npt.NDArray[np.int64]
+
+_BLOCK = 65_536
+"""Captions that are encoded before they are written."""
+
+
+class EncodedCaptions:
+    """C captions, in the order of their pictures' rows."""
+
+    rows: Numbers
+    """The row of each caption's picture in the prepared folder, (C,), ascending."""
+
+    def __init__(self, captions: Iterable[tuple[int, str]], vocabulary: Vocabulary) -> None:
+        """Encode pairs of row and caption, rows ascending, into temporary files that go with the process."""
+        with TemporaryFile() as ids, TemporaryFile() as ends, TemporaryFile() as rows:
+            total = 0
+            for block in batched(captions, _BLOCK):
+                encoded = [vocabulary.encode(words(caption)) for _, caption in block]
+                lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
+                ids.write(np.fromiter(chain.from_iterable(encoded), np.int32, int(lengths.sum())).data)
+                ends.write((total + np.cumsum(lengths)).data)
+                rows.write(np.array([row for row, _ in block], np.int64).data)
+                total += int(lengths.sum())
+            self._ids = _mapped(ids, np.int32)
+            self._ends = _mapped(ends, np.int64)
+            self.rows = _mapped(rows, np.int64)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, number: int) -> list[int]:
+        """Ids of a caption's words."""
+        begin = self._ends[number - 1] if number else 0
+        return self._ids[begin : self._ends[number]].tolist()  # type: ignore[no-any-return]
+
+    def lengths(self, numbers: Numbers) -> Numbers:
+        """Words of the captions `numbers` (N,), (N,)."""
+        lengths: Numbers = self._ends[numbers] - np.where(numbers > 0, self._ends[numbers - 1], 0)
+        return lengths
+
+    def of(self, row: int) -> list[list[int]]:
+        """Ids of all captions of a picture."""
+        begin, end = np.searchsorted(self.rows, [row, row + 1])
+        return [self[number] for number in range(begin, end)]
+
+
+def _mapped(file: Any, dtype: npt.DTypeLike) -> Any:
+    file.flush()
+    return np.memmap(file, dtype, "r") if file.tell() else np.empty(0, dtype)

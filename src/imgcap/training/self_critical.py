@@ -1,0 +1,80 @@
+"""Self-critical sequence training: the model writes captions, and learns towards those that score above its own mean.
+
+The gradient is REINFORCE's (Rennie et al. 2017, "Self-Critical Sequence Training for Image Captioning"); a caption's
+baseline is the mean reward of the picture's other samples, which needs no search (Luo 2020, "A Better Variant of
+Self-Critical Sequence Training"). The reward is CIDEr-D with `<end>` counted as a word: without it, a model learns to
+stop in the middle of a phrase.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from imgcap.model.decoder import LSTMDecoder, Steps, pack
+from imgcap.scoring.metrics.cider import CiderD
+from imgcap.scoring.metrics.ngrams import Tokens
+from imgcap.text.vocabulary import END, PAD, SPECIAL_WORDS, START, UNKNOWN, Vocabulary
+
+_END_WORD = SPECIAL_WORDS[END]
+
+
+class Reward:
+    """CIDEr-D of sampled captions against the captions of the training pictures."""
+
+    def __init__(self, references: Sequence[Sequence[Tokens]], vocabulary: Vocabulary) -> None:
+        self.vocabulary = vocabulary
+        self.cider = CiderD([[[*tokens, _END_WORD] for tokens in captions] for captions in references])
+
+    def __call__(self, ids: Tensor, pictures: Sequence[int]) -> Tensor:
+        """Reward float32 (B,) of captions `ids`, int64 (B, T) as `sample` gives them, of `pictures` by number."""
+        captions = []
+        for row in ids.tolist():
+            tokens = self.vocabulary.decode(row)
+            captions.append([*tokens, _END_WORD] if END in row else tokens)
+        return torch.from_numpy(self.cider.score(captions, pictures).astype(np.float32))
+
+
+@torch.inference_mode()
+def sample(decoder: LSTMDecoder, features: Tensor, max_length: int) -> Tensor:
+    """Draw one caption for each of features (B, 2048), without dropout.
+
+    Returns int64 (B, T), T at most `max_length` + 1: words, `<end>` if it came, and padding.
+    """
+    training = decoder.training
+    decoder.eval()
+    state, read = decoder.start(features), Steps(decoder, len(features))
+    never = torch.tensor([PAD, START, UNKNOWN], device=features.device)
+    alive = torch.arange(len(features), device=features.device)  # rows that have not ended
+    words = torch.full_like(alive, START)
+    ids = []
+    for _ in range(max_length + 1):
+        log_probabilities, state = read(words, state)
+        words = torch.multinomial(log_probabilities.exp().index_fill(1, never, 0), 1)[:, 0]
+        ids.append(words.new_full((len(features),), PAD).index_copy(0, alive, words))
+        on = (words != END).nonzero()[:, 0]
+        if not len(on):
+            break
+        alive, words, state = alive[on], words[on], (state[0][:, on], state[1][:, on])
+    decoder.train(training)
+    return torch.stack(ids, 1)
+
+
+def self_critical_loss(decoder: nn.Module, features: Tensor, ids: Tensor, rewards: Tensor, samples: int) -> Tensor:
+    """The loss of B sampled captions, `samples` in a row for each picture: a scalar, the mean over all sampled words.
+
+    `decoder` is called as an `LSTMDecoder` is; `features` is (B, 2048), `ids` (B, T) as `sample` gives them, `rewards`
+    (B,).
+    """
+    by_picture = rewards.view(-1, samples)
+    others = (by_picture.sum(1, keepdim=True) - by_picture) / (samples - 1)
+    advantages = (by_picture - others).flatten()
+    lengths = (ids != PAD).sum(1)
+    read = torch.cat([ids.new_full((len(ids), 1), START), ids[:, :-1]], 1)
+    logits = decoder(features, read, lengths.cpu()).index_fill(1, ids.new_tensor([PAD, START, UNKNOWN]), -torch.inf)
+    surprise = F.cross_entropy(logits, pack(ids, lengths.cpu()), reduction="none")
+    return (pack(advantages[:, None].expand(ids.shape), lengths.cpu()) * surprise).mean()

@@ -1,0 +1,262 @@
+"""The index of training pictures: neighbours, captions known by heart, and pictures unlike all others."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from imgcap.captioning.explain import COMPONENTS, NEAREST, TrainingIndex
+from imgcap.dataset.prepared import PreparedFolder, Rows
+from imgcap.dataset.readers import Record
+from imgcap.errors import ImgcapError
+from imgcap.model.decoder import DecoderConfig, LSTMDecoder
+from imgcap.model.inception import FEATURE_SIZE
+
+TRAIN, VAL, HIDDEN = 300, 100, 40
+SURROGATE = "half \ud83d of a character.jpg"
+
+
+class FakePrepared:
+    """Pictures that differ in 40 directions of 2048, the later ones less, and a little noise."""
+
+    def __init__(self, train: int = TRAIN) -> None:
+        rng = np.random.default_rng(0)
+        scales = np.linspace(2, 0.5, HIDDEN)
+        self.directions = rng.normal(size=(HIDDEN, FEATURE_SIZE)) / np.sqrt(HIDDEN)
+        hidden = rng.normal(size=(train + VAL, HIDDEN)) * scales
+        noise = 0.02 * rng.normal(size=(train + VAL, FEATURE_SIZE))
+        self.features = (3 + hidden @ self.directions + noise).astype(np.float32)
+        self.records = tuple(
+            Record(str(i), f"pictures/{i}.jpg" if i else SURROGATE, (f"A dog number {i}.",), split)
+            for i, split in enumerate(["train"] * train + ["val"] * VAL)
+        )
+
+    def rows(self, split: str) -> Rows:
+        return np.array([i for i, record in enumerate(self.records) if record.split == split])
+
+
+@pytest.fixture(scope="module")
+def pictures() -> FakePrepared:
+    return FakePrepared()
+
+
+@pytest.fixture(scope="module")
+def decoder(pictures: FakePrepared) -> LSTMDecoder:
+    decoder = LSTMDecoder(DecoderConfig(8, 8, 8))
+    features = torch.from_numpy(pictures.features[:TRAIN])
+    decoder.standardize_features(features.mean(0), features.std(0))
+    return decoder
+
+
+def build(pictures: FakePrepared, decoder: LSTMDecoder, **options: Any) -> TrainingIndex:
+    return TrainingIndex.build(pictures, decoder, **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def index(pictures: FakePrepared, decoder: LSTMDecoder) -> TrainingIndex:
+    return build(pictures, decoder)
+
+
+@pytest.fixture
+def file(index: TrainingIndex, tmp_path: Path) -> Path:
+    index.save(tmp_path / "index.safetensors")
+    return tmp_path / "index.safetensors"
+
+
+def equal(a: TrainingIndex, b: TrainingIndex) -> bool:
+    return all(
+        torch.equal(value, vars(b)[name]) if isinstance(value, Tensor) else value == vars(b)[name]
+        for name, value in vars(a).items()
+    )
+
+
+def test_a_saved_index_is_read_again_and_the_same_every_time(
+    pictures: FakePrepared, decoder: LSTMDecoder, index: TrainingIndex, file: Path
+) -> None:
+    assert equal(TrainingIndex.load(file), index)
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    build(pictures, decoder).save(file.with_name("again"))
+    assert file.with_name("again").read_bytes() == file.read_bytes()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_training_picture_is_its_own_nearest(pictures: FakePrepared, index: TrainingIndex) -> None:
+    rows = list(range(0, TRAIN, 10))
+    for row, found in zip(rows, index.explain(torch.from_numpy(pictures.features[rows]), [""] * 30), strict=True):
+        name, similarity = found.nearest[0]
+        assert name == pictures.records[row].path
+        assert similarity == pytest.approx(1, abs=0.01)
+
+
+def test_neighbours_are_those_of_the_features_that_the_decoder_sees(
+    pictures: FakePrepared, decoder: LSTMDecoder, index: TrainingIndex
+) -> None:
+    seen: list[Tensor] = []
+    handle = decoder.picture.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    with torch.inference_mode():
+        decoder.eval().embed_pictures(torch.from_numpy(pictures.features))
+    handle.remove()
+    whole = torch.nn.functional.normalize(seen[0])
+    similarities = whole[TRAIN:] @ whole[:TRAIN].T
+    for exact, found in zip(
+        similarities, index.explain(torch.from_numpy(pictures.features[TRAIN:]), [""] * VAL), strict=True
+    ):
+        assert len(found.nearest) == NEAREST
+        assert [s for _, s in found.nearest] == sorted((s for _, s in found.nearest), reverse=True)
+        assert [s for _, s in found.nearest] == pytest.approx(exact.topk(NEAREST).values.tolist(), abs=0.05)
+        assert found.nearest[0][0] in {pictures.records[i].path for i in exact.topk(3).indices.tolist()}
+
+
+def test_captions_are_known_word_for_word(pictures: FakePrepared, index: TrainingIndex) -> None:
+    texts = ["a dog number 7", "A DOG, number 299!", "a dog number 300", "a dog number", "", "zebra"]
+    found = index.explain(torch.from_numpy(pictures.features[: len(texts)]), texts)
+    assert [explanation.verbatim for explanation in found] == [True, True, False, False, False, False]
+
+
+def test_a_large_index_names_evenly_spaced_pictures_and_knows_all_captions(
+    pictures: FakePrepared, decoder: LSTMDecoder, index: TrainingIndex, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("imgcap.captioning.explain.MOST_PICTURES", 14)
+    build(pictures, decoder).save(tmp_path / "index")
+    bounded = TrainingIndex.load(tmp_path / "index")
+    rows = range(0, TRAIN, 23)
+    assert bounded.names == tuple(pictures.records[row].path for row in rows)
+    assert torch.equal(bounded.caption_hashes, index.caption_hashes)
+    texts = [f"a dog number {number}" for number in (0, 1, 22, 24, TRAIN - 1, TRAIN)]
+    features = torch.from_numpy(pictures.features[[rows[i] for i in range(len(texts))]])
+    found = bounded.explain(features, texts)
+    assert [explanation.verbatim for explanation in found] == [True, True, True, True, True, False]
+    assert [explanation.nearest[0][0] for explanation in found] == list(bounded.names[: len(texts)])
+
+
+def test_a_bound_that_is_not_reached_changes_nothing(
+    pictures: FakePrepared, decoder: LSTMDecoder, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imgcap.captioning.explain.MOST_PICTURES", TRAIN)
+    build(pictures, decoder).save(file.with_name("again"))
+    assert file.with_name("again").read_bytes() == file.read_bytes()
+
+
+def test_equal_captions_have_one_hash(decoder: LSTMDecoder) -> None:
+    pictures = FakePrepared(5)
+    pictures.records = tuple(replace(record, captions=("A dog .", "a dog", "Two!")) for record in pictures.records)
+    hashes = build(pictures, decoder).caption_hashes
+    assert len(hashes) == 2
+    assert hashes[0] < hashes[1]
+
+
+def test_percentiles_are_shares_of_the_val_pictures(pictures: FakePrepared, index: TrainingIndex) -> None:
+    val = index.explain(torch.from_numpy(pictures.features[TRAIN:]), [""] * VAL)
+    distances = np.array([explanation.distance for explanation in val])
+    for explanation in val:
+        assert explanation.percentile == pytest.approx((distances < explanation.distance).mean(), abs=0.02)
+        assert bool(explanation.warning) == (explanation.percentile >= 0.95)
+
+
+def test_the_distance_of_a_typical_training_picture_is_one(pictures: FakePrepared, index: TrainingIndex) -> None:
+    found = index.explain(torch.from_numpy(pictures.features[:TRAIN]), [""] * TRAIN)
+    assert np.mean([explanation.distance for explanation in found]) == pytest.approx(1, abs=0.03)
+
+
+def test_a_stranger_is_warned_of_and_a_typical_picture_is_not(pictures: FakePrepared, index: TrainingIndex) -> None:
+    rng = np.random.default_rng(9)
+    stranger = 3 + 30 * rng.normal(size=(1, HIDDEN)) @ pictures.directions
+    typical = pictures.features[:TRAIN].mean(0, keepdims=True)
+    features = torch.from_numpy(np.concatenate([stranger, typical]).astype(np.float32))
+    found, ordinary = index.explain(features, ["", ""])
+    assert (found.percentile, ordinary.percentile) == (1.0, 0.0)
+    assert found.warning == (
+        "This picture is unlike those that the model was trained on: farther from them than 100 % of its val pictures."
+    )
+    assert ordinary.warning == ""
+
+
+def test_explanations_do_not_depend_on_the_batch(pictures: FakePrepared, index: TrainingIndex) -> None:
+    features = torch.from_numpy(pictures.features[TRAIN : TRAIN + 5])
+    together = index.explain(features, list("abcde"))
+    for i, explanation in enumerate(together):
+        [alone] = index.explain(features[i : i + 1], ["abcde"[i]])
+        assert [name for name, _ in alone.nearest] == [name for name, _ in explanation.nearest]
+        assert alone.percentile == pytest.approx(explanation.percentile, abs=1e-4)
+    assert index.explain(torch.empty(0, FEATURE_SIZE), []) == []
+
+
+@pytest.mark.parametrize("train", [1, 2, 5])
+def test_a_handful_of_training_pictures_is_enough(decoder: LSTMDecoder, train: int) -> None:
+    pictures = FakePrepared(train)
+    found = build(pictures, decoder).explain(torch.from_numpy(pictures.features[:1]), [""])[0]
+    assert found.nearest[0][0] == SURROGATE
+    assert len(found.nearest) == min(train, NEAREST)
+
+
+def test_other_features_replace_the_prepared_ones(pictures: FakePrepared, decoder: LSTMDecoder) -> None:
+    turned = np.ascontiguousarray(pictures.features[:, ::-1])
+    other = build(pictures, decoder, features=turned)
+    [found] = other.explain(torch.from_numpy(turned[7:8]), [""])
+    assert found.nearest[0][0] == "pictures/7.jpg"
+
+
+def test_codes_are_small(index: TrainingIndex, file: Path) -> None:
+    assert index.codes.dtype == torch.int8
+    assert index.codes.shape == (TRAIN, COMPONENTS)
+    assert file.stat().st_size < 2 * FEATURE_SIZE * (COMPONENTS + 4) + TRAIN * (COMPONENTS + 60) + 4096
+
+
+def test_a_prepared_folder_is_indexed_by_the_paths_of_its_records(
+    prepared: PreparedFolder, decoder: LSTMDecoder
+) -> None:
+    index = TrainingIndex.build(prepared, decoder)
+    assert index.names == tuple(record.path for record in prepared.records if record.split == "train")
+
+
+def edit(**changes: Any) -> Callable[[TrainingIndex, Path], None]:
+    def damage(index: TrainingIndex, file: Path) -> None:
+        replace(index, **{name: change(vars(index)[name]) for name, change in changes.items()}).save(file)
+
+    return damage
+
+
+DAMAGES: dict[str, Callable[[TrainingIndex, Path], object]] = {
+    "empty": lambda _index, file: file.write_bytes(b""),
+    "text": lambda _index, file: file.write_text("index" * 100),
+    "torn": lambda _index, file: os.truncate(file, 9999),
+    "of other tensors": lambda _index, file: save_file({"weights": torch.zeros(3)}, file, {"names": "[]"}),
+    "without names": lambda index, file: save_file(
+        {name: t for name, t in vars(index).items() if isinstance(t, Tensor)}, file
+    ),
+    "names not JSON": lambda index, file: save_file(
+        {name: t for name, t in vars(index).items() if isinstance(t, Tensor)}, file, {"names": "["}
+    ),
+    "a name too few": edit(names=lambda names: names[1:]),
+    "a name a number": edit(names=lambda names: (1, *names[1:])),
+    "no pictures": edit(names=lambda _: (), codes=lambda codes: codes[:0]),
+    "codes of another size": edit(codes=lambda codes: codes[:, 1:]),
+    "codes of another type": edit(codes=lambda codes: codes.float()),
+    "mean cut": edit(mean=lambda mean: mean[1:]),
+    "mean NaN": edit(mean=lambda mean: mean * torch.nan),
+    "percentiles cut": edit(percentiles=lambda percentiles: percentiles[1:]),
+    "hashes a matrix": edit(caption_hashes=lambda hashes: hashes[None]),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damaged_index_is_one_sentence(index: TrainingIndex, file: Path, name: str) -> None:
+    DAMAGES[name](index, file)
+    with pytest.raises(ImgcapError, match="is damaged: it is not an index of training pictures") as caught:
+        TrainingIndex.load(file)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_index_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ImgcapError, match="has no index of its training pictures"):
+        TrainingIndex.load(tmp_path / "index.safetensors")

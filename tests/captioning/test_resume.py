@@ -1,0 +1,125 @@
+"""Going on with a file of rows: what is done stays, what is torn or stale is done again."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from imgcap.captioning.resume import ResumeOptions, take_up
+from imgcap.captioning.rows import FileState, Row, with_state
+from imgcap.errors import ImgcapError, UsageError
+
+ORIGIN = {"model": "walls", "model_hash": "0123", "settings": "beam_size=3"}
+KEEP = ResumeOptions()
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    files = [tmp_path / f"{i}.png" for i in range(4)]
+    for i, file in enumerate(files):
+        file.write_bytes(b"x" * (i + 1))
+    return files
+
+
+def row(path: Path, by_content: bool = False, **more: object) -> Row:
+    body: Row = {"path": str(path), **({} if "error" in more else {"caption": "a wall"}), **more, **ORIGIN}
+    return with_state(body, FileState.of(str(path), by_content))
+
+
+def write(file: Path, rows: list[Row], torn: bytes = b"") -> bytes:
+    data = b"".join(json.dumps(r).encode() + b"\n" for r in rows)
+    file.write_bytes(data + torn)
+    return data
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"path": "3.p', b"\0\0\0", b'{"path": "3.png"}'])
+def test_whole_lines_are_done_and_a_torn_one_is_cut_off(tmp_path: Path, pictures: list[Path], torn: bytes) -> None:
+    file = tmp_path / "rows.jsonl"
+    data = write(file, [row(p) for p in pictures[:3]], torn)
+    done = take_up(file, ORIGIN, KEEP)
+    assert [str(p) in done for p in pictures] == [True, True, True, False]
+    assert (done.kept, done.dropped) == (3, 0)
+    assert file.read_bytes() == data
+
+
+def test_an_empty_file_has_nothing_done(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.touch()
+    assert take_up(file, ORIGIN, KEEP).kept == 0
+
+
+def test_a_picture_that_has_changed_is_done_again(tmp_path: Path, pictures: list[Path]) -> None:
+    file = tmp_path / "rows.jsonl"
+    rows = [row(p) for p in pictures]
+    write(file, rows, b"torn")
+    pictures[1].write_bytes(b"longer than before")
+    os.utime(pictures[2], ns=(1, 1))
+    done = take_up(file, ORIGIN, KEEP)
+    assert [str(p) in done for p in pictures] == [True, False, False, True]
+    assert (done.kept, done.dropped) == (2, 2)
+    assert [json.loads(line) for line in file.read_text().splitlines()] == [rows[0], rows[3]]
+
+
+def test_by_content_a_touched_picture_is_done_and_another_of_equal_size_is_not(
+    tmp_path: Path, pictures: list[Path]
+) -> None:
+    file = tmp_path / "rows.jsonl"
+    write(file, [row(p, by_content=True) for p in pictures])
+    os.utime(pictures[1], ns=(1, 1))
+    stat = pictures[2].stat()
+    pictures[2].write_bytes(b"yyy")
+    os.utime(pictures[2], ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    done = take_up(file, ORIGIN, ResumeOptions(by_content=True))
+    assert [str(p) in done for p in pictures] == [True, True, False, True]
+
+
+def test_a_caption_outlives_its_picture(tmp_path: Path, pictures: list[Path]) -> None:
+    file = tmp_path / "rows.jsonl"
+    data = write(file, [row(p) for p in pictures])
+    pictures[0].unlink()
+    assert str(pictures[0]) in take_up(file, ORIGIN, KEEP)
+    assert file.read_bytes() == data
+
+
+def test_a_failure_is_kept_until_the_file_changes_or_it_is_tried_again(tmp_path: Path, pictures: list[Path]) -> None:
+    file = tmp_path / "rows.jsonl"
+    missing = tmp_path / "missing.png"
+    rows = [row(pictures[0], error="damaged"), row(missing, error="missing"), row(pictures[1])]
+    write(file, rows)
+    assert take_up(file, ORIGIN, KEEP).kept == 3
+    done = take_up(file, ORIGIN, ResumeOptions(retry_failed=True))
+    assert [str(p) in done for p in (pictures[0], missing, pictures[1])] == [False, False, True]
+    write(file, rows)
+    missing.write_bytes(b"there now")
+    assert str(missing) not in take_up(file, ORIGIN, KEEP)
+
+
+@pytest.mark.parametrize("name", ["model", "model_hash", "settings"])
+def test_rows_of_another_origin_are_not_mixed(tmp_path: Path, pictures: list[Path], name: str) -> None:
+    file = tmp_path / "rows.jsonl"
+    data = write(file, [row(pictures[0])], b"torn")
+    with pytest.raises(UsageError, match=f"line 1 was written with {name}"):
+        take_up(file, {**ORIGIN, name: "another"}, KEEP)
+    assert file.read_bytes() == data + b"torn"
+
+
+@pytest.mark.parametrize("line", [b"not JSON", b"[]", b'{"caption": "x"}', b"[" * 100_000, b"\xff"])
+def test_a_broken_line_is_named_and_nothing_is_changed(tmp_path: Path, pictures: list[Path], line: bytes) -> None:
+    file = tmp_path / "rows.jsonl"
+    write(file, [row(pictures[0])])
+    whole = file.read_bytes() + line + b"\n"
+    file.write_bytes(whole)
+    with pytest.raises(ImgcapError, match="line 2 is not a row"):
+        take_up(file, ORIGIN, KEEP)
+    assert file.read_bytes() == whole
+
+
+def test_a_name_that_is_not_utf8_is_known_again(tmp_path: Path) -> None:
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png"))
+    odd.write_bytes(b"x")
+    file = tmp_path / "rows.jsonl"
+    write(file, [row(odd)])
+    assert str(odd) in take_up(file, ORIGIN, KEEP)

@@ -1,0 +1,160 @@
+"""Captioning a split of a prepared folder, and the file it is written to."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from imgcap.captioning.captioner import load_model
+from imgcap.captioning.split import CaptionedRecord, caption_split, write_captions
+from imgcap.dataset.prepared import METADATA_FILE, PreparedFolder
+from imgcap.errors import ImgcapError, UsageError
+from imgcap.files import read_json, write_json
+from imgcap.model.search import SearchOptions
+from imgcap.model.store import import_model
+from imgcap.scoring.caption_files import read_captions, read_pairs
+
+
+@pytest.fixture(scope="module")
+def captioned(prepared: PreparedFolder, telling_model: Path) -> tuple[CaptionedRecord, ...]:
+    return caption_split(prepared.root, str(telling_model), "train").records
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_every_picture_of_the_split_has_one_row(prepared: PreparedFolder, telling_model: Path, split: str) -> None:
+    rows = caption_split(prepared.root, str(telling_model), split).records
+    expected = [record for record in prepared.records if record.split == split]
+    assert expected
+    assert [(row.image_id, row.path, row.references) for row in rows] == [
+        (record.image_id, record.path, record.captions) for record in expected
+    ]
+    assert all(len(row.references) == 2 for row in rows)
+    assert all(row.caption and row.log_probability < 0 for row in rows)
+
+
+def test_captions_are_those_of_the_pictures(
+    captioned: tuple[CaptionedRecord, ...], prepared: PreparedFolder, telling_model: Path
+) -> None:
+    captions = load_model(telling_model).caption([prepared.image_root / row.path for row in captioned])
+    assert len({row.caption for row in captioned}) > 3  # else a wrong order could not be seen
+    assert [row.caption for row in captioned] == [caption.text for caption in captions]
+    for row, caption in zip(captioned, captions, strict=True):
+        assert row.log_probability == pytest.approx(caption.log_probability, abs=1e-2)
+
+
+def test_options_start_from_the_models_own_and_are_passed_on(prepared: PreparedFolder, telling_model: Path) -> None:
+    seen = []
+
+    def choose(own: SearchOptions) -> SearchOptions:
+        seen.append(own)
+        return replace(own, min_length=6, max_length=6)
+
+    found = caption_split(prepared.root, str(telling_model), "test", choose)
+    assert found.search == replace(seen[0], min_length=6, max_length=6)
+    assert seen == [SearchOptions(beam_size=2, max_length=8)]
+    assert all(len(row.caption.split()) == 6 for row in found.records)
+
+
+def test_progress_counts_to_the_end(prepared: PreparedFolder, telling_model: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    found = caption_split(prepared.root, str(telling_model), "train", on_progress=lambda *now: seen.append(now))
+    count = len(found.records)
+    assert seen == [(done, count) for done in range(1, count + 1)]
+
+
+def test_it_knows_what_its_scores_are_judged_by(prepared: PreparedFolder, telling_model: Path) -> None:
+    found = caption_split(prepared.root, str(telling_model), "test")
+    assert found.training == [record.captions for record in prepared.records if record.split == "train"]
+    assert found.model.config.name == "telling"
+    assert found.prepared.image_root == prepared.image_root
+
+
+def test_an_imported_model_is_found_by_name(
+    prepared: PreparedFolder, telling_model: Path, captioned: tuple[CaptionedRecord, ...]
+) -> None:
+    import_model(telling_model, "mine")
+    assert caption_split(prepared.root, "mine", "train").records == captioned
+
+
+@pytest.fixture
+def copy(prepared: PreparedFolder, tmp_path: Path) -> Path:
+    """The prepared folder again, its files linked, its metadata free to be changed."""
+    folder = tmp_path / "prepared"
+    folder.mkdir()
+    for path in prepared.root.iterdir():
+        (folder / path.name).symlink_to(path)
+    (folder / METADATA_FILE).unlink()
+    write_json(folder / METADATA_FILE, read_json(prepared.root / METADATA_FILE))
+    return folder
+
+
+def test_features_of_another_encoder_are_an_error_that_says_what_to_do(copy: Path, telling_model: Path) -> None:
+    write_json(copy / METADATA_FILE, {**read_json(copy / METADATA_FILE), "encoder_fingerprint": "0" * 64})
+    with pytest.raises(ImgcapError, match="come from another encoder than the model 'telling' needs") as caught:
+        caption_split(copy, str(telling_model), "test")
+    assert f"--encoder {telling_model}" in caught.value.hint
+    assert "another folder" in caught.value.hint
+
+
+def test_what_is_missing_is_one_sentence(
+    prepared: PreparedFolder, copy: Path, telling_model: Path, tmp_path: Path
+) -> None:
+    model = str(telling_model)
+    with pytest.raises(ImgcapError, match="is not a prepared folder"):
+        caption_split(tmp_path / "nothing", model, "test")
+    with pytest.raises(ImgcapError, match="There is no model 'barns'"):
+        caption_split(prepared.root, "barns", "test")
+    with pytest.raises(UsageError, match="Unknown split 'dev'"):
+        caption_split(prepared.root, model, "dev")
+    lines = (copy / "records.jsonl").read_text().replace('"split": "val"', '"split": "train"')
+    (copy / "records.jsonl").unlink()
+    (copy / "records.jsonl").write_text(lines)
+    with pytest.raises(ImgcapError, match="no pictures in the split 'val'"):
+        caption_split(copy, model, "val")
+
+
+def test_written_captions_are_read_back(captioned: tuple[CaptionedRecord, ...], tmp_path: Path) -> None:
+    odd = [
+        CaptionedRecord(
+            'a "quoted" name.jpg', "sub/a.jpg", "line\u2028separators, ünïcödé and \\ too", -1.23456789, ()
+        ),
+        CaptionedRecord("empty.jpg", "empty.jpg", "", -2.0, ()),
+    ]
+    file = tmp_path / "new" / "folder" / "captions.jsonl"
+    write_captions(file, [*captioned, *odd])
+    assert read_captions(file) == {row.image_id: [row.caption] for row in [*captioned, *odd]}
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
+    assert rows[-2] == {"image_id": odd[0].image_id, "path": "sub/a.jpg", "caption": odd[0].caption} | {
+        "log_probability": -1.2346
+    }
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_written_captions_match_their_references(captioned: tuple[CaptionedRecord, ...], tmp_path: Path) -> None:
+    write_captions(tmp_path / "captions.jsonl", captioned)
+    references = [{"image_id": row.image_id, "captions": list(row.references)} for row in captioned]
+    write_json(tmp_path / "references.json", references)
+    pairs = read_pairs(tmp_path / "captions.jsonl", [tmp_path / "references.json"])
+    assert pairs.image_ids == [row.image_id for row in captioned]
+    assert pairs.hypotheses == [row.caption for row in captioned]
+    assert pairs.references == [list(row.references) for row in captioned]
+
+
+def test_a_file_that_cannot_be_written_is_one_sentence(captioned: tuple[CaptionedRecord, ...], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "folder.jsonl").mkdir()
+    with pytest.raises(ImgcapError, match="cannot be created"):
+        write_captions(tmp_path / "file" / "captions.jsonl", captioned)
+    with pytest.raises(ImgcapError, match="cannot be written: is a directory"):
+        write_captions(tmp_path / "folder.jsonl", captioned)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.jsonl"]
+
+
+def test_captions_replace_those_of_an_earlier_run(captioned: tuple[CaptionedRecord, ...], tmp_path: Path) -> None:
+    file = tmp_path / "captions.jsonl"
+    write_captions(file, captioned)
+    write_captions(file, captioned[:1])
+    assert len(read_captions(file)) == 1

@@ -1,0 +1,219 @@
+"""`imgcap eval` as its users call it: captions from files or a model, and all that can be made of their scores."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from helpers.data import Run
+from helpers.unusable_files import UNUSABLE, write
+from imgcap.dataset.prepared import PreparedFolder
+from imgcap.errors import ExitCode
+from imgcap.scoring.scores import METRICS
+
+CAPTIONS = {"a.jpg": "a dog runs on the grass", "b.jpg": "a cat cat sleeps on a sofa", "c.jpg": "a dog runs on grass"}
+OTHER = {"c.jpg": "two boys swim", "a.jpg": "a dog runs on the lawn", "b.jpg": "a cat sleeps"}
+REFERENCES = {
+    "b.jpg": ["a cat sleeps on a red sofa", "The cat is asleep."],
+    "a.jpg": ["A dog runs on the lawn .", "a brown dog runs"],
+    "c.jpg": ["two boys swim in a lake", "boys swim"],
+}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[object]:
+    hypotheses = write(tmp_path, "captions.jsonl", [{"image_id": i, "caption": c} for i, c in CAPTIONS.items()])
+    references = write(tmp_path, "references.jsonl", [{"image_id": i, "captions": c} for i, c in REFERENCES.items()])
+    return ["--hypotheses", hypotheses, "--references", references]
+
+
+def table(printed: str) -> dict[str, list[str]]:
+    """Cells of the printed tables by the row's name."""
+    rows = (re.split(r" {2,}", line.strip()) for line in printed.splitlines())
+    return {name: cells for name, *cells in rows if cells}
+
+
+def test_each_score_is_printed_with_its_interval_floor_and_ceiling(imgcap: Run, files: list[object]) -> None:
+    done = imgcap("eval", *files, "--json")
+    assert done.returncode == ExitCode.DONE, done.stderr
+    scores = json.loads(done.stdout)
+    done = imgcap("eval", *files)
+    assert done.returncode == ExitCode.DONE, done.stderr
+    printed = table(done.stdout)
+    for n, value in enumerate(scores["bleu"]):
+        low, high = scores["intervals"][f"bleu_{n + 1}"]
+        assert low < value < high
+        assert printed[f"BLEU-{n + 1}"] == [
+            f"{value:.4f}",
+            f"{low:.4f} to {high:.4f}",
+            f"{scores['floor']['bleu'][n]:.4f}",
+            f"{scores['ceiling']['bleu'][n]:.4f}",
+        ]
+    assert printed["CIDEr-D"][0] == f"{scores['cider_d']:.4f}"
+    assert printed["ROUGE-L"][0] == f"{scores['rouge_l']:.4f}"
+    assert printed["distinct captions"][0] == "3"
+    assert printed["repeat a word at once"][0] == "33.3%"
+    assert "3 pictures with 2 references." in done.stdout
+    assert f"signature: {scores['signature']}" in done.stdout
+
+
+def test_no_figure_is_cut_in_a_narrow_terminal(
+    imgcap_here: Run, files: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = table(imgcap_here("eval", *files).stdout)
+    monkeypatch.setattr("imgcap.cli.console.out._width", 40)
+    assert table(imgcap_here("eval", *files).stdout)["CIDEr-D"] == wide["CIDEr-D"]
+
+
+def test_other_captions_are_compared_with_in_plain_words(imgcap_here: Run, files: list[object], tmp_path: Path) -> None:
+    other = write(tmp_path, "other.csv", "image_id,caption\n" + "".join(f"{i},{c}\n" for i, c in OTHER.items()))
+    done = imgcap_here("eval", *files, "--compare", other)
+    assert done.returncode == ExitCode.DONE, done.stderr
+    assert "No verdict: " in done.stdout
+    assert "which chance among these pictures can explain." in done.stdout
+    found = json.loads(imgcap_here("eval", *files, "--compare", other, "--json").stdout)["comparison"]
+    alone = json.loads(imgcap_here("eval", "--hypotheses", other, *files[2:], "--json").stdout)
+    assert found["cider_d"] == alone["cider_d"]  # whose rows stand in another order
+    assert found["differences"].keys() == METRICS.keys()
+
+
+def test_other_captions_must_be_of_the_same_pictures(imgcap_here: Run, files: list[object], tmp_path: Path) -> None:
+    other = write(tmp_path, "other.jsonl", [{"image_id": i, "caption": "x"} for i in ("a.jpg", "b.jpg", "z.jpg")])
+    done = imgcap_here("eval", *files, "--compare", other)
+    assert done.returncode == ExitCode.FAILED
+    assert "z.jpg" in done.stderr
+
+
+def test_the_scores_of_each_picture_are_written_best_or_worst_first(
+    imgcap_here: Run, files: list[object], tmp_path: Path
+) -> None:
+    best, worst = tmp_path / "best.csv", tmp_path / "worst.jsonl"
+    assert imgcap_here("eval", *files, "--per-image", best).returncode == ExitCode.DONE
+    assert imgcap_here("eval", *files, "--per-image", worst, "--worst-first").returncode == ExitCode.DONE
+    with best.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["image_id"] for row in rows][-1] == "c.jpg"
+    assert [float(row["cider_d"]) for row in rows] == sorted((float(row["cider_d"]) for row in rows), reverse=True)
+    ids = [json.loads(line)["image_id"] for line in worst.read_text().splitlines()]
+    assert ids == [row["image_id"] for row in rows][::-1]
+
+
+def test_markdown_can_stand_in_a_readme(imgcap_here: Run, files: list[object]) -> None:
+    done = imgcap_here("eval", *files, "--markdown")
+    assert done.returncode == ExitCode.DONE, done.stderr
+    assert "| score | value | 95 % interval | floor | ceiling |\n| --- | ---: |" in done.stdout
+
+
+def test_the_floor_can_be_said_and_training_captions_told(
+    imgcap_here: Run, files: list[object], tmp_path: Path
+) -> None:
+    training = write(tmp_path, "training.txt", "a dog runs on grass\nA cat.\n")
+    found = json.loads(imgcap_here("eval", *files, "--training-captions", training, "--json").stdout)
+    assert found["floor"]["caption"] == "a dog runs on grass"
+    assert found["verbatim"] == pytest.approx(1 / 3)
+    found = json.loads(imgcap_here("eval", *files, "--floor", "Two boys", "--json").stdout)
+    assert found["floor"]["caption"] == "two boys"
+    assert found["verbatim"] is None
+
+
+def test_the_page_holds_scores_and_pictures(imgcap_here: Run, files: list[object], tmp_path: Path) -> None:
+    from helpers.data import draw
+
+    (tmp_path / "images").mkdir()
+    draw("red", 0).save(tmp_path / "images" / "a.jpg")
+    page = tmp_path / "new" / "page.html"
+    done = imgcap_here("eval", *files, "--html", page, "--images", tmp_path / "images")
+    assert done.returncode == ExitCode.DONE, done.stderr
+    text = page.read_text(encoding="utf-8")
+    assert text.count('src="data:image/webp;base64,') == 1
+    assert "a brown dog runs" in text
+    assert table(done.stdout)["CIDEr-D"][0] in text
+
+
+def test_a_model_is_scored_with_its_curves_and_its_name(
+    imgcap_here: Run, prepared: PreparedFolder, model_folder: Path, tmp_path: Path
+) -> None:
+    saved, page = tmp_path / "captions.jsonl", tmp_path / "page.html"
+    command = ["eval", prepared.root, "--model", model_folder, "--split", "val", "--json"]
+    done = imgcap_here(*command, "--save-captions", saved, "--html", page)
+    assert done.returncode == ExitCode.DONE, done.stderr
+    found = json.loads(done.stdout)
+    assert re.match(r"model:walls@[0-9a-f]{16}\|split:val\|beam:2\|length_penalty:0.7\|", found["signature"])
+    assert 0 <= found["verbatim"] <= 1
+    assert found["floor"]["verbatim"] == 1
+    assert "Training loss" in page.read_text(encoding="utf-8")
+    assert "data:image/webp" in page.read_text(encoding="utf-8")
+    again = imgcap_here(*command, "--compare", saved)
+    assert json.loads(again.stdout)["comparison"]["differences"]["cider_d"] == {
+        "value": 0,
+        "interval": [0, 0],
+        "p": 1,
+    }
+
+
+@pytest.mark.parametrize("option", ["--html", "--per-image", "--save-captions"])
+def test_what_is_there_is_not_replaced_unless_asked(
+    imgcap_here: Run, prepared: PreparedFolder, model_folder: Path, tmp_path: Path, option: str
+) -> None:
+    file = tmp_path / "mine.jsonl"
+    file.write_text("precious")
+    command = ["eval", prepared.root, "--model", model_folder, option, file]
+    done = imgcap_here(*command)
+    assert done.returncode == ExitCode.FAILED
+    assert f"{file} is there already." in done.stderr
+    assert file.read_text() == "precious"
+    assert imgcap_here(*command, "--overwrite").returncode == ExitCode.DONE
+    assert file.read_text() != "precious"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["PREPARED", "FILES"], "Give either a prepared folder or --hypotheses and --references."),
+        (["--hypotheses", "x.jsonl"], "--hypotheses and --references need each other."),
+        (["--references", "x.jsonl"], "Give either a prepared folder or"),
+        (["FILES", "--json", "--markdown"], "--json and --markdown cannot both be printed."),
+        (["FILES", "--worst-first"], "--worst-first goes with --per-image"),
+        (["FILES", "--images", "."], "--images with --html."),
+        (["FILES", "--save-captions", "new.jsonl"], "--save-captions goes with a prepared folder and a model."),
+        (["FILES", "--per-image", "new.txt"], "new.txt is neither .jsonl nor .csv."),
+        (["FILES", "--html", "new.csv", "--per-image", "new.csv"], "new.csv cannot hold two things."),
+        (["FILES", "--min-refs", "0"], "must be at least 1"),
+        (["PREPARED", "--html", "x.html", "--images", "."], "--images goes with --hypotheses"),
+        (["PREPARED", "--training-captions", "x"], "--training-captions goes with --hypotheses"),
+    ],
+)
+def test_calls_that_make_no_sense_are_usage_errors(
+    imgcap_here: Run, files: list[object], prepared: PreparedFolder, arguments: list[str], sentence: str
+) -> None:
+    given = [part for word in arguments for part in (files if word == "FILES" else [word])]
+    done = imgcap_here("eval", *(prepared.root if part == "PREPARED" else part for part in given))
+    assert done.returncode == ExitCode.USAGE
+    assert sentence in done.stderr
+
+
+def test_too_few_references_are_named_of_files_and_of_a_prepared_folder(
+    imgcap_here: Run, files: list[object], prepared: PreparedFolder, model_folder: Path
+) -> None:
+    for source in (files, [prepared.root, "--model", model_folder]):
+        assert imgcap_here("eval", *source, "--min-refs", 2).returncode == ExitCode.DONE
+        done = imgcap_here("eval", *source, "--min-refs", 3)
+        assert done.returncode == ExitCode.FAILED
+        assert "Fewer than 3 references in" in done.stderr
+
+
+@pytest.mark.parametrize(("name", "content", "sentence"), UNUSABLE)
+def test_files_that_cannot_be_used_are_one_sentence_and_a_failure(
+    imgcap_here: Run, files: list[object], tmp_path: Path, name: str, content: object, sentence: str
+) -> None:
+    broken = write(tmp_path, f"broken-{name}", content)
+    done = imgcap_here("eval", "--hypotheses", broken, *files[2:])
+    assert done.returncode in (ExitCode.FAILED, ExitCode.USAGE)
+    assert done.stdout == ""
+    assert done.stderr.startswith("imgcap: ")
+    assert str(broken) in done.stderr
+    assert "Traceback" not in done.stderr

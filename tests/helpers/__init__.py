@@ -1,0 +1,1 @@
+"""What several tests share: images, data sets, models, a browser."""

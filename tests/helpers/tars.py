@@ -1,0 +1,39 @@
+"""Tar archives for tests."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from imgcap.dataset.readers import read_csv
+
+
+def write_tar(file: Path, members: Iterable[tuple[str | tarfile.TarInfo, bytes]]) -> Path:
+    """A tar of `members`: names, or headers as they are, even if they lie, and contents."""
+    with file.open("wb") as tar:
+        for name, content in members:
+            header = name if isinstance(name, tarfile.TarInfo) else tarfile.TarInfo(name)
+            header.size = header.size or len(content)
+            tar.write(header.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape"))
+            tar.write(content + bytes(-len(content) % tarfile.BLOCKSIZE))
+        tar.write(bytes(2 * tarfile.BLOCKSIZE))
+    return file
+
+
+def samples(images: Path, captions: Path) -> Iterator[tuple[str, bytes]]:
+    """The pictures of a folder in order, each with its captions in a .txt."""
+    texts: dict[str, list[str]] = {}
+    for entry in read_csv(captions):
+        texts.setdefault(entry.name, []).append(entry.caption)
+    for picture in sorted(images.iterdir()):
+        yield picture.name, picture.read_bytes()
+        yield f"{picture.stem}.txt", "\n".join(texts[picture.name]).encode()
+
+
+def write_shards(folder: Path, images: Path, captions: Path, pictures: int = 10) -> list[Path]:
+    """Shards 00.tar, 01.tar, ... of `pictures` samples each."""
+    folder.mkdir()
+    members = list(samples(images, captions))
+    parts = [members[i : i + 2 * pictures] for i in range(0, len(members), 2 * pictures)]
+    return [write_tar(folder / f"{number:02}.tar", part) for number, part in enumerate(parts)]

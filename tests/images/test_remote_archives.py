@@ -1,0 +1,201 @@
+"""Pictures in tar archives behind URLs: in memory, and on an S3 server on this machine."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.data import Run, write_data_set
+from helpers.tars import write_shards, write_tar
+from imgcap.dataset.prepared import PreparedFolder
+from imgcap.errors import ExitCode, ImgcapError
+from imgcap.images import archives
+from imgcap.images.archives import ArchivedFile, pictures_in
+from imgcap.images.discovery import PictureError
+
+fsspec = pytest.importorskip("fsspec", reason="needs fsspec")
+
+
+@pytest.fixture(scope="module")
+def walls(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 24 pictures, and the same in three shards."""
+    folder = tmp_path_factory.mktemp("walls")
+    write_shards(folder / "shards", folder / "images", write_data_set(folder))
+    return folder
+
+
+@pytest.fixture
+def memory(walls: Path) -> Iterator[str]:
+    """The URL of a folder with the shards."""
+    system = fsspec.filesystem("memory")
+    for shard in (walls / "shards").iterdir():
+        system.pipe(f"/walls/{shard.name}", shard.read_bytes())
+    yield "memory://walls"
+    system.rm("/walls", recursive=True)
+
+
+@pytest.fixture
+def bucket(walls: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URL of a bucket with the shards, on a server that runs in this process."""
+    pytest.importorskip("s3fs", reason="needs s3fs")
+    server = pytest.importorskip("moto.server", reason="needs moto[server]").ThreadedMotoServer(port=0, verbose=False)
+    import s3fs
+
+    server.start()
+    host, port = server.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    system = s3fs.S3FileSystem(skip_instance_cache=True)
+    system.mkdir("walls")
+    for shard in (walls / "shards").iterdir():
+        system.pipe(f"walls/{shard.name}", shard.read_bytes())
+    yield "s3://walls"
+    system.rm("walls", recursive=True)
+    s3fs.S3FileSystem.clear_instance_cache()
+    server.stop()
+
+
+@pytest.fixture(params=["memory", "bucket"])
+def url(request: pytest.FixtureRequest) -> str:
+    found: str = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def nothing_open() -> Iterator[None]:
+    yield
+    archives._opened.cache_clear()
+    archives._table.cache_clear()
+
+
+def captions(file: Path) -> list[tuple[str, str]]:
+    parsed = map(json.loads, file.read_text().splitlines())
+    return [(row["path"].rpartition("/")[2], row["caption"]) for row in parsed]
+
+
+def test_captions_are_those_of_the_folder(
+    imgcap_here: Run, walls: Path, url: str, telling_model: Path, tmp_path: Path
+) -> None:
+    options = ["--model", telling_model, "--batch-size", 4]
+    imgcap_here("caption", walls / "images", *options, "-o", tmp_path / "folder.jsonl")
+    shards = f"{url}/{{00..02}}.tar"
+    done = imgcap_here("caption", shards, *options, "-o", tmp_path / "rows.jsonl")
+    assert done.returncode == ExitCode.DONE, done.stderr
+    assert captions(tmp_path / "rows.jsonl") == captions(tmp_path / "folder.jsonl")
+    whole = (tmp_path / "rows.jsonl").read_bytes()
+    assert json.loads(whole.splitlines()[-1])["path"] == f"{url}/02.tar/023.png"
+
+    (tmp_path / "rows.jsonl").write_bytes(b"".join(whole.splitlines(keepends=True)[:5]))
+    done = imgcap_here("caption", shards, *options, "-o", tmp_path / "rows.jsonl", "--resume")
+    assert "5 pictures are done" in done.stderr
+    assert (tmp_path / "rows.jsonl").read_bytes() == whole
+    for shard in ("1/2", "2/2"):
+        imgcap_here("caption", shards, *options, "-o", tmp_path / "parts.jsonl", "--shard", shard)
+    imgcap_here("merge", tmp_path / "parts.jsonl")
+    assert (tmp_path / "parts.jsonl").read_bytes() == whole
+
+
+def test_prepared_features_and_fine_tuning_are_those_of_the_folder(
+    imgcap_here: Run, walls: Path, url: str, encoder_file: Path, tmp_path: Path
+) -> None:
+    prepare = ["prepare", "--encoder", encoder_file, "--images"]
+    imgcap_here(*prepare, walls / "images", "--captions", walls / "captions.csv", "-o", tmp_path / "folder")
+    done = imgcap_here(*prepare, f"{url}/{{00..02}}.tar", "-o", tmp_path / "remote")
+    assert done.returncode == ExitCode.DONE, done.stderr
+    folder, remote = PreparedFolder(tmp_path / "folder"), PreparedFolder(tmp_path / "remote")
+    everything = list(range(24))
+    assert remote.features[everything].tobytes() == folder.features[everything].tobytes()
+    assert [record.split for record in remote.records] == [record.split for record in folder.records]
+    assert (remote.metadata.image_root, remote.records[23].path) == (url, "02.tar/023.png")
+    source = remote.source("02.tar/023.png")
+    assert isinstance(source, ArchivedFile)
+    assert source.read() == (walls / "images" / "023.png").read_bytes()
+    assert imgcap_here(*prepare, f"{url}/{{00..02}}.tar", "-o", tmp_path / "remote").returncode == ExitCode.DONE
+    if url.startswith("memory"):
+        return
+    train = ["--fine-tune-encoder", "--epochs", 1, "--embedding-size", 16, "--hidden-size", 16, "--min-count", 1]
+    for name in ("folder", "remote"):
+        done = imgcap_here("train", tmp_path / name, "-o", tmp_path / f"{name}-model" / "model", *train)
+        assert done.returncode == ExitCode.DONE, done.stderr
+    one, other = (tmp_path / f"{name}-model" / "model" / "encoder.safetensors" for name in ("folder", "remote"))
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_an_archive_that_was_replaced_is_noticed(imgcap_here: Run, url: str, encoder_file: Path, walls: Path) -> None:
+    out = walls / url.partition(":")[0]
+    prepare = ["prepare", "--encoder", encoder_file, "--images", f"{url}/00.tar", "-o", out]
+    assert imgcap_here(*prepare).returncode == ExitCode.DONE
+    system, path = fsspec.url_to_fs(url)
+    shard = bytearray((walls / "shards" / "00.tar").read_bytes())
+    shard[600] ^= 1  # in the first picture
+    system.pipe(f"{path}/00.tar", bytes(shard))
+    done = imgcap_here(*prepare)
+    assert done.returncode == ExitCode.FAILED
+    assert "prepared from other inputs" in done.stderr
+
+
+def test_an_archive_that_is_read_in_order_comes_over_the_network_once(
+    bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import s3fs
+
+    monkeypatch.setattr(archives, "_BLOCK", 1 << 12)
+    members = [(f"{i:03}.png", bytes([i]) * 900) for i in range(200)]
+    shard = write_tar(tmp_path / "large.tar", members)
+    s3fs.S3FileSystem().pipe("walls/large.tar", shard.read_bytes())
+    fetched: list[tuple[int, int]] = []
+    fetch = s3fs.core.S3File._fetch_range
+
+    def counting(self: Any, start: int, end: int) -> Any:
+        fetched.append((start, end))
+        return fetch(self, start, end)
+
+    monkeypatch.setattr(s3fs.core.S3File, "_fetch_range", counting)
+    pictures = pictures_in(f"{bucket}/large.tar")
+    waiting = []
+    for picture in pictures:  # each is read when 20 more are listed, as by the threads that decode
+        assert isinstance(picture, ArchivedFile)
+        waiting.append(picture)
+        if len(waiting) > 20:
+            done = waiting.pop(0)
+            assert done.read() == bytes([int(done.member[:3])]) * 900
+    assert sum(end - start for start, end in fetched) <= shard.stat().st_size + 2 * archives._BLOCK
+
+
+def test_what_is_not_there_is_one_sentence(url: str) -> None:
+    [error] = pictures_in(f"{url}/gone.tar")
+    assert isinstance(error, PictureError)
+    assert error.kind == "missing"
+    assert str(error) == f"The archive {url}/gone.tar does not exist."
+
+
+def test_a_server_that_cannot_be_reached_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_url: str) -> object:
+        raise ConnectionError("nobody answers")
+
+    monkeypatch.setattr(archives, "_stamp", refuse)
+    [error] = pictures_in("s3://bucket/a.tar")
+    assert isinstance(error, PictureError)
+    assert error.kind == "unreadable"
+    assert str(error) == "The archive s3://bucket/a.tar cannot be read: nobody answers."
+
+
+def test_packages_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ImgcapError, match=r"abacus://a\.tar is not a URL that can be read"):
+        list(pictures_in("abacus://a.tar"))
+    with monkeypatch.context() as patch:
+        patch.setattr("fsspec.core.url_to_fs", lambda _: (_ for _ in ()).throw(ImportError("Install s3fs")))
+        with pytest.raises(ImgcapError, match="a package that is missing: gcsfs") as refused:
+            list(pictures_in("gs://bucket/a.tar"))
+        assert refused.value.hint == "pip install gcsfs"
+    monkeypatch.setitem(sys.modules, "fsspec.core", None)
+    with pytest.raises(ImgcapError, match="fsspec") as refused:
+        list(pictures_in("s3://bucket/a.tar"))
+    assert refused.value.hint == "pip install 'imgcap[remote]'"

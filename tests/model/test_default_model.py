@@ -1,0 +1,123 @@
+"""The model that ships in the package, as a stranger meets it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from helpers.data import EXAMPLES, SHARED_DATA, Run
+from imgcap import doctor, load_model
+from imgcap.captioning.captioner import Captioner
+from imgcap.model.store import DEFAULT_MODEL, MODEL_CARD_FILE, locate
+from imgcap.scoring.scores import score
+
+CONSTANT_CAPTION = "a man in a blue shirt is standing on a rock"
+PICTURES = 100
+
+
+@pytest.fixture(scope="module")
+def captioner(tmp_path_factory: pytest.TempPathFactory) -> Captioner:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IMGCAP_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        return load_model()
+
+
+def test_captions_the_examples_offline_with_a_caption_of_its_own_for_each(imgcap: Run) -> None:
+    done = imgcap("caption", EXAMPLES, "--format", "jsonl", without_network=True)
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [Path(row["path"]).name for row in rows] == ["astronaut.jpg", "cat.jpg", "coffee.jpg", "rocket.jpg"]
+    assert len({row["caption"] for row in rows}) == len(rows)
+
+
+def test_the_captions_of_the_documentation_are_the_models(captioner: Captioner) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    for caption in captioner.caption(sorted(EXAMPLES.glob("*.jpg"))):
+        assert caption.path
+        assert f"{Path(caption.path).name}\t{caption.text}\n" in readme
+
+
+def test_captions_the_examples_the_same_alone_and_together(captioner: Captioner) -> None:
+    files, threads = sorted(EXAMPLES.glob("*.jpg")), torch.get_num_threads()
+    together = [caption.text for caption in captioner.caption(files)]
+    torch.set_num_threads(2)
+    try:
+        assert [captioner.caption(file).text for file in files] == together
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_what_doctor_expects_was_made_by_this_model(captioner: Captioner) -> None:
+    known, _ = doctor._read_expected()
+    assert known["encoder"] == captioner.model.config.encoder_fingerprint
+    assert known["model"] == doctor._identity(captioner.model)
+    assert "from the expected ones" in doctor.check_features(captioner).text
+    assert known["caption"] in doctor.check_captions(captioner).text
+
+
+def test_every_weight_is_in_half_precision_but_feature_statistics_are_whole(captioner: Captioner) -> None:
+    for name in ("encoder.safetensors", "decoder.safetensors"):
+        for key, tensor in load_file(captioner.model.folder / name).items():
+            wanted = torch.float32 if key.startswith("feature_") else torch.float16
+            assert tensor.dtype == wanted or not tensor.is_floating_point(), key
+
+
+def test_the_card_names_data_terms_and_scores() -> None:
+    card = (locate(DEFAULT_MODEL) / MODEL_CARD_FILE).read_text()
+    for word in ("Flickr8k", "non-commercial", "BLEU-4", "CIDEr-D", "EfficientNet-Lite"):
+        assert word in card
+
+
+def test_card_readme_and_documentation_give_the_same_scores() -> None:
+    root = Path(__file__).parents[2]
+    pages = (locate(DEFAULT_MODEL) / MODEL_CARD_FILE, root / "README.md", root / "docs" / "default-model.md")
+    lines = [
+        [line for line in page.read_text().splitlines() if line.startswith("| **default model**")] for page in pages
+    ]
+    assert len(lines[0]) == 1
+    assert lines[0] == lines[1] == lines[2]
+
+
+@pytest.mark.shared_data
+def test_beats_the_constant_caption_clearly_on_unseen_pictures(captioner: Captioner) -> None:
+    names = (SHARED_DATA / "Flickr_8k.testImages.txt").read_text().split()[:PICTURES]
+    captions: dict[str, list[str]] = {}
+    for line in (SHARED_DATA / "Flickr8k.token.txt").read_text().splitlines():
+        key, caption = line.split("\t")
+        captions.setdefault(key.rsplit("#", 1)[0], []).append(caption)
+    references = [captions[name] for name in names]
+    found = captioner.caption([SHARED_DATA / "images" / name for name in names])
+    ours = score([caption.text for caption in found], references)
+    floor = score([CONSTANT_CAPTION] * PICTURES, references)
+    assert ours.bleu[3] > 1.5 * floor.bleu[3]
+    assert ours.cider_d > 2 * floor.cider_d
+
+
+def test_knows_its_confidence_and_its_training_pictures(captioner: Captioner) -> None:
+    [[caption]] = captioner.batches([EXAMPLES / "coffee.jpg"], explain=True)
+    assert caption.confidence is not None
+    assert 0 < caption.confidence < 1
+    assert caption.explanation is not None
+    similarities = [similarity for _, similarity in caption.explanation.nearest]
+    assert len(similarities) == 3
+    assert 1 > similarities[0] >= similarities[1] >= similarities[2] > 0
+    assert caption.explanation.warning  # coffee is nothing that Flickr8k shows
+
+
+@pytest.mark.shared_data
+def test_knows_the_training_captions_word_for_word_and_not_those_of_the_test_split(captioner: Captioner) -> None:
+    def captions(split: str) -> list[str]:
+        names = set((SHARED_DATA / f"Flickr_8k.{split}Images.txt").read_text().split()[:100])
+        lines = (SHARED_DATA / "Flickr8k.token.txt").read_text().splitlines()
+        return [line.split("\t")[1] for line in lines if line.split("#")[0] in names]
+
+    def share_known(texts: list[str]) -> float:
+        features = torch.zeros(len(texts), 2048)
+        return sum(e.verbatim for e in captioner.training_index.explain(features, texts)) / len(texts)
+
+    assert share_known(captions("train")) == 1
+    assert share_known(captions("test")) < 0.05

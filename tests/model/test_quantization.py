@@ -1,0 +1,129 @@
+"""The network in 8-bit integers: each part next to its float32 twin, and the captions of the whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from helpers.data import EXAMPLES, Run
+from imgcap.captioning.captioner import load_model
+from imgcap.errors import UsageError
+from imgcap.images.decoding import open_image, squash
+from imgcap.model import encoder as encoder_module
+from imgcap.model.encoder import FLOAT32, INT8, Encoder, check_precision
+from imgcap.model.inception import AveragePool, ConvNorm, FoldedConv
+from imgcap.model.quantization import (
+    QuantizedConv,
+    QuantizedMaxPool,
+    QuantizedPoolConv,
+    calibration_pictures,
+    is_supported,
+)
+
+CPU = torch.device("cpu")
+SCALE = 0.02
+integers = pytest.mark.skipif(not is_supported(), reason="this processor has no VNNI")
+
+
+def folded(*sizes: int, **conv: int) -> FoldedConv:
+    torch.manual_seed(1)
+    trained = ConvNorm(*sizes, **conv).eval()
+    torch.nn.init.uniform_(trained.bn.bias, -0.5, 0.5)
+    with torch.no_grad():
+        return FoldedConv(trained)
+
+
+def levels(*shape: int) -> Tensor:
+    made = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+    return made.contiguous(memory_format=torch.channels_last)
+
+
+@integers
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "zero"),
+    [(1, 1, 0, 0), (3, 1, 1, 0), (3, 2, 0, 0), (1, 1, 0, 128), (3, 2, 0, 128)],
+)
+@torch.inference_mode()
+def test_a_convolution_is_within_rounding_of_float32(kernel: int, stride: int, padding: int, zero: int) -> None:
+    conv, x = folded(16, 32, kernel, stride=stride, padding=padding), levels(2, 16, 11, 11)
+    real = (x.float() - (127.5 if zero else 0)) * SCALE
+    expected = F.conv2d(real, conv.weight, conv.bias, stride, padding).relu()
+    exact = QuantizedConv(conv, x, SCALE, zero, None, activated=True)(x)
+    assert exact.dtype == torch.float32
+    spread = expected.std().item()
+    assert 0 < (exact - expected).abs().max() < 0.05 * spread
+    step = expected.max().item() / 255
+    rounded = QuantizedConv(conv, x, SCALE, zero, step, activated=True)(x)
+    assert rounded.dtype == torch.uint8
+    assert (rounded.float() * step - exact).abs().max() <= 0.51 * step
+
+
+@integers
+@pytest.mark.parametrize("count_padding", [True, False])
+@torch.inference_mode()
+def test_the_pool_may_follow_the_convolution(count_padding: bool) -> None:
+    conv, pool, x = folded(16, 8, 1), AveragePool(count_padding), levels(2, 16, 9, 9)
+    expected = F.conv2d(pool(x.float() * SCALE), conv.weight, conv.bias).relu()
+    exact = QuantizedPoolConv(pool, conv, x, SCALE, None)(x)
+    assert (exact - expected).abs().max() < 0.05 * expected.std()
+    step = expected.max().item() / 255
+    rounded = QuantizedPoolConv(pool, conv, x, SCALE, step)(x)
+    assert (rounded.float() * step - exact).abs().max() <= 0.51 * step
+
+
+@pytest.mark.parametrize("side", [7, 8, 35])
+def test_the_greatest_is_found_at_every_size(side: int) -> None:
+    x = levels(2, 5, side, side + 1)
+    expected = F.max_pool2d(x.float(), 3, stride=2)
+    assert QuantizedMaxPool(SCALE, SCALE)(x).float().equal(expected)
+    assert QuantizedMaxPool(SCALE, 2 * SCALE)(x).float().equal((expected / 2).round())
+    assert QuantizedMaxPool(2 * SCALE, SCALE)(x).float().equal((2 * expected).clamp(max=255))
+
+
+def test_the_calibration_pictures_are_the_examples() -> None:
+    files = sorted(EXAMPLES.glob("*.jpg"))
+    sheet = calibration_pictures(64)
+    assert len(sheet) == len(files)
+    for pixels, file in zip(sheet, files, strict=True):
+        assert abs(pixels.astype(int) - squash(open_image(file), 64)).mean() < 3
+
+
+@integers
+def test_features_are_near_those_of_float32_and_do_not_depend_on_the_batch() -> None:
+    exact, quantized = load_model(device="cpu").encoder, load_model(device="cpu", precision=INT8).encoder
+    pixels = [squash(open_image(file), exact.config.pixels) for file in sorted(EXAMPLES.glob("*.jpg"))]
+    expected, found = exact(pixels), quantized(pixels)
+    centre = expected.mean(0)
+    assert F.cosine_similarity(found - centre, expected - centre).min() > 0.97
+    assert not found.equal(expected)
+    alone = torch.cat([quantized([each]) for each in pixels])
+    torch.testing.assert_close(alone, found, rtol=1e-3, atol=1e-3 * expected.max().item())
+
+
+@integers
+def test_the_command_captions_in_integers_and_says_so(imgcap_here: Run, model_folder: Path, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    done = imgcap_here("caption", EXAMPLES, "--model", model_folder, "--precision", INT8, "-o", rows)
+    assert done.returncode == 0, done.stderr
+    assert rows.read_text().count('precision=\\"int8\\"') == 4
+    again = imgcap_here("caption", EXAMPLES, "--model", model_folder, "-o", rows, "--resume")
+    assert again.returncode == 2
+    assert "settings" in again.stderr
+
+
+def test_what_cannot_be_had_is_one_sentence(
+    encoder_file: Path, imgcap_here: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_precision(FLOAT32, torch.device("cuda"))
+    with pytest.raises(UsageError, match="for processors"):
+        check_precision(INT8, torch.device("cuda"))
+    monkeypatch.setattr(encoder_module, "is_supported", lambda: False)
+    with pytest.raises(UsageError, match="VNNI"):
+        Encoder.load(encoder_file, CPU, precision=INT8)
+    done = imgcap_here("caption", EXAMPLES / "cat.jpg", "--precision", "int4")
+    assert done.returncode == 2
+    assert "There is no precision 'int4'" in done.stderr

@@ -1,0 +1,447 @@
+"""The model store: unpacking the shipped model, importing others, and noticing what is damaged."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from imgcap.errors import ImgcapError, UsageError
+from imgcap.files import read_json, sha256, write_json
+from imgcap.model.store import (
+    CONFIG_FILE,
+    DECODER_FILE,
+    ENCODER_FILE,
+    MANIFEST_FILE,
+    METRICS_FILE,
+    MODEL_FILES,
+    OPTIONAL_FILES,
+    VOCABULARY_FILE,
+    available_models,
+    cache_folder,
+    import_model,
+    locate,
+    remove_model,
+    verify,
+    write_manifest,
+)
+
+ALL_FILES = {*MODEL_FILES, *OPTIONAL_FILES, MANIFEST_FILE}
+
+
+def write_model(folder: Path, words: str = "") -> Path:
+    """A folder that the store takes for a model: it looks at names and checksums only."""
+    folder.mkdir(parents=True)
+    for name in (*MODEL_FILES, *OPTIONAL_FILES):
+        (folder / name).write_text(f"{words} in {name}\n" * 50)
+    write_manifest(folder)
+    return folder
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write_model(tmp_path / "walls", "words")
+
+
+@pytest.fixture
+def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A default model inside the package."""
+    folder = write_model(tmp_path / "package" / "default", "shipped")
+    monkeypatch.setattr("imgcap.model.store._packaged_default", lambda: folder)
+    return folder
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def flip_a_bit(path: Path) -> None:
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    path.write_bytes(whole)
+
+
+DAMAGES = [Path.unlink, empty, truncate, flip_a_bit]
+damages = pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+
+
+def test_the_cache_is_where_the_environment_says(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cache_folder() == cache
+    monkeypatch.delenv("IMGCAP_CACHE_DIR")
+    assert cache_folder().name == "imgcap"
+    monkeypatch.setenv("IMGCAP_CACHE_DIR", "")
+    assert cache_folder().name == "imgcap"
+
+
+def test_the_default_model_is_unpacked_once(shipped: Path, cache: Path) -> None:
+    folder = locate("default")
+    assert cache in folder.parents
+    assert content(folder) == content(shipped)
+    verify(folder)
+    before = {path: path.stat().st_mtime_ns for path in cache.rglob("*")}
+    assert locate("default") == folder
+    assert {path: path.stat().st_mtime_ns for path in cache.rglob("*")} == before
+
+
+@damages
+@pytest.mark.parametrize("name", sorted(ALL_FILES))
+def test_a_damaged_copy_of_the_default_model_is_put_right(
+    shipped: Path, name: str, damage: Callable[[Path], None]
+) -> None:
+    damage(locate("default") / name)
+    assert content(locate("default")) == content(shipped)
+
+
+@damages
+def test_a_damaged_package_is_one_sentence(shipped: Path, damage: Callable[[Path], None]) -> None:
+    damage(shipped / DECODER_FILE)
+    with pytest.raises(ImgcapError, match=r"default model is damaged \(decoder\.safetensors\)") as caught:
+        locate("default")
+    assert "Install imgcap again" in caught.value.hint
+
+
+def test_a_damaged_package_does_no_harm_once_it_is_unpacked(shipped: Path) -> None:
+    whole = content(locate("default"))
+    flip_a_bit(shipped / DECODER_FILE)
+    assert content(locate("default")) == whole
+
+
+def test_a_package_without_default_model_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imgcap.model.store._packaged_default", lambda: tmp_path / "nothing")
+    for use in (locate, remove_model):
+        with pytest.raises(ImgcapError, match="without its default model"):
+            use("default")
+
+
+def test_two_versions_with_different_models_share_a_cache(
+    shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = locate("default")
+    newer = write_model(tmp_path / "newer", "another")
+    monkeypatch.setattr("imgcap.model.store._packaged_default", lambda: newer)
+    new = locate("default")
+    assert new != old
+    assert (content(old), content(new)) == (content(shipped), content(newer))
+
+
+LOCATE_TOGETHER = """
+import sys, time
+from pathlib import Path
+from imgcap.model import store as model_store
+model_store._packaged_default = lambda: Path(sys.argv[1])
+Path(sys.argv[2], sys.argv[3]).touch()
+while not Path(sys.argv[2], "go").exists():
+    time.sleep(0.001)
+folder = model_store.locate("default")
+model_store.verify(folder)
+print(folder)
+"""
+
+
+@pytest.mark.parametrize("state", ["empty", "damaged"])
+def test_eight_processes_at_once_all_get_the_whole_model(
+    model_folder: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    monkeypatch.setattr("imgcap.model.store._packaged_default", lambda: model_folder)
+    if state == "damaged":
+        for name in (ENCODER_FILE, CONFIG_FILE, MANIFEST_FILE):
+            truncate(locate("default") / name)
+    signals = tmp_path / "signals"
+    signals.mkdir()
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", LOCATE_TOGETHER, str(model_folder), str(signals), str(number)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(8)
+    ]
+    deadline = time.monotonic() + 60
+    while len(list(signals.iterdir())) < len(processes) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    (signals / "go").touch()
+    ends = [(*process.communicate(timeout=900), process.returncode) for process in processes]
+    assert {(out.strip(), err, code) for out, err, code in ends} == {(str(locate("default")), "", 0)}
+    wanted = {*read_json(model_folder / MANIFEST_FILE)["files"], MANIFEST_FILE}
+    found = [path for path in cache.rglob("*") if path.is_file()]
+    assert {path.relative_to(locate("default")).as_posix() for path in found} == wanted
+    assert all(sha256(path) == sha256(model_folder / path.name) for path in found)
+
+
+def test_without_a_cache_the_shipped_model_is_used_as_it_lies_in_the_package(
+    shipped: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("IMGCAP_CACHE_DIR", str(tmp_path / "file"))
+    assert locate("default") == shipped
+    assert available_models() == ["default"]
+    with pytest.raises(ImgcapError, match="There is no model 'walls'"):
+        locate("walls")
+    assert locate(str(source)) == source  # a folder needs no cache
+    with pytest.raises(ImgcapError, match=f"{tmp_path / 'file'}/models cannot be created: not a directory"):
+        import_model(source)
+    truncate(shipped / DECODER_FILE)
+    with pytest.raises(ImgcapError, match=r"damaged: decoder\.safetensors"):
+        locate("default")
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.ENOSPC, errno.EACCES])
+def test_a_cache_that_cannot_be_written_keeps_nothing_half_done(
+    shipped: Path, source: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def fail(_source: Path, target: Path) -> None:
+        target.write_bytes(b"half")
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as failing:
+        failing.setattr("imgcap.model.store.shutil.copyfile", fail)
+        assert locate("default") == shipped
+        with pytest.raises(ImgcapError, match=f"could not be copied .*{os.strerror(code).lower()}"):
+            import_model(source)
+    assert content(cache) == {}
+    assert list((cache / "models").iterdir()) == []
+    assert content(locate("default")) == content(shipped)
+    assert content(import_model(source)) == content(source)
+
+
+@pytest.mark.usefixtures("shipped")
+def test_a_read_only_cache_that_holds_the_model_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = locate("default")
+
+    def fail(*_args: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("imgcap.model.store.shutil.copyfile", fail)
+    assert locate("default") == folder
+
+
+def test_import_list_locate_and_remove(source: Path, cache: Path) -> None:
+    assert available_models() == ["default"]
+    target = import_model(source)
+    assert target == cache / "models" / "walls"
+    import_model(source, "Barns-2.1_b")
+    assert available_models() == ["default", "Barns-2.1_b", "walls"]
+    assert locate("walls") == target
+    assert content(target) == content(source)
+    assert remove_model("walls") == target
+    assert available_models() == ["default", "Barns-2.1_b"]
+    assert [path.name for path in (cache / "models").iterdir()] == ["Barns-2.1_b"]
+    for use in (locate, remove_model):
+        with pytest.raises(ImgcapError, match="There is no model 'walls'"):
+            use("walls")
+    assert content(source)
+
+
+def test_removing_the_default_model_removes_its_copy_only(shipped: Path) -> None:
+    folder = locate("default")
+    assert remove_model("default") == folder
+    assert not folder.exists()
+    with pytest.raises(ImgcapError, match="no model 'default' in the cache"):
+        remove_model("default")
+    assert content(locate("default")) == content(shipped)
+
+
+def test_an_imported_model_is_found_before_a_folder_of_that_name(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert locate("walls") == Path("walls")
+    assert locate("walls").resolve() == source
+    target = import_model(Path("walls"))
+    assert locate("walls") == target
+    assert locate("./walls").resolve() == source
+
+
+def test_a_taken_name_is_refused(source: Path, tmp_path: Path) -> None:
+    import_model(source)
+    before = content(locate("walls"))
+    with pytest.raises(ImgcapError, match="There is a model 'walls' already") as caught:
+        import_model(write_model(tmp_path / "other", "other"), "walls")
+    assert "remove walls" in caught.value.hint
+    assert content(locate("walls")) == before
+
+
+BAD_NAMES = [
+    "../x",
+    "..",
+    ".",
+    ".hidden",
+    "a/b",
+    "/etc",
+    "",
+    " ",
+    "a b",
+    "-x",
+    "name\n",
+    "ä",
+    "a\0b",
+    "x" * 65,
+    "x" * 5000,
+]
+
+
+@pytest.mark.parametrize("name", [*BAD_NAMES, "default"], ids=ascii)
+def test_a_bad_name_is_refused(source: Path, cache: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="cannot be a model's name"):
+        import_model(source, name)
+    assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", BAD_NAMES, ids=ascii)
+def test_a_bad_name_removes_nothing(source: Path, cache: Path, name: str) -> None:
+    import_model(source)
+    (cache / "x").mkdir()
+    before = content(cache)
+    with pytest.raises(ImgcapError, match="There is no model"):
+        remove_model(name)
+    assert content(cache) == before
+    assert (cache / "x").is_dir()
+
+
+@pytest.mark.parametrize("name", ["wals", "no/such/folder", "a\0b", "x" * 300, "x" * 5000, ""], ids=ascii)
+def test_an_unknown_model_lists_the_known(source: Path, name: str) -> None:
+    import_model(source, "barns")
+    with pytest.raises(ImgcapError, match="There is no model") as caught:
+        locate(name)
+    assert "default, barns" in caught.value.hint
+
+
+@damages
+@pytest.mark.parametrize("name", sorted(ALL_FILES - {MANIFEST_FILE}))
+def test_verify_names_the_damaged_file(source: Path, cache: Path, name: str, damage: Callable[[Path], None]) -> None:
+    damage(source / name)
+    for use in (verify, import_model, lambda folder: locate(str(folder))):
+        with pytest.raises(ImgcapError) as caught:
+            use(source)
+        assert name in str(caught.value)
+        assert not any(other in str(caught.value) for other in ALL_FILES - {name, MANIFEST_FILE})
+    assert not (cache / "models").exists()
+
+
+def test_verify_names_every_damaged_file(source: Path) -> None:
+    for name in (CONFIG_FILE, VOCABULARY_FILE):
+        flip_a_bit(source / name)
+    with pytest.raises(ImgcapError, match=r"damaged: config\.json, vocabulary\.json is not"):
+        verify(source)
+
+
+def test_an_imported_model_that_is_damaged_later_is_noticed(source: Path) -> None:
+    flip_a_bit(import_model(source) / ENCODER_FILE)
+    with pytest.raises(ImgcapError, match=r"damaged: encoder\.safetensors"):
+        locate("walls")
+
+
+def test_what_is_no_model_folder_says_what_is_missing(tmp_path: Path, source: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ImgcapError, match=r"no config\.json, vocabulary\.json, encoder\.safetensors, decoder"):
+        locate(str(tmp_path / "empty"))
+    with pytest.raises(ImgcapError, match="does not exist"):
+        import_model(tmp_path / "nothing")
+    (source / MANIFEST_FILE).unlink()
+    with pytest.raises(ImgcapError, match=r"has no manifest\.json") as caught:
+        import_model(source)
+    assert "training" in caught.value.hint
+
+
+def manifest_naming(name: str) -> dict[str, object]:
+    secret = {"bytes": 6, "sha256": "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b"}  # "secret"
+    return {"files": {**{each: {} for each in MODEL_FILES}, name: secret}}
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        *(
+            manifest_naming(name)
+            for name in ("../secret", "/etc/passwd", "sub/file", "..", ".", "", ".hidden", "a\0b", "..\\secret")
+        ),
+        {"files": dict.fromkeys(MODEL_FILES, "checksum")},
+        {"files": {CONFIG_FILE: {}}},
+        {"files": [*MODEL_FILES]},
+        {"models": {}},
+        [],
+        None,
+        "text",
+    ],
+    ids=lambda manifest: ascii(manifest)[-100:],
+)
+def test_a_manifest_that_is_none_is_refused(tmp_path: Path, source: Path, cache: Path, manifest: object) -> None:
+    (tmp_path / "secret").write_text("secret")
+    write_json(source / MANIFEST_FILE, manifest)
+    for use in (verify, import_model):
+        with pytest.raises(ImgcapError, match="is not the manifest of a model"):
+            use(source)
+    assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize("wanted", [{}, {"bytes": None}, {"bytes": "1", "sha256": []}], ids=str)
+def test_a_manifest_without_checksums_vouches_for_nothing(source: Path, wanted: dict[str, object]) -> None:
+    files = {**read_json(source / MANIFEST_FILE)["files"], CONFIG_FILE: wanted}
+    write_json(source / MANIFEST_FILE, {"files": files})
+    with pytest.raises(ImgcapError, match=r"damaged: config\.json"):
+        verify(source)
+
+
+def test_a_torn_manifest_is_one_sentence(source: Path) -> None:
+    os.truncate(source / MANIFEST_FILE, 40)
+    with pytest.raises(ImgcapError, match="is not valid JSON"):
+        verify(source)
+
+
+def test_an_import_copies_what_the_manifest_names_and_nothing_else(source: Path) -> None:
+    (source / "training-state.safetensors").write_text("a gigabyte")
+    target = import_model(source)
+    assert {path.name for path in target.iterdir()} == ALL_FILES
+
+
+def test_an_import_that_fails_leaves_nothing(source: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copies = []
+
+    def damaging_copy(copied: Path, target: Path) -> None:
+        copies.append(target)
+        target.write_bytes(Path(copied).read_bytes()[: 10 if len(copies) == 3 else None])
+
+    monkeypatch.setattr("imgcap.model.store.shutil.copyfile", damaging_copy)
+    with pytest.raises(ImgcapError, match="damaged"):
+        import_model(source)
+    assert list((cache / "models").iterdir()) == []
+    assert available_models() == ["default"]
+
+
+def test_half_made_and_foreign_things_in_the_cache_are_not_listed(source: Path, cache: Path) -> None:
+    target = import_model(source)
+    shutil.copytree(target, cache / "models" / ".walls.0123456789ab")
+    shutil.copytree(target, cache / "models" / "with space")
+    (cache / "models" / "no-manifest").mkdir()
+    (cache / "models" / "file.txt").write_text("text")
+    assert available_models() == ["default", "walls"]
+
+
+def test_the_manifest_is_readable_json_with_sizes_and_checksums(source: Path) -> None:
+    manifest = json.loads((source / MANIFEST_FILE).read_text())
+    assert manifest["files"].keys() == ALL_FILES - {MANIFEST_FILE}
+    for name, entry in manifest["files"].items():
+        assert entry == {"bytes": (source / name).stat().st_size, "sha256": sha256(source / name)}
+
+
+def test_an_imported_model_keeps_the_record_of_its_training(model_folder: Path) -> None:
+    assert (import_model(model_folder, "walls") / METRICS_FILE).read_bytes() == (
+        model_folder / METRICS_FILE
+    ).read_bytes()

@@ -1,0 +1,499 @@
+"""The gallery: written whole or not at all, and a page that is tried in a browser."""
+
+from __future__ import annotations
+
+import base64
+import errno
+import gc
+import io
+import json
+import os
+import re
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from selenium.webdriver.common.keys import Keys
+
+from helpers.browser import Browser
+from helpers.data import EXAMPLES, draw
+from imgcap.errors import ImgcapError
+from imgcap.pages.gallery import GalleryWriter
+from imgcap.pages.parts import THUMBNAIL_SIZE
+
+HOSTILE = "</script><img src=x onerror=window.broken=1>\u2028\n'\"&amp;\udcff\ud83d\u202e{{rows}}"
+ROWS: list[dict[str, object]] = [
+    {
+        "path": "walls/red.png",
+        "caption": "a red wall",
+        "confidence": 0.91,
+        "log_probability": -1.234,
+        "alternatives": [{"caption": "a blue wall", "confidence": 0.05}],
+        "words": [["a", 0.99], ["red", 0.5], ["wall", 0.001]],
+        "nearest": [["train/7.jpg", 0.83]],
+        "verbatim": True,
+        "model": "walls",
+    },
+    {"path": "walls/2.png", "caption": "zebras on grass", "confidence": 0.4, "warning": "It is unlike the others."},
+    {"path": "walls/10.png", "withheld": True, "confidence": 0.1},
+    {"path": "broken.jpg", "error": "broken.jpg cannot be decoded: it is damaged."},
+    {"path": HOSTILE, "caption": HOSTILE, "confidence": 0.6, "words": [[HOSTILE, 0.5]], "warning": HOSTILE},
+    {"path": "walls/blue.png", "caption": "a blue wall", "confidence": None, "log_probability": float("-inf")},
+]
+
+
+def write(file: Path, rows: list[dict[str, object]], picture: Path | Image.Image | None = None) -> Path:
+    with GalleryWriter(file, f"Walls {HOSTILE}") as gallery:
+        for row in rows:
+            gallery.add(row, picture)
+    return file
+
+
+def read(file: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """The rows of a page, and the thumbnails as they stand there."""
+    page = file.read_text(encoding="utf-8")
+    blocks = re.findall('<script type="application/json" class="rows">(.*?)</script>', page, re.DOTALL)
+    thumbnails = re.findall('<script type="text/plain" class="thumbnails">(.*?)</script>', page, re.DOTALL)
+    rows = [row for block in blocks for row in json.loads(block)]
+    lines = [line for block in thumbnails for line in block.split("\n")]
+    return rows, lines[: len(rows)]
+
+
+def thumbnail(line: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(line, validate=True)))
+
+
+# The writer.
+
+
+def test_what_is_added_is_read_back_in_order(tmp_path: Path) -> None:
+    rows = [{"path": f"{i}.png", "caption": f"wall {i}", "confidence": i / 200} for i in range(120)]
+    found, thumbnails = read(write(tmp_path / "page.html", rows, draw("red", 1, 8)))
+    assert found == rows
+    assert len(thumbnails) == 120
+    assert all(thumbnail(line).size == (8, 8) for line in thumbnails)
+
+
+def test_numbers_that_json_lacks_are_null_and_text_is_exact(tmp_path: Path) -> None:
+    found, _ = read(write(tmp_path / "page.html", ROWS))
+    assert found[5]["log_probability"] is None
+    assert found[:5] == ROWS[:5]
+
+
+def test_no_text_of_a_row_or_title_is_markup(tmp_path: Path) -> None:
+    page = write(tmp_path / "page.html", ROWS).read_text(encoding="utf-8")
+    assert "<img src=x" not in page
+    assert "\u2028" not in page
+    assert page.count("</script>") == write(tmp_path / "other.html", [{"path": "a"}]).read_text().count("</script>")
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((1000, 500), (320, 160)), ((300, 900), (107, 320)), ((64, 64), (64, 64)), ((5000, 1), (320, 1))],
+)
+def test_a_thumbnail_keeps_its_shape_and_is_never_enlarged(
+    tmp_path: Path, size: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    picture = Image.new("RGB", size, "teal")
+    [line] = read(write(tmp_path / "page.html", [{"path": "a"}], picture))[1]
+    assert thumbnail(line).size == expected
+    assert max(expected) <= THUMBNAIL_SIZE
+    assert picture.size == size
+
+
+def test_a_picture_that_cannot_be_decoded_has_no_thumbnail(tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    with GalleryWriter(tmp_path / "page.html", "Walls") as gallery:
+        for picture in (tmp_path / "missing.png", EXAMPLES / "cat.jpg", tmp_path / "broken.png", None):
+            gallery.add({"path": "a"}, picture)
+    assert [bool(line) for line in read(tmp_path / "page.html")[1]] == [False, True, False, False]
+
+
+def test_a_picture_may_be_a_path_its_content_or_opened(tmp_path: Path) -> None:
+    file = EXAMPLES / "cat.jpg"
+    with GalleryWriter(tmp_path / "page.html", "Walls") as gallery, Image.open(file) as opened:
+        for picture in (file, str(file), file.read_bytes(), opened):
+            gallery.add({"path": "cat.jpg"}, picture)
+    assert {thumbnail(line).size for line in read(tmp_path / "page.html")[1]} == {(320, 213)}
+
+
+def test_the_page_appears_when_it_is_closed_and_not_before(tmp_path: Path) -> None:
+    gallery = GalleryWriter(tmp_path / "page.html", "Walls")
+    gallery.add({"path": "a"}, None)
+    assert not (tmp_path / "page.html").exists()
+    gallery.close()
+    gallery.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, OSError])
+def test_an_exception_leaves_nothing_but_what_was_there(tmp_path: Path, error: type[BaseException]) -> None:
+    (tmp_path / "page.html").write_text("old")
+    with pytest.raises(error), GalleryWriter(tmp_path / "page.html", "Walls") as gallery:
+        for _ in range(100):
+            gallery.add({"path": "a"}, None)
+        raise error
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+
+
+@pytest.mark.parametrize("rows", [1, 60])
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    opened = Path.open
+
+    def full(path: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
+        return opened(Path("/dev/full") if mode == "w" else path, mode, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(ImgcapError) as caught:
+        write(tmp_path / "page.html", [{"path": "a" * 1000}] * rows)
+    sentence = f"The page {tmp_path / 'page.html'} cannot be written: no space left on device"
+    assert str(caught.value).startswith(sentence)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_page_that_cannot_be_made_durable_does_not_appear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(ImgcapError, match="cannot be written: input/output error"):
+        write(tmp_path / "page.html", ROWS)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["missing/page.html", "file/page.html"])
+def test_a_folder_that_cannot_be_written_to_is_one_sentence(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ImgcapError) as caught:
+        GalleryWriter(tmp_path / name, "Walls")
+    assert str(caught.value).startswith(f"The page {tmp_path / name} cannot be written: ")
+
+
+def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
+    picture, row = draw("red", 1, 8), {"path": "a.png", "caption": "a red wall " * 100}
+
+    def grown(rows: int) -> int:
+        for _ in range(rows):
+            gallery.add(row, picture)
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    with GalleryWriter(tmp_path / "page.html", "Walls") as gallery:
+        tracemalloc.start()
+        try:
+            first, second = grown(100), grown(1000)
+        finally:
+            tracemalloc.stop()
+    assert second - first < 100_000  # the rows are a megabyte
+
+
+# The page.
+
+
+def file_names(browser: Browser) -> list[str]:
+    """The file names on the cards, in order."""
+    return browser.texts(".path span:last-child")
+
+
+def at(browser: Browser) -> int:
+    """The number of the card that has the focus."""
+    return int(browser.run("return document.activeElement.parentNode.getAttribute('aria-posinset')"))
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("page") / "page.html", ROWS, draw("red", 3))
+
+
+@pytest.fixture(scope="module")
+def large_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """10,000 rows, every third of a dog, the confidence of all different."""
+    file = tmp_path_factory.mktemp("page") / "large.html"
+    with GalleryWriter(file, "Many pictures") as gallery:
+        for i in range(10_000):
+            animal = ("dog", "cat", "horse")[i % 3]
+            row = {
+                "path": f"album {i % 7}/{i * 7919 % 10_000}.jpg",
+                "caption": f"a {animal} runs through field {i} beside a fence",
+                "confidence": i * 3571 % 10_000 / 10_000,
+            }
+            gallery.add(row, draw("green", i, 8) if i % 10 == 0 else None)
+    return file
+
+
+def test_the_page_sends_no_request_and_may_not(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    assert browser.requests() == {page.as_uri()}
+    assert browser.run("return performance.getEntriesByType('resource').length") == 0
+    policy = browser.find("meta[http-equiv=Content-Security-Policy]").get_attribute("content")
+    assert policy.startswith("default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'")
+
+
+def test_hostile_text_is_shown_and_does_nothing(browser: Browser, page: Path) -> None:
+    browser.open(page, "#picture=5")
+    shown = "</script><img src=x onerror=window.broken=1>\\u2028\\u000a'\"&amp;\\udcff\\ud83d\\u202e{{rows}}"
+    assert browser.find("#detail h2").text == shown
+    assert browser.texts(".spoken span") == [shown]
+    assert browser.texts(".note span") == [f"Warning: {shown}"]
+    assert browser.find("#detail img").get_attribute("alt") == shown
+    assert browser.run("return window.broken") is None
+    assert browser.run("return document.querySelectorAll('img[src=x]').length") == 0
+    assert browser.run("return document.title").startswith("Walls </script><img src=x onerror=window.broken=1>")
+
+
+def test_states_are_told_in_words_and_to_a_screen_reader(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    assert browser.texts(".badge") == ["Warning", "Withheld", "Failed", "Warning"]
+    assert browser.texts(".states label") == ["All 6", "Captioned 4", "Withheld 1", "Failed 1", "With a warning 2"]
+    labels = [str(card) for card in browser.run("return [...document.querySelectorAll('.card')].map(e => e.ariaLabel)")]
+    assert labels[0] == "a red wall. confidence 91%. walls/red.png"
+    assert labels[2] == "Withheld. No caption: its confidence is below the limit. confidence 10%. walls/10.png"
+    assert labels[3] == "Failed. broken.jpg cannot be decoded: it is damaged. broken.jpg"
+    items = browser.run(
+        "return [...document.querySelectorAll('#grid[role=list] > li')].map(e => [e.ariaPosInSet, e.ariaSetSize])"
+    )
+    assert items == [[str(i), "6"] for i in range(1, 7)]
+    assert browser.find(".card img").get_attribute("alt") == "a red wall"
+    assert browser.run("return document.querySelector('#count').ariaLive") == "polite"
+    unnamed = """return [...document.querySelectorAll('button, input, select')]
+        .filter(e => !e.ariaLabel && !e.textContent && !e.labels?.length).length"""
+    assert browser.run(unnamed) == 0
+
+
+@pytest.mark.parametrize(
+    ("control", "value", "names"),
+    [
+        ("#text", "WALL red", ["red.png"]),
+        ("#text", "walls 10", ["10.png"]),
+        ("#text", "zebras wall", ["2.png"]),
+        ("#text", "purple", []),
+        ("#least", 41, ["red.png", None]),
+        ("#least", 40, ["red.png", "2.png", None]),
+        ("captioned", None, ["red.png", "2.png", None, "blue.png"]),
+        ("withheld", None, ["10.png"]),
+        ("failed", None, ["broken.jpg"]),
+        ("warned", None, ["2.png", None]),
+        ("#sort", "path", [None, "broken.jpg", "2.png", "10.png", "blue.png", "red.png"]),
+        ("#sort", "confidence-down", ["red.png", None, "2.png", "10.png", "broken.jpg", "blue.png"]),
+        ("#sort", "confidence-up", ["10.png", "2.png", None, "red.png", "broken.jpg", "blue.png"]),
+        ("#sort", "caption", [None, "blue.png", "red.png", "2.png", "10.png", "broken.jpg"]),
+    ],
+)
+def test_filters_and_orders(browser: Browser, page: Path, control: str, value: object, names: list[str | None]) -> None:
+    """None stands for the row of hostile text."""
+    browser.open(page)
+    if control.startswith("#"):
+        browser.choose(control, value)
+    else:
+        browser.pick(control)
+    assert [None if "onerror" in name or "script" in name else name for name in file_names(browser)] == names
+    assert browser.count() == ("6 pictures" if len(names) == 6 else f"{len(names)} of 6 pictures")
+    assert browser.find("#none").is_displayed() == (not names)
+
+
+def test_a_view_is_linked_by_its_address(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    browser.choose("#text", "wall")
+    browser.choose("#least", 20)
+    browser.choose("#sort", "confidence-up")
+    browser.pick("captioned")
+    browser.wait(lambda: "state" in browser.address())
+    address, names = browser.address(), file_names(browser)
+    assert address == "#text=wall&least=20&state=captioned&sort=confidence-up"
+    assert names == ["2.png", "red.png"]
+    browser.open(page, address)
+    assert file_names(browser) == names
+    assert browser.find("#text").get_attribute("value") == "wall"
+    assert browser.find("#least-value").text == "20%"
+    browser.run("location.hash = '#state=failed'")
+    browser.wait(lambda: file_names(browser) == ["broken.jpg"])
+
+
+@pytest.mark.parametrize("address", ["#%", "#least=x&sort=constructor&state=]&picture=-1", "#picture=99", "#grid"])
+def test_an_address_that_makes_no_sense_shows_everything(browser: Browser, page: Path, address: str) -> None:
+    browser.open(page, address)
+    assert browser.count() == "6 pictures"
+    assert file_names(browser)[0] == "red.png"
+
+
+def test_the_dialog_shows_all_that_is_known(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    browser.find(".card").click()
+    assert browser.find("#detail h2").text == "a red wall"
+    assert browser.texts(".spoken li") == ["a99%", "red50%", "wall<1%"]
+    assert browser.texts("#detail .ranked li") == ["a blue wall5%", "train/7.jpg83%"]
+    assert browser.texts(".facts dd") == ["walls", "\N{MINUS SIGN}1.23", "Word for word a caption of the training data"]
+    assert browser.find("#detail img").size["width"] > browser.find(".card img").size["width"]
+    browser.press(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
+    assert browser.texts(".note") == ["Withheld: the confidence of the caption is below the limit that was set."]
+    browser.wait(lambda: browser.address() == "#picture=3")
+    browser.press(Keys.ESCAPE)
+    assert not browser.find("#detail").is_displayed()
+    assert at(browser) == 3
+    browser.wait(lambda: browser.address() == "")
+
+
+def test_everything_can_be_done_from_the_keyboard(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    browser.press(Keys.TAB)
+    assert browser.find("#skip").is_displayed()
+    browser.press(Keys.ENTER)
+    assert at(browser) == 1
+    assert browser.run("return document.querySelectorAll('.card[tabindex=\"0\"]').length") == 1
+    places = []
+    for key in (
+        Keys.ARROW_RIGHT,
+        Keys.ARROW_DOWN,
+        Keys.ARROW_LEFT,
+        Keys.ARROW_UP,
+        Keys.END,
+        Keys.ARROW_RIGHT,
+        Keys.HOME,
+    ):
+        browser.press(key)
+        places.append(at(browser))
+    assert places == [2, 6, 5, 1, 6, 6, 1]  # four columns
+    for key in (Keys.ENTER, Keys.SPACE):
+        browser.press(key)
+        assert browser.find("#detail").is_displayed()
+        browser.press(Keys.ESCAPE)
+        assert not browser.find("#detail").is_displayed()
+        assert at(browser) == 1
+    browser.press("?")
+    assert browser.find("#keys").is_displayed()
+    browser.press(Keys.ESCAPE, "/")
+    assert browser.run("return document.activeElement.id") == "text"
+    browser.press("z", "?", "/")
+    assert browser.find("#text").get_attribute("value") == "z?/"
+    browser.press(Keys.BACKSPACE, Keys.BACKSPACE, Keys.ARROW_DOWN)
+    assert file_names(browser)[at(browser) - 1] == "2.png"
+
+
+def test_the_theme_follows_the_system_until_it_is_switched_and_is_remembered(browser: Browser, page: Path) -> None:
+    def dark() -> bool:
+        return bool(
+            browser.run("return getComputedStyle(document.documentElement).backgroundColor === 'rgb(20, 21, 23)'")
+        )
+
+    browser.open(page)
+    assert not dark()
+    browser.emulate("dark")
+    assert dark()
+    browser.wait(lambda: browser.find("#theme").get_attribute("aria-pressed") == "true")  # the page hears of it later
+    browser.find("#theme").click()
+    assert not dark()
+    browser.driver.refresh()
+    assert not dark()
+    browser.find("#theme").click()
+    assert dark()
+    browser.emulate("light")
+    assert not dark()
+
+
+def test_a_page_that_may_not_remember_works(browser: Browser, page: Path) -> None:
+    forbid = (
+        "Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('no', 'SecurityError'); } })"
+    )
+    script = browser.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": forbid})
+    try:
+        browser.driver.get("about:blank")
+        browser.driver.get(page.as_uri())
+        browser.find("#theme").click()
+        assert browser.find("#theme").get_attribute("aria-pressed") == "true"
+        assert browser.count() == "6 pictures"
+    finally:
+        browser.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
+
+
+@pytest.mark.parametrize("width", [320, 390, 700, 1000, 1920])
+def test_no_width_needs_sideways_scrolling_and_cards_do_not_overlap(browser: Browser, page: Path, width: int) -> None:
+    browser.resize(width, 800)
+    browser.open(page)
+    assert browser.run("return document.documentElement.scrollWidth <= arguments[0]", width)
+    boxes = browser.run("return [...document.querySelectorAll('.card')].map(e => e.getBoundingClientRect().toJSON())")
+    for i, one in enumerate(boxes):
+        assert one["height"] == pytest.approx(boxes[0]["height"], abs=0.1)
+        for other in boxes[:i]:
+            assert one["left"] >= other["right"] or one["top"] >= other["bottom"] or one["right"] <= other["left"]
+
+
+def test_of_a_page_of_ten_thousand_pictures_few_are_drawn(browser: Browser, large_page: Path) -> None:
+    browser.open(large_page)
+    assert browser.count() == "10,000 pictures"
+
+    def drawn() -> int:
+        return int(browser.run("return document.querySelectorAll('body *:not(script)').length"))
+
+    assert drawn() < 1500
+    for control, value, count in [
+        ("#text", "dog fence", "3,334 of 10,000 pictures"),
+        ("#text", "", "10,000 pictures"),
+        ("#least", 50, "5,050 of 10,000 pictures"),
+        ("#sort", "path", "5,050 of 10,000 pictures"),
+        ("#sort", "caption", "5,050 of 10,000 pictures"),
+        ("#sort", "confidence-down", "5,050 of 10,000 pictures"),
+    ]:
+        browser.choose(control, value)
+        assert browser.count() == count
+        assert drawn() < 1500
+    browser.choose("#least", 0)
+    browser.choose("#sort", "given")
+    browser.run("document.querySelector('.card').focus()")
+    browser.press(Keys.END)
+    assert at(browser) == 10_000
+    assert browser.run(
+        "const b = document.activeElement.getBoundingClientRect(); return b.top > 0 && b.bottom <= innerHeight"
+    )
+    browser.press(Keys.PAGE_UP)
+    assert at(browser) == 9_992  # two rows of four fit the window
+    browser.run("scrollTo(0, 100000)")
+    browser.wait(lambda: bool(browser.run("return document.elementFromPoint(300, 600).closest('.card') !== null")))
+    assert drawn() < 1500
+    assert at(browser) == 9_992  # what has the focus stays, however far away
+    browser.press(Keys.HOME)
+    assert at(browser) == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "cards", "count"), [(40, 40, "40 pictures"), (1001, 1000, "The first 1,000 of 1,001 pictures")]
+)
+def test_print_shows_every_picture_of_the_view_up_to_a_limit(
+    browser: Browser, tmp_path: Path, rows: int, cards: int, count: str
+) -> None:
+    browser.open(write(tmp_path / "page.html", [{"path": f"{i}.png"} for i in range(rows)]))
+    assert len(file_names(browser)) < 40
+    browser.run("dispatchEvent(new Event('beforeprint'))")
+    assert file_names(browser) == [f"{i}.png" for i in range(cards)]
+    assert browser.count() == count
+    browser.run("dispatchEvent(new Event('afterprint'))")
+    assert len(file_names(browser)) < 40
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_has_enough_contrast(browser: Browser, page: Path, theme: str) -> None:
+    browser.emulate(theme)
+    for number in (0, 1, 2, 3, 4):
+        browser.open(page, f"#picture={number}")
+        measured = browser.contrasts()
+        assert len(measured) > 30
+        assert [name for ratio, name in measured if ratio < 4.5] == []
+
+
+def test_an_empty_page_says_so(browser: Browser, tmp_path: Path) -> None:
+    browser.open(write(tmp_path / "empty.html", []))
+    assert browser.count() == "0 pictures"
+    assert browser.find("#none").text == "There are no pictures on this page."
+
+
+def test_the_examples_are_shown(browser: Browser, tmp_path: Path) -> None:
+    with GalleryWriter(tmp_path / "page.html", "Examples") as gallery:
+        for file in sorted(EXAMPLES.glob("*.jpg")):
+            gallery.add({"path": file.name, "caption": f"the {file.stem}", "confidence": 0.5}, file)
+    browser.open(tmp_path / "page.html")
+    shown = "return [...document.images].map(async e => (await e.decode(), Math.max(e.naturalWidth, e.naturalHeight)))"
+    assert [browser.run(f"return Promise.all((() => {{ {shown} }})())")] == [[THUMBNAIL_SIZE] * 4]
