@@ -1,8 +1,8 @@
-"""How long a cluster takes to caption many pictures, by the size of the shards: stragglers and failures simulated.
+"""How long a cluster takes to caption many images, by the size of the shards: stragglers and failures simulated.
 
     python benchmarks/cluster_simulation.py [--workers 1000] [--rate 34] [--mtbf-hours 24] [--figure FILE.svg] ...
 
-Workers take shards from a queue, one after another. Before its first picture a shard costs a start-up, the cold start
+Workers take shards from a queue, one after another. Before its first image a shard costs a start-up, the cold start
 of a process. A worker's speed stays the same: `--rate` times a lognormal factor, and a few workers, the stragglers, are
 slower by a factor drawn from `--slowdown`. Each worker that computes fails as a Poisson process, is replaced after
 `--restart-seconds` by one as fast, and goes on with its shard. Three ways to deal with what was lost are compared:
@@ -14,7 +14,7 @@ slower by a factor drawn from `--slowdown`. Each worker that computes fails as a
 
 Time is told as a multiple of the ideal, in which all workers do nothing but caption, up to the same moment, at the same
 speeds. "start-up" is its share of the time that workers computed, "tail" the time from the first worker without a shard
-to the end, "twice" the pictures captioned once more as a share of all; columns without a name are those of `resumed`.
+to the end, "twice" the images captioned once more as a share of all; columns without a name are those of `resumed`.
 Each line is the mean of `--repeats` draws. Prints a table and a line of JSON.
 """
 
@@ -47,7 +47,7 @@ class Cluster:
 
     workers: int
     rate: float
-    """Pictures a second of a usual worker."""
+    """Images a second of a usual worker."""
     spread: float = 0.0
     """Standard deviation of the logarithm of the workers' speeds."""
     stragglers: float = 0.0
@@ -55,7 +55,7 @@ class Cluster:
     slowdown: tuple[float, float] = (2.0, 10.0)
     """Least and greatest factor by which they are slow."""
     start_up: float = 0.0
-    """Before the first picture of a shard."""
+    """Before the first image of a shard."""
     mtbf: float = math.inf
     """Mean time between the failures of one worker."""
     restart: float = 0.0
@@ -63,10 +63,10 @@ class Cluster:
     rows_rate: float = math.inf
     """Rows a second that are read to resume a shard."""
     batch: int = 1
-    """Pictures whose rows are written together."""
+    """Images whose rows are written together."""
 
     def speeds(self, random: np.random.Generator) -> np.ndarray:
-        """Pictures a second of each worker; the number of stragglers is not left to chance."""
+        """Images a second of each worker; the number of stragglers is not left to chance."""
         speeds = self.rate * random.lognormal(0, self.spread, self.workers)
         slow = random.permutation(self.workers)[: round(self.stragglers * self.workers)]
         speeds[slow] /= random.uniform(*self.slowdown, len(slow))
@@ -83,7 +83,7 @@ class Outcome:
     start_up: float
     """Share of the time that workers computed."""
     twice: float
-    """Pictures captioned once more, as a share of all."""
+    """Images captioned once more, as a share of all."""
     failures: float
     copies: float
     unfinished: float
@@ -93,13 +93,13 @@ class Outcome:
 class _Run:
     """One run, event by event: the end of an attempt at a shard, by success or failure."""
 
-    def __init__(self, cluster: Cluster, pictures: int, shard_size: int, resume: bool, copies: bool, seed: int) -> None:
-        self.cluster, self.pictures, self.shard_size = cluster, pictures, shard_size
+    def __init__(self, cluster: Cluster, images: int, shard_size: int, resume: bool, copies: bool, seed: int) -> None:
+        self.cluster, self.images, self.shard_size = cluster, images, shard_size
         self.resume, self.copies = resume, copies
         random = np.random.default_rng(seed)
         self.speed: list[float] = cluster.speeds(random).tolist()
         self.lifetimes = _exponentials(cluster.mtbf, random)
-        self.shards = -(-pictures // shard_size)
+        self.shards = -(-images // shard_size)
         # Until then no worker is without a shard, however many fail, so that the shards between two failures of a
         # worker need no events of their own.
         self.pace = [cluster.start_up + shard_size / speed for speed in self.speed]
@@ -109,9 +109,9 @@ class _Run:
         self.events: list[tuple[float, int, int]] = []  # when, worker, number of the attempt
         self.attempts = [0] * cluster.workers
         self.shard = [-1] * cluster.workers
-        self.done = [0] * cluster.workers  # pictures of the shard whose rows were there when the attempt began
+        self.done = [0] * cluster.workers  # images of the shard whose rows were there when the attempt began
         self.begun = [0.0] * cluster.workers
-        self.ready = [0.0] * cluster.workers  # when the first picture of the attempt begins
+        self.ready = [0.0] * cluster.workers  # when the first image of the attempt begins
         self.end = [0.0] * cluster.workers  # of the attempt, if the worker does not fail
         self.holders: dict[int, list[int]] = {}  # workers of a shard
         self.idle: list[tuple[float, int]] = []  # negative speed, worker; the fastest first
@@ -120,10 +120,10 @@ class _Run:
         self.failures = self.copied = 0
 
     def size(self, shard: int) -> int:
-        return min(self.shard_size, self.pictures - shard * self.shard_size)
+        return min(self.shard_size, self.images - shard * self.shard_size)
 
     def start(self, worker: int, shard: int, now: float, lifetime: float, done: int = 0) -> None:
-        """Begin an attempt at `shard`, of which `done` pictures have rows; the worker fails after `lifetime`."""
+        """Begin an attempt at `shard`, of which `done` images have rows; the worker fails after `lifetime`."""
         self.attempts[worker] += 1
         self.shard[worker], self.done[worker], self.begun[worker] = shard, done, now
         ready = self.ready[worker] = now + self.cluster.start_up + done / self.cluster.rows_rate
@@ -131,7 +131,7 @@ class _Run:
         heapq.heappush(self.events, (min(end, now + lifetime), worker, self.attempts[worker]))
 
     def leave(self, worker: int, now: float) -> float:
-        """Account for an attempt that ends now; returns the pictures that it captioned."""
+        """Account for an attempt that ends now; returns the images that it captioned."""
         captioned = max(0.0, now - self.ready[worker]) * self.speed[worker]
         self.busy += now - self.begun[worker]
         self.preparing += min(now, self.ready[worker]) - self.begun[worker]
@@ -192,7 +192,7 @@ class _Run:
                 self.take(holder, max(now, self.begun[holder]))
 
     def outcome(self) -> Outcome:
-        now, ideal = 0.0, self.pictures / sum(self.speed)
+        now, ideal = 0.0, self.images / sum(self.speed)
         for worker in range(self.cluster.workers):
             self.take(worker, now)
         while self.left and now < GIVE_UP * ideal:
@@ -208,7 +208,7 @@ class _Run:
             ideal=ideal,
             tail=max(0.0, now - self.first_idle),
             start_up=self.preparing / self.busy,
-            twice=self.captioned / self.pictures - 1,
+            twice=self.captioned / self.images - 1,
             failures=self.failures,
             copies=self.copied,
             unfinished=float(self.left > 0),
@@ -216,10 +216,10 @@ class _Run:
 
 
 def simulate(
-    cluster: Cluster, pictures: int, shard_size: int, resume: bool = True, copies: bool = False, seed: int = 0
+    cluster: Cluster, images: int, shard_size: int, resume: bool = True, copies: bool = False, seed: int = 0
 ) -> Outcome:
-    """Caption `pictures` in shards of `shard_size`; equal seeds draw equal speeds, whatever the size."""
-    return _Run(cluster, pictures, shard_size, resume, copies, seed).outcome()
+    """Caption `images` in shards of `shard_size`; equal seeds draw equal speeds, whatever the size."""
+    return _Run(cluster, images, shard_size, resume, copies, seed).outcome()
 
 
 def _exponentials(mean: float, random: np.random.Generator, block: int = 4096) -> Iterator[float]:
@@ -266,23 +266,23 @@ def figure(lines: Sequence[Line]) -> str:
     curves = [
         Curve(mode, sizes, [math.log10(line.slowness(mode) - 1) for line in lines]) for mode in ("resumed", "copies")
     ]
-    return plot_svg([("Time beyond the ideal, 10^", curves)], "pictures in a shard, 10^")
+    return plot_svg([("Time beyond the ideal, 10^", curves)], "images in a shard, 10^")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=10**9)
+    parser.add_argument("--images", type=int, default=10**9)
     parser.add_argument("--shard-sizes", type=int, nargs="+", default=SHARD_SIZES)
     parser.add_argument("--workers", type=int, default=1000)
-    parser.add_argument("--rate", type=float, default=34.0, help="pictures a second of a worker")
+    parser.add_argument("--rate", type=float, default=34.0, help="images a second of a worker")
     parser.add_argument("--spread", type=float, default=0.1, help="of the logarithm of the workers' speeds")
     parser.add_argument("--stragglers", type=float, default=0.02, help="share of the workers")
     parser.add_argument("--slowdown", type=float, nargs=2, default=(2.0, 10.0), metavar=("LEAST", "MOST"))
-    parser.add_argument("--start-up", type=float, default=2.8, help="seconds before the first picture of a shard")
+    parser.add_argument("--start-up", type=float, default=2.8, help="seconds before the first image of a shard")
     parser.add_argument("--mtbf-hours", type=float, default=24.0, help="mean time between a worker's failures")
     parser.add_argument("--restart-seconds", type=float, default=300.0, help="until a worker is replaced")
     parser.add_argument("--rows-rate", type=float, default=5000.0, help="rows a second that are read to resume")
-    parser.add_argument("--batch", type=int, default=8, help="pictures whose rows are written together")
+    parser.add_argument("--batch", type=int, default=8, help="images whose rows are written together")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--figure", type=Path, metavar="FILE.svg", help="draw the time against the shard size")
@@ -303,15 +303,15 @@ def main() -> None:
     for shard_size in sorted(set(args.shard_sizes)):
         seeds = range(args.seed, args.seed + args.repeats)
         modes = {
-            mode: mean_outcome([simulate(cluster, args.pictures, shard_size, *how, seed) for seed in seeds])
+            mode: mean_outcome([simulate(cluster, args.images, shard_size, *how, seed) for seed in seeds])
             for mode, how in MODES.items()
         }
-        print(f"{shard_size:,} pictures a shard: {modes['resumed'].time / HOUR:.2f} h", file=sys.stderr)
-        lines.append(Line(shard_size, -(-args.pictures // shard_size), modes))
+        print(f"{shard_size:,} images a shard: {modes['resumed'].time / HOUR:.2f} h", file=sys.stderr)
+        lines.append(Line(shard_size, -(-args.images // shard_size), modes))
     if args.figure:
         args.figure.write_text(figure(lines), encoding="utf-8")
     print_table(lines)
-    result = {"pictures": args.pictures, "cluster": asdict(cluster), "lines": [asdict(line) for line in lines]}
+    result = {"images": args.images, "cluster": asdict(cluster), "lines": [asdict(line) for line in lines]}
     print(json.dumps(result))
 
 

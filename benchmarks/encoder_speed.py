@@ -1,9 +1,9 @@
-"""Pictures a second through Inception V3: plain torchvision, the network as it is trained, and the encoder.
+"""Images a second through Inception V3: plain torchvision, the network as it is trained, and the encoder.
 
     python benchmarks/encoder_speed.py [--threads 2] [--repeats 5]
 
-Random weights and pictures of 299 x 299, batches of 1, 8 and 32, float32; the encoder also stacks and scales its
-pictures. The sides take turns, and the fastest of the repeats counts: wall time, or CPU time with one thread, which
+Random weights and images of 299 x 299, batches of 1, 8 and 32, float32; the encoder also stacks and scales its
+images. The sides take turns, and the fastest of the repeats counts: wall time, or CPU time with one thread, which
 other programs disturb less. Prints a table, with the share of the multiply-adds a second of a large `torch.mm`, and a
 line of JSON; exit code 1 if the features differ.
 """
@@ -43,8 +43,8 @@ def networks() -> tuple[nn.Module, InceptionV3, Encoder]:
     return plain.eval(), trained, Encoder(folded, EncoderConfig(), torch.device("cpu"))
 
 
-def multiply_adds(network: nn.Module, picture: Tensor) -> int:
-    """Of all convolutions, for one picture."""
+def multiply_adds(network: nn.Module, image: Tensor) -> int:
+    """Of all convolutions, for one image."""
     counts: list[int] = []
     hooks = [
         module.register_forward_hook(
@@ -53,7 +53,7 @@ def multiply_adds(network: nn.Module, picture: Tensor) -> int:
         for module in network.modules()
         if isinstance(module, nn.Conv2d)
     ]
-    network(picture)
+    network(image)
     for hook in hooks:
         hook.remove()
     return sum(counts)
@@ -82,16 +82,16 @@ def main() -> None:
     plain, trained, encoder = networks()
     source = np.random.default_rng(0)
     pixels = [source.integers(0, 256, (299, 299, 3), np.uint8) for _ in range(max(BATCHES))]
-    pictures = encoder.to_input(torch.from_numpy(np.stack(pixels)))
-    work = multiply_adds(trained, pictures[:1])
+    images = encoder.to_input(torch.from_numpy(np.stack(pixels)))
+    work = multiply_adds(trained, images[:1])
     left, right = torch.rand(2, MATRIX, MATRIX)
 
-    print(f"torch {torch.__version__}, {args.threads} threads, {work / 1e9:.3f} G multiply-adds a picture; pictures/s")
-    print("| batch | side | pictures/s | ratio to torchvision | share of the `torch.mm` rate |")
+    print(f"torch {torch.__version__}, {args.threads} threads, {work / 1e9:.3f} G multiply-adds an image; images/s")
+    print("| batch | side | images/s | ratio to torchvision | share of the `torch.mm` rate |")
     print("| --- | --- | --- | --- | --- |")
     rates: dict[str, dict[str, float]] = {}
     for batch in BATCHES:
-        channels_last = pictures[:batch]
+        channels_last = images[:batch]
         plain_input = channels_last.contiguous()
         calls: dict[str, Callable[[], Tensor]] = {
             "torchvision": lambda x=plain_input: plain(x),  # type: ignore[misc]
@@ -114,7 +114,7 @@ def main() -> None:
             {
                 "threads": args.threads,
                 "multiply_adds": work,
-                "pictures_per_second": {
+                "images_per_second": {
                     batch: {name: round(rate, 3) for name, rate in own.items()} for batch, own in rates.items()
                 },
             }

@@ -1,10 +1,10 @@
 """A long run of `imgcap caption`: does its memory grow, and does it survive being killed?
 
-    python benchmarks/long_run.py PICTURES... [--count 20000] [--kills 20] [--pixels 75]
+    python benchmarks/long_run.py IMAGES... [--count 20000] [--kills 20] [--pixels 75]
 
-Hard links of the given pictures make a folder of `--count`; it is captioned twice, once in one go while the memory is
-watched, and once killed by SIGKILL at random moments and resumed. The encoder of the default model sees pictures of
-`--pixels` here: that is faster, and changes neither what is kept in memory for a picture nor what is written. Ends with
+Hard links of the given images make a folder of `--count`; it is captioned twice, once in one go while the memory is
+watched, and once killed by SIGKILL at random moments and resumed. The encoder of the default model sees images of
+`--pixels` here: that is faster, and changes neither what is kept in memory for an image nor what is written. Ends with
 a line of JSON; exit code 1 if the two files differ or memory grew by more than a tenth.
 """
 
@@ -30,12 +30,12 @@ from imgcap.model.store import DEFAULT_MODEL, ENCODER_FILE, locate, write_manife
 ROW_BYTES = 200
 """Fewer than any row takes."""
 SETTLED = 500
-"""Pictures after which memory is taken as the start."""
+"""Images after which memory is taken as the start."""
 POLL_SECONDS = 0.2
 
 
 def small_model(folder: Path, pixels: int) -> Path:
-    """The default model with an encoder for pictures of `pixels`."""
+    """The default model with an encoder for images of `pixels`."""
     shutil.copytree(locate(DEFAULT_MODEL), folder)
     weights, config = read_encoder(folder / ENCODER_FILE)
     save_encoder(folder / ENCODER_FILE, weights, replace(config, pixels=pixels), torch.float16)
@@ -43,11 +43,11 @@ def small_model(folder: Path, pixels: int) -> Path:
     return folder
 
 
-def link(pictures: list[Path], folder: Path, count: int) -> None:
-    """`count` hard links to copies of `pictures`, 1,000 in a sub-folder."""
+def link(images: list[Path], folder: Path, count: int) -> None:
+    """`count` hard links to copies of `images`, 1,000 in a sub-folder."""
     originals = folder.with_name("originals")
     originals.mkdir()
-    copies = [Path(shutil.copy(picture, originals)) for picture in pictures]
+    copies = [Path(shutil.copy(image, originals)) for image in images]
     for i in range(count):
         source = copies[i % len(copies)]
         target = folder / f"{i // 1000:03}" / f"{i:06}{source.suffix}"
@@ -70,7 +70,7 @@ def resident(pid: int) -> int:
 
 
 def watched(process: subprocess.Popen[bytes], output: Path) -> tuple[int, int]:
-    """MiB after the first `SETTLED` pictures, and the last that was seen."""
+    """MiB after the first `SETTLED` images, and the last that was seen."""
     first = last = 0
     while process.poll() is None:
         time.sleep(POLL_SECONDS)
@@ -83,7 +83,7 @@ def watched(process: subprocess.Popen[bytes], output: Path) -> tuple[int, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pictures", type=Path, nargs="+")
+    parser.add_argument("images", type=Path, nargs="+")
     parser.add_argument("--count", type=int, default=20_000)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--pixels", type=int, default=75)
@@ -91,8 +91,8 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as work:
         root = Path(work)
-        model, folder = small_model(root / "model", args.pixels), root / "pictures"
-        link(args.pictures, folder, args.count)
+        model, folder = small_model(root / "model", args.pixels), root / "images"
+        link(args.images, folder, args.count)
         whole, killed = root / "whole.jsonl", root / "killed.jsonl"
 
         begun = time.monotonic()
@@ -114,7 +114,7 @@ def main() -> None:
         equal = whole.read_bytes() == killed.read_bytes()
 
     result = {
-        "pictures": args.count,
+        "images": args.count,
         "seconds": round(seconds),
         "memory_mib_after_500": first,
         "memory_mib_at_the_end": last,

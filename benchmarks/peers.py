@@ -1,14 +1,14 @@
-"""imgcap beside its peers on the same pictures: pictures a second, cold start, peak memory and size on disk, on a CPU.
+"""imgcap beside its peers on the same images: images a second, cold start, peak memory and size on disk, on a CPU.
 
-    python benchmarks/peers.py [--pictures FOLDER] [--count 16] [--batches 1 4 8] [--repeats 3] [--threads 2]
+    python benchmarks/peers.py [--images FOLDER] [--count 16] [--batches 1 4 8] [--repeats 3] [--threads 2]
 
 The peers are BLIP-base and ViT-GPT2 of `transformers` (4.50 or later, to be installed for this), and the loop that
-people write themselves: torchvision's Inception V3 and a greedy LSTM, one picture at a time. Their sizes are the
+people write themselves: torchvision's Inception V3 and a greedy LSTM, one image at a time. Their sizes are the
 published ones and their weights random, since speed does not depend on the values. Each writes exactly 12 tokens;
 imgcap writes captions of its own length, whose mean is in the table, and searches with a beam of 3 as the two
 transformers do. Peers have no tokeniser here: neither its file nor the way from ids to text counts against them.
 
-Every figure is from processes of its own, in alternating order: pictures a second after a first batch that warms up,
+Every figure is from processes of its own, in alternating order: images a second after a first batch that warms up,
 with the peak memory of that process, and the cold start of `imgcap caption` or of a script, from the start of the
 process to its first caption, with the files in the page cache. Times are the fastest of the repeats, memory is the
 largest. Needs Linux. Ends with a line of JSON.
@@ -56,7 +56,7 @@ LSTM_UNITS, LSTM_WORDS = 512, 12000
 INCEPTION_PIXELS, IMAGENET_MEAN, IMAGENET_STD = 299, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 CaptionLengths = Callable[[Sequence[Path], int], list[int]]
-"""Captions pictures in batches of a size, and gives the tokens of each caption."""
+"""Captions images in batches of a size, and gives the tokens of each caption."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ def load_imgcap(_: Path) -> CaptionLengths:
 
     captioner = load_model(device="cpu")
 
-    def caption(pictures: Sequence[Path], batch: int) -> list[int]:
-        batches = captioner.batches(pictures, SearchOptions(beam_size=BEAM), batch_size=batch)
+    def caption(images: Sequence[Path], batch: int) -> list[int]:
+        batches = captioner.batches(images, SearchOptions(beam_size=BEAM), batch_size=batch)
         return [len(caption.wordings[0].words) for captions in batches for caption in captions]
 
     return caption
@@ -131,11 +131,11 @@ def transformer_captions(model_class: Any, processor_class: Any, folder: Path) -
 
     model, processor = model_class.from_pretrained(folder).eval(), processor_class.from_pretrained(folder)
 
-    def caption(pictures: Sequence[Path], batch: int) -> list[int]:
+    def caption(images: Sequence[Path], batch: int) -> list[int]:
         lengths: list[int] = []
-        for start in range(0, len(pictures), batch):
-            images = [Image.open(picture).convert("RGB") for picture in pictures[start : start + batch]]
-            pixels = processor(images=images, return_tensors="pt").pixel_values
+        for start in range(0, len(images), batch):
+            batch_images = [Image.open(image).convert("RGB") for image in images[start : start + batch]]
+            pixels = processor(images=batch_images, return_tensors="pt").pixel_values
             ids = model.generate(pixels, num_beams=BEAM, min_new_tokens=TOKENS, max_new_tokens=TOKENS)
             lengths += [ids.shape[1] - 1] * len(ids)  # all but the start token
         return lengths
@@ -181,8 +181,8 @@ def load_loop(folder: Path) -> CaptionLengths:
     transform = transforms.Compose([transforms.Resize(size), transforms.ToTensor(), normalize])
 
     @torch.inference_mode()
-    def caption(pictures: Sequence[Path], _: int) -> list[int]:
-        return [len(model(transform(Image.open(picture).convert("RGB"))[None])) for picture in pictures]
+    def caption(images: Sequence[Path], _: int) -> list[int]:
+        return [len(model(transform(Image.open(image).convert("RGB"))[None])) for image in images]
 
     return caption
 
@@ -202,9 +202,9 @@ def child_save(program: str, folder: str) -> None:
     print(sum(file.stat().st_size for file in saved.rglob("*") if file.is_file()))
 
 
-def child_caption(program: str, folder: str, pictures: str, batch: int, count: int) -> None:
-    """Caption one batch, print the lengths, and then the seconds for `count` pictures and the mean length."""
-    files = list(islice(cycle(sorted(Path(pictures).glob("*.jpg"))), max(batch, count)))
+def child_caption(program: str, folder: str, images: str, batch: int, count: int) -> None:
+    """Caption one batch, print the lengths, and then the seconds for `count` images and the mean length."""
+    files = list(islice(cycle(sorted(Path(images).glob("*.jpg"))), max(batch, count)))
     caption = PROGRAMS[program].load(Path(folder))
     print(caption(files[:batch], batch), flush=True)
     if count:
@@ -235,12 +235,12 @@ def child(*task: str | int) -> list[str | Path]:
     return [sys.executable, __file__, "--child", json.dumps(task)]
 
 
-def cold_start(program: str, folder: Path, pictures: Path) -> float:
+def cold_start(program: str, folder: Path, images: Path) -> float:
     if program == "imgcap":
-        picture = min(pictures.glob("*.jpg"))
+        image = min(images.glob("*.jpg"))
         options = ["--beam-size", str(BEAM), "--device", "cpu"]
-        return run([sys.executable, "-m", "imgcap", "caption", picture, *options])[0]
-    return run(child("caption", program, str(folder), str(pictures), 1, 0))[0]
+        return run([sys.executable, "-m", "imgcap", "caption", image, *options])[0]
+    return run(child("caption", program, str(folder), str(images), 1, 0))[0]
 
 
 def measure(args: argparse.Namespace, root: Path) -> list[dict[str, Any]]:
@@ -252,9 +252,9 @@ def measure(args: argparse.Namespace, root: Path) -> list[dict[str, Any]]:
     for repeat in range(args.repeats):
         step = -1 if repeat % 2 else 1
         for name in list(PROGRAMS)[::step]:
-            cold[name].append(cold_start(name, root / name, args.pictures))
+            cold[name].append(cold_start(name, root / name, args.images))
         for name, batch in cases[::step]:
-            task = ("caption", name, str(root / name), str(args.pictures), batch, args.count)
+            task = ("caption", name, str(root / name), str(args.images), batch, args.count)
             _, lines, mib = run(child(*task))
             seconds, tokens = json.loads(lines[-1])
             runs[name, batch].append((seconds, tokens, mib))
@@ -264,7 +264,7 @@ def measure(args: argparse.Namespace, root: Path) -> list[dict[str, Any]]:
             "program": name,
             "search": PROGRAMS[name].search,
             "batch": batch,
-            "pictures_per_second": round(args.count / min(seconds for seconds, _, _ in runs[name, batch]), 3),
+            "images_per_second": round(args.count / min(seconds for seconds, _, _ in runs[name, batch]), 3),
             "memory_mib": max(mib for _, _, mib in runs[name, batch]),
             "cold_start_seconds": round(min(cold[name]), 2),
             "mb_on_disk": round(mb_on_disk[name], 1),
@@ -276,9 +276,9 @@ def measure(args: argparse.Namespace, root: Path) -> list[dict[str, Any]]:
 
 def compare(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Figures of imgcap divided by those of each peer, both at the batch that is fastest for them."""
-    fastest = {row["program"]: row for row in sorted(rows, key=lambda row: row["pictures_per_second"])}
+    fastest = {row["program"]: row for row in sorted(rows, key=lambda row: row["images_per_second"])}
     own = fastest.pop("imgcap")
-    keys = ("pictures_per_second", "memory_mib", "cold_start_seconds", "mb_on_disk")
+    keys = ("images_per_second", "memory_mib", "cold_start_seconds", "mb_on_disk")
     return {
         name: {key: round(own[key] / fastest[name][key], 3) for key in keys} for name in PROGRAMS if name in fastest
     }
@@ -286,8 +286,8 @@ def compare(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=Path, default=EXAMPLES, metavar="FOLDER", help="a folder of .jpg files")
-    parser.add_argument("--count", type=int, default=16, help="pictures that are timed, repeated if there are fewer")
+    parser.add_argument("--images", type=Path, default=EXAMPLES, metavar="FOLDER", help="a folder of .jpg files")
+    parser.add_argument("--count", type=int, default=16, help="images that are timed, repeated if there are fewer")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 8])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="and CPUs")
@@ -301,9 +301,9 @@ def main() -> None:
         transformers = version("transformers")
     except PackageNotFoundError:
         parser.error("transformers is not installed; pip install 'transformers>=4.50'")
-    if not any(args.pictures.glob("*.jpg")):
-        parser.error(f"{args.pictures} holds no .jpg files")
-    # Children inherit both; the CPUs also bound threads that are not torch's, such as those that decode pictures.
+    if not any(args.images.glob("*.jpg")):
+        parser.error(f"{args.images} holds no .jpg files")
+    # Children inherit both; the CPUs also bound threads that are not torch's, such as those that decode images.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.threads])
     os.environ.update(
         OMP_NUM_THREADS=str(args.threads),
@@ -317,17 +317,17 @@ def main() -> None:
     ratios = compare(rows)
 
     setting = f"torch {torch.__version__}, transformers {transformers}, {args.threads} threads"
-    print(f"{setting}; {args.count} pictures, best of {args.repeats}")
-    print("| program | search | batch | pictures/s | peak MiB | cold start, s | MB on disk | mean tokens |")
+    print(f"{setting}; {args.count} images, best of {args.repeats}")
+    print("| program | search | batch | images/s | peak MiB | cold start, s | MB on disk | mean tokens |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for row in rows:
         print("|", " | ".join(map(str, row.values())), "|")
     print("\nimgcap divided by the peer, each at its fastest batch")
-    print("| peer | pictures/s | peak memory | cold start | on disk |\n| --- | --- | --- | --- | --- |")
+    print("| peer | images/s | peak memory | cold start | on disk |\n| --- | --- | --- | --- | --- |")
     for name, ratio in ratios.items():
         print("|", " | ".join(map(str, (name, *ratio.values()))), "|")
     facts = {"torch": torch.__version__, "transformers": transformers, "threads": args.threads}
-    facts |= {"pictures": args.count, "repeats": args.repeats, "beam": BEAM, "tokens": TOKENS}
+    facts |= {"images": args.count, "repeats": args.repeats, "beam": BEAM, "tokens": TOKENS}
     print(json.dumps({**facts, "rows": rows, "imgcap_divided_by": ratios}))
 
 

@@ -2,10 +2,10 @@
 
     python benchmarks/prepared_folder.py [--rows 10000 1000000 10000000] [--read 10000] [--steps 200]
 
-The folder is synthetic, one caption a picture, all of them different, of the same 3,300 words. Its features are files
+The folder is synthetic, one caption an image, all of them different, of the same 3,300 words. Its features are files
 with holes, so that they take no disk; 10 million rows take 1.5 GB of records. Each number of rows is opened and read in
 a process of its own, and trained on in another, on the CPU: what comes before the first step of an epoch, some steps,
-and the index of the training pictures that ends a training. Memory is what is resident and no mapped file, which the
+and the index of the training images that ends a training. Memory is what is resident and no mapped file, which the
 system takes back when it needs it, beyond what the process had after its imports. Needs Linux. Prints a table and a
 line of JSON.
 """
@@ -47,7 +47,7 @@ WATCH_SECONDS = 0.05
 
 
 def make(root: Path, rows: int) -> None:
-    """A prepared folder of `rows` pictures, the last of them val."""
+    """A prepared folder of `rows` images, the last of them val."""
     (root / FEATURES_FOLDER).mkdir(parents=True)
     for number, first in enumerate(range(0, rows, ROWS_PER_FILE)):
         shape = (min(ROWS_PER_FILE, rows - first), FEATURE_SIZE)

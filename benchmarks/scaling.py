@@ -1,13 +1,13 @@
 """CPU seconds and peak memory of `caption`, `prepare`, `eval` and the data loading of `train`, as their inputs grow.
 
-    python benchmarks/scaling.py [--pictures 100 1000 10000] [--captions 1000 10000 100000] [--encoder FILE]
+    python benchmarks/scaling.py [--images 100 1000 10000] [--captions 1000 10000 100000] [--encoder FILE]
         [--figure FILE.svg]
     python benchmarks/scaling.py --processes 1 2
 
-The pictures are hard links of the four examples, so that their number grows and not their content. They are encoded by
+The images are hard links of the four examples, so that their number grows and not their content. They are encoded by
 FILE, or else by the default model's encoder at 75 pixels: that is faster, and changes neither what is kept in memory
-for a picture nor what is written. The captions are synthetic, their words drawn by Zipf's law. `eval` scores n captions
-with five references each. `train` opens a prepared folder of n captions, five a picture and a tenth of them val, and
+for an image nor what is written. The captions are synthetic, their words drawn by Zipf's law. `eval` scores n captions
+with five references each. `train` opens a prepared folder of n captions, five an image and a tenth of them val, and
 loads one epoch without a step of the optimiser.
 
 Every point is a process of its own, on the CPU, which computes in one thread: two would spend CPU time on waiting for
@@ -16,7 +16,7 @@ the smallest n. Features that `train` has mapped from disk count as its memory. 
 of JSON.
 
 With `--processes`, it tells instead how long `prepare`, `caption` and `train` take on the clock in so many processes of
-`torchrun`, each of one thread: 8,000 pictures at 75 pixels, and an epoch of their 40,000 captions.
+`torchrun`, each of one thread: 8,000 images at 75 pixels, and an epoch of their 40,000 captions.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ REFERENCES = 5
 ZIPF_WORDS = 10_000
 VAL_EVERY = 10
 PROCESSED = 8000
-"""Pictures that several processes share."""
+"""Images that several processes share."""
 
 
 @dataclass(frozen=True)
@@ -65,19 +65,19 @@ def make_model(folder: str, encoder: str | None) -> None:
         write_manifest(model)
 
 
-def make_pictures(folder: str, count: int, captions: int = 1) -> None:
-    """The folder `pictures`, and `captions.csv` with captions of each."""
+def make_images(folder: str, count: int, captions: int = 1) -> None:
+    """The folder `images`, and `captions.csv` with captions of each."""
     from long_run import link
 
     root = Path(folder)
-    pictures = root / "pictures"
-    link(sorted(EXAMPLES.glob("*.jpg")), pictures, count)
+    images = root / "images"
+    link(sorted(EXAMPLES.glob("*.jpg")), images, count)
     with (root / "captions.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["image", "caption"])
         texts = zipf(count * captions)
-        for path in sorted(pictures.rglob("*.jpg")):
-            rows.writerows([path.relative_to(pictures), next(texts)] for _ in range(captions))
+        for path in sorted(images.rglob("*.jpg")):
+            rows.writerows([path.relative_to(images), next(texts)] for _ in range(captions))
 
 
 def zipf(count: int) -> Iterator[str]:
@@ -117,24 +117,24 @@ def make_prepared(folder: str, count: int) -> None:
     root = Path(folder, "prepared")
     features = root / FEATURES_FOLDER
     features.mkdir(parents=True)
-    pictures = count // REFERENCES
+    images = count // REFERENCES
     random = np.random.default_rng(0)
-    for number, start in enumerate(range(0, pictures, ROWS_PER_FILE)):
-        rows = min(ROWS_PER_FILE, pictures - start)
+    for number, start in enumerate(range(0, images, ROWS_PER_FILE)):
+        rows = min(ROWS_PER_FILE, images - start)
         np.save(features / f"{number:05}.npy", random.random((rows, FEATURE_SIZE), dtype=np.float32))
 
-    captions = zipf(pictures * REFERENCES)
+    captions = zipf(images * REFERENCES)
     records = [
         Record(
             str(i), f"{i}.jpg", tuple(next(captions) for _ in range(REFERENCES)), "train" if i % VAL_EVERY else "val"
         )
-        for i in range(pictures)
+        for i in range(images)
     ]
     write_records(root, records)
-    write_metadata(root, pictures, pictures * REFERENCES)
+    write_metadata(root, images, images * REFERENCES)
 
 
-def write_metadata(root: Path, pictures: int, captions: int) -> None:
+def write_metadata(root: Path, images: int, captions: int) -> None:
     """What a prepared folder says of itself, as far as it is read here."""
     from imgcap.dataset.prepared import FORMAT_VERSION, METADATA_FILE, PreparedMetadata
     from imgcap.files import write_json
@@ -147,7 +147,7 @@ def write_metadata(root: Path, pictures: int, captions: int) -> None:
         encoder="",
         encoder_fingerprint="",
         encoder_config=EncoderConfig(),
-        pictures=pictures,
+        images=images,
         captions=captions,
         splits={},
         left_out=0,
@@ -171,7 +171,7 @@ def load_epoch(folder: str) -> None:
 
 
 CHILDREN: dict[str, Callable[..., None]] = {
-    function.__name__: function for function in (make_model, make_pictures, make_captions, make_prepared, load_epoch)
+    function.__name__: function for function in (make_model, make_images, make_captions, make_prepared, load_epoch)
 }
 
 
@@ -190,17 +190,17 @@ def run(arguments: Sequence[str]) -> tuple[float, int]:
     return usage.ru_utime + usage.ru_stime, usage.ru_maxrss // 1024
 
 
-def measure(pictures: list[int], captions: list[int], encoder: Path | None, root: Path) -> Iterator[Point]:
+def measure(images: list[int], captions: list[int], encoder: Path | None, root: Path) -> Iterator[Point]:
     model = str(root / "model")
     run(child(make_model, model, str(encoder) if encoder else None))
     imgcap, cpu = ["-m", "imgcap"], ["--device", "cpu"]
-    for n in pictures:
+    for n in images:
         with tempfile.TemporaryDirectory(dir=root) as work:
-            run(child(make_pictures, work, n))
-            images, table = f"{work}/pictures", f"{work}/captions.csv"
-            command = ["caption", images, "-o", f"{work}/rows.jsonl", "-q", "--model", model, *cpu]
+            run(child(make_images, work, n))
+            folder, table = f"{work}/images", f"{work}/captions.csv"
+            command = ["caption", folder, "-o", f"{work}/rows.jsonl", "-q", "--model", model, *cpu]
             yield Point("caption", n, *run([*imgcap, *command]))
-            command = ["prepare", "--images", images, "--captions", table, "-o", f"{work}/prepared", "--encoder", model]
+            command = ["prepare", "--images", folder, "--captions", table, "-o", f"{work}/prepared", "--encoder", model]
             yield Point("prepare", n, *run([*imgcap, *command, *cpu]))
     for n in captions:
         with tempfile.TemporaryDirectory(dir=root) as work:
@@ -214,9 +214,9 @@ def measure(pictures: list[int], captions: list[int], encoder: Path | None, root
 
 def measure_processes(counts: list[int], encoder: Path | None, root: Path) -> Iterator[tuple[str, int, float]]:
     """Command, number of processes, and seconds on the clock."""
-    model, images, table = str(root / "model"), str(root / "pictures"), str(root / "captions.csv")
+    model, images, table = str(root / "model"), str(root / "images"), str(root / "captions.csv")
     run(child(make_model, model, str(encoder) if encoder else None))
-    run(child(make_pictures, str(root), PROCESSED, REFERENCES))
+    run(child(make_images, str(root), PROCESSED, REFERENCES))
     cpu = ["--device", "cpu"]
     for count in counts:
         rows, prepared, trained = (str(root / f"{count}{name}") for name in (".jsonl", "-prepared", "-model"))
@@ -253,7 +253,7 @@ def figure(points: list[Point]) -> str:
         return [Curve(name, [p.n for p in line], [value(p) for p in line]) for name, line in own.items()]
 
     panels = []
-    for what, commands in (("pictures", ("caption", "prepare")), ("captions", ("eval", "train"))):
+    for what, commands in (("images", ("caption", "prepare")), ("captions", ("eval", "train"))):
         panels.append((f"Seconds for n {what}", curves(commands, lambda point: point.seconds)))
         panels.append((f"MiB for n {what}", curves(commands, lambda point: point.peak_mib)))
     return plot_svg(panels, "n")
@@ -261,7 +261,7 @@ def figure(points: list[Point]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, nargs="+", default=[100, 1000, 10_000])
+    parser.add_argument("--images", type=int, nargs="+", default=[100, 1000, 10_000])
     parser.add_argument("--captions", type=int, nargs="+", default=[1000, 10_000, 100_000])
     parser.add_argument("--encoder", type=Path, metavar="FILE", help="encoder of `caption` and `prepare`")
     parser.add_argument("--figure", type=Path, metavar="FILE.svg", help="draw seconds and MiB against n")
@@ -280,7 +280,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as work:
         points = []
-        for point in measure(sorted(set(args.pictures)), sorted(set(args.captions)), args.encoder, Path(work)):
+        for point in measure(sorted(set(args.images)), sorted(set(args.captions)), args.encoder, Path(work)):
             print(f"{point.command} {point.n:,}: {point.seconds:.1f} s, {point.peak_mib:,} MiB", file=sys.stderr)
             points.append(point)
     if args.figure:

@@ -2,7 +2,7 @@
 
     python benchmarks/scoring_agreement.py --flickr8k FOLDER [--captions FILE.jsonl]
 
-The folder holds `Flickr8k.token.txt` and `Flickr_8k.testImages.txt`. Of each test picture, caption 1 to 5 in turn is
+The folder holds `Flickr8k.token.txt` and `Flickr_8k.testImages.txt`. Of each test image, caption 1 to 5 in turn is
 scored against the other four; the captions of the file, objects with `image_id` and `caption`, against all five. Prints
 a table; exit code 1 if any two scores differ by more than 0.0005.
 """
@@ -31,7 +31,7 @@ References = dict[str, list[str]]
 
 
 def read_flickr8k(folder: Path) -> References:
-    """The captions of each test picture."""
+    """The captions of each test image."""
     captions: References = {name: [] for name in (folder / "Flickr_8k.testImages.txt").read_text().split()}
     for line in (folder / "Flickr8k.token.txt").read_text(encoding="utf-8").splitlines():
         key, caption = line.split("\t")

@@ -3,7 +3,7 @@
     python benchmarks/scoring_speed.py [--flickr8k FOLDER] [--captions 40000]
 
 The folder holds `Flickr8k.token.txt`, whose captions are drawn anew, with some of their words exchanged; without it,
-the words are synthetic, with the frequencies of Zipf's law. Also bootstraps the intervals of 1,000 pictures. Prints a
+the words are synthetic, with the frequencies of Zipf's law. Also bootstraps the intervals of 1,000 images. Prints a
 table and a line of JSON; exit code 1 if the two disagree.
 """
 
@@ -29,7 +29,7 @@ from imgcap.scoring.metrics.bleu import corpus_bleu
 from imgcap.scoring.metrics.cider import CiderD
 from imgcap.scoring.metrics.rouge import rouge_l
 from imgcap.scoring.resampling import DRAWS, intervals
-from imgcap.scoring.scores import score_pictures
+from imgcap.scoring.scores import score_images
 
 REFERENCES = 5
 EXCHANGED, EXCHANGED_IN_HYPOTHESES = 0.1, 0.3
@@ -40,7 +40,7 @@ Caption = list[str]
 
 
 def flickr8k(folder: Path) -> list[list[Caption]]:
-    """The five captions of each picture."""
+    """The five captions of each image."""
     captions: dict[str, list[Caption]] = defaultdict(list)
     for line in (folder / "Flickr8k.token.txt").read_text(encoding="utf-8").splitlines():
         name, text = line.split("\t")
@@ -48,23 +48,21 @@ def flickr8k(folder: Path) -> list[list[Caption]]:
     return [texts for texts in captions.values() if len(texts) == REFERENCES]
 
 
-def zipf(pictures: int, source: random.Random, words: int = 10_000) -> list[list[Caption]]:
-    """Five captions of each of `pictures`, of 6 to 18 words; the word of rank r is drawn in proportion to 1 / r."""
+def zipf(images: int, source: random.Random, words: int = 10_000) -> list[list[Caption]]:
+    """Five captions of each of `images`, of 6 to 18 words; the word of rank r is drawn in proportion to 1 / r."""
     names = [f"word{rank}" for rank in range(1, words + 1)]
     shares = [1 / rank for rank in range(1, words + 1)]
-    return [
-        [source.choices(names, shares, k=source.randint(6, 18)) for _ in range(REFERENCES)] for _ in range(pictures)
-    ]
+    return [[source.choices(names, shares, k=source.randint(6, 18)) for _ in range(REFERENCES)] for _ in range(images)]
 
 
-def draw(pictures: list[list[Caption]], count: int, source: random.Random) -> tuple[list[Caption], list[list[Caption]]]:
-    """Hypotheses and references of `count` pictures; a hypothesis is one of the picture's captions, changed."""
-    words = [word for texts in pictures for text in texts for word in text]
+def draw(images: list[list[Caption]], count: int, source: random.Random) -> tuple[list[Caption], list[list[Caption]]]:
+    """Hypotheses and references of `count` images; a hypothesis is one of the image's captions, changed."""
+    words = [word for texts in images for text in texts for word in text]
 
     def change(caption: Caption, share: float) -> Caption:
         return [source.choice(words) if source.random() < share else word for word in caption]
 
-    drawn = source.choices(pictures, k=count)
+    drawn = source.choices(images, k=count)
     references = [[change(text, EXCHANGED) for text in texts] for texts in drawn]
     return [change(source.choice(texts), EXCHANGED_IN_HYPOTHESES) for texts in drawn], references
 
@@ -81,8 +79,8 @@ def main() -> None:
     parser.add_argument("--captions", type=int, default=40_000)
     args = parser.parse_args()
     source = random.Random(0)
-    pictures = flickr8k(args.flickr8k) if args.flickr8k else zipf(8000, source)
-    hypotheses, references = draw(pictures, args.captions, source)
+    images = flickr8k(args.flickr8k) if args.flickr8k else zipf(8000, source)
+    hypotheses, references = draw(images, args.captions, source)
     gts = {i: [" ".join(tokens) for tokens in texts] for i, texts in enumerate(references)}
     res = {i: [" ".join(tokens)] for i, tokens in enumerate(hypotheses)}
 
@@ -98,7 +96,7 @@ def main() -> None:
         "CIDEr-D": timed(lambda: Cider().compute_score(gts, res)[1]),
         "ROUGE-L": timed(lambda: Rouge().compute_score(gts, res)[1]),
     }
-    scored = score_pictures(hypotheses[:BOOTSTRAPPED], references[:BOOTSTRAPPED])
+    scored = score_images(hypotheses[:BOOTSTRAPPED], references[:BOOTSTRAPPED])
     bootstrap_seconds = timed(lambda: intervals(scored))[0]
 
     text = "Flickr8k, drawn anew" if args.flickr8k else "synthetic (Zipf)"
@@ -111,7 +109,7 @@ def main() -> None:
     their, our = map(sum, zip(*seconds.values(), strict=True))
     print(f"| all three | {their:.2f} | {our:.2f} | {their / our:.1f} | {max(differences.values()):.1e} |")
     print(
-        f"imgcap's memory grew by {extra_mib} MiB; {DRAWS:,} bootstrap draws of {len(scored):,} pictures took "
+        f"imgcap's memory grew by {extra_mib} MiB; {DRAWS:,} bootstrap draws of {len(scored):,} images took "
         f"{bootstrap_seconds:.2f} s"
     )
     agree = max(differences.values()) < TOLERANCE

@@ -1,8 +1,8 @@
 """What the search costs beside the encoder, in float32 and in 8-bit integers.
 
-    python benchmarks/search_speed.py PICTURES... [--count 32] [--beam-size 5] [--threads 2] [--repeats 5]
+    python benchmarks/search_speed.py IMAGES... [--count 32] [--beam-size 5] [--threads 2] [--repeats 5]
 
-The first `--count` pictures, taken again from the first if they are fewer, are one batch. The fastest of the repeats
+The first `--count` images, taken again from the first if they are fewer, are one batch. The fastest of the repeats
 counts: wall time, or CPU time with one thread, which other programs disturb less. Prints a table and a line of JSON.
 """
 
@@ -25,7 +25,7 @@ from imgcap.model.quantization import is_supported
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pictures", type=Path, nargs="+")
+    parser.add_argument("images", type=Path, nargs="+")
     parser.add_argument("--model", default="default")
     parser.add_argument("--count", type=int, default=32)
     parser.add_argument("--beam-size", type=int, default=5)
@@ -45,7 +45,7 @@ def main() -> None:
 
     captioner = load_model(args.model, "cpu")
     size = captioner.encoder.config.pixels
-    pixels = [squash(open_image(file), size) for file in itertools.islice(itertools.cycle(args.pictures), args.count)]
+    pixels = [squash(open_image(file), size) for file in itertools.islice(itertools.cycle(args.images), args.count)]
     features = captioner.encoder(pixels)
     options = replace(captioner.model.config.search, beam_size=args.beam_size)
     search = fastest(lambda: list(captioner.model.search(features, options)))
@@ -53,7 +53,7 @@ def main() -> None:
     if is_supported():
         encoders["int8"] = load_model(args.model, "cpu", "int8").encoder
     encoding = {name: fastest(lambda encoder=encoder: encoder(pixels)) for name, encoder in encoders.items()}  # type: ignore[misc]
-    print(f"{args.count} pictures, beam {args.beam_size}, {args.threads} threads, torch {torch.__version__}\n")
+    print(f"{args.count} images, beam {args.beam_size}, {args.threads} threads, torch {torch.__version__}\n")
     print("| encoder | encoding, s | search, s | share |\n| --- | --- | --- | --- |")
     for name, seconds in encoding.items():
         print(f"| {name} | {seconds:.3f} | {search:.3f} | {search / seconds:.1%} |")

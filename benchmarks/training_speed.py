@@ -55,8 +55,8 @@ class PlainLoop:
             start = step * self.batch_size % (len(self.examples) - self.batch_size)
             rows, ids, targets = zip(*self.examples[start : start + self.batch_size], strict=True)
             read, wanted = torch.stack(ids), torch.stack(targets)
-            picture = self.decoder.embed_pictures(torch.from_numpy(self.features[list(rows)]))[:, None]
-            inputs = torch.cat([picture, self.decoder._drop(self.decoder.embedding(read))], 1)
+            image = self.decoder.embed_images(torch.from_numpy(self.features[list(rows)]))[:, None]
+            inputs = torch.cat([image, self.decoder._drop(self.decoder.embedding(read))], 1)
             hidden, _ = self.decoder.lstm(inputs)
             logits = self.decoder.output(self.decoder._drop(hidden[:, 1:]))
             loss = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=PAD)
@@ -111,7 +111,7 @@ def main() -> None:
     print(f"| imgcap | {best:,.0f} | {best / plain_best:.1f} |")
     print(
         f"\none epoch: {tokens:,} tokens in {tokens / best:.0f} s, and {validation:.0f} s to caption and score the "
-        f"{len(trainer.val_rows):,} val pictures: {epoch:.0f} s"
+        f"{len(trainer.val_rows):,} val images: {epoch:.0f} s"
     )
     print(
         json.dumps(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 from helpers.data import (
     NO_NETWORK,
     SHARED_DATA,
-    SMALLEST_PICTURE,
+    SMALLEST_IMAGE,
     TINY_TRAINING,
     Run,
     write_data_set,
@@ -54,16 +54,16 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 
 @pytest.fixture(scope="session")
 def encoder_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An Inception V3 with random weights, for small pictures."""
+    """An Inception V3 with random weights, for small images."""
     torch.manual_seed(0)
     network = InceptionV3(count_padding=False)
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0  # one batch sets the statistics, without which all features would be alike
     with torch.no_grad():
-        network(torch.rand(16, 3, SMALLEST_PICTURE, SMALLEST_PICTURE) * 2 - 1)
+        network(torch.rand(16, 3, SMALLEST_IMAGE, SMALLEST_IMAGE) * 2 - 1)
     file = tmp_path_factory.mktemp("encoder") / "encoder.safetensors"
-    config = EncoderConfig(pixels=SMALLEST_PICTURE, count_padding=False)
+    config = EncoderConfig(pixels=SMALLEST_IMAGE, count_padding=False)
     save_encoder(file, network.state_dict(), config, torch.float16)
     return file
 
@@ -75,7 +75,7 @@ def encoder(encoder_file: Path) -> Encoder:
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory, encoder_file: Path, encoder: Encoder) -> PreparedFolder:
-    """24 pictures of coloured walls, prepared."""
+    """24 images of coloured walls, prepared."""
     folder = tmp_path_factory.mktemp("prepared")
     dataset = read_dataset(folder / "images", write_data_set(folder))
     return prepare(dataset, encoder_file, encoder, "test", folder / "prepared")

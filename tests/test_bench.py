@@ -35,12 +35,12 @@ def test_the_command_prints_each_figure_with_its_unit(imgcap_here: Run, model_fo
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert [(figure["name"], figure["unit"]) for figure in found["figures"]] == [
-        ("encoder, batches of 1", "pictures/s"),
-        ("encoder, batches of 2", "pictures/s"),
-        *([("encoder in int8, batches of 2", "pictures/s")] if is_supported() else []),
+        ("encoder, batches of 1", "images/s"),
+        ("encoder, batches of 2", "images/s"),
+        *([("encoder in int8, batches of 2", "images/s")] if is_supported() else []),
         ("torch alone, import", "s"),
         ("imgcap caption, one photograph", "s"),
-        ("folder of 3 photographs of 0 megapixels", "pictures/s"),
+        ("folder of 3 photographs of 0 megapixels", "images/s"),
     ]
     figures = {figure["name"]: figure["value"] for figure in found["figures"]}
     assert all(value > 0 for value in figures.values())
@@ -63,7 +63,7 @@ def test_an_unknown_model_is_one_sentence(imgcap_here: Run) -> None:
     assert "There is no model 'barns'" in done.stderr
 
 
-def test_the_rate_is_in_pictures_a_second(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rate_is_in_images_a_second(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     captioner = load_model(model_folder, "cpu")
     calls = []
 

@@ -26,7 +26,7 @@ from imgcap.captioning.captioner import MOST_DISTANT, Captioner, load_model
 from imgcap.errors import ExitCode, ImgcapError
 from imgcap.model.encoder import Encoder, EncoderConfig, read_encoder, save_encoder
 from imgcap.model.inception import AveragePool
-from imgcap.model.quantization import calibration_pictures
+from imgcap.model.quantization import calibration_images
 from imgcap.model.store import DECODER_FILE, ENCODER_FILE, import_model, write_manifest
 
 Disk = namedtuple("Disk", "free")
@@ -79,7 +79,7 @@ def test_all_is_well(imgcap_here: Run, telling_model: Path) -> None:
         "captions",
     ]
     assert rows["torch"].startswith(torch.__version__)
-    assert "different ones for 4 pictures" in rows["captions"]
+    assert "different ones for 4 images" in rows["captions"]
     assert len({line.index(" ok ") for line in done.stdout.splitlines()}) == 1  # aligned
 
 
@@ -298,8 +298,8 @@ def test_an_input_unlike_that_of_the_training_is_wrong(
 
 
 def test_colours_that_are_decoded_wrongly_are_wrong(captioner: Captioner, monkeypatch: pytest.MonkeyPatch) -> None:
-    swapped = [picture[..., ::-1].copy() for picture in calibration_pictures(75)]
-    monkeypatch.setattr("imgcap.model.quantization.calibration_pictures", lambda size: swapped)
+    swapped = [image[..., ::-1].copy() for image in calibration_images(75)]
+    monkeypatch.setattr("imgcap.model.quantization.calibration_images", lambda size: swapped)
     assert "other colours" in doctor.check_features(captioner).text
 
 
@@ -344,7 +344,7 @@ def test_statistics_of_other_features_are_wrong(captioner: Captioner) -> None:
     decoder.feature_mean = decoder.feature_mean + 2 * MOST_DISTANT * decoder.feature_std
     finding = doctor.check_features(captioner)
     assert not finding.ok
-    assert "from those of the training pictures" in finding.text
+    assert "from those of the training images" in finding.text
 
 
 @pytest.mark.parametrize(("caption", "says"), [("a wall", "the same caption, 'a wall'"), ("", "an empty caption")])

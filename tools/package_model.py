@@ -3,8 +3,8 @@
     python tools/package_model.py MODEL PREPARED CARD.md [--beam-size 5] [--length-penalty 0.8]
 
 writes src/imgcap/model/default, with the search options that were chosen on dev, and for `imgcap doctor`
-src/imgcap/expected.safetensors, which says what this model makes of a bundled picture. PREPARED is the folder that the
-model was trained on: the calibration of the confidence and the index of the training pictures are made anew for these
+src/imgcap/expected.safetensors, which says what this model makes of a bundled image. PREPARED is the folder that the
+model was trained on: the calibration of the confidence and the index of the training images are made anew for these
 options. Rounding changes the scores a little: score the packaged model, not the trained one.
 """
 

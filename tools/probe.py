@@ -1,8 +1,8 @@
 """How much of the captions is in a feature? A ridge probe: mean average precision of 300 caption words on dev.
 
-The probe standardises the features on the training pictures, predicts which of the 300 most frequent content words
-stand in a picture's five captions by ridge regression, and takes the best of six penalties. By default it uses the
-first 2,000 training and 500 dev pictures; compare only figures of the same pictures.
+The probe standardises the features on the training images, predicts which of the 300 most frequent content words
+stand in an image's five captions by ridge regression, and takes the best of six penalties. By default it uses the
+first 2,000 training and 500 dev images; compare only figures of the same images.
 
     python tools/probe.py PREPARED FLICKR8K_DIR [--all]
 """
@@ -27,7 +27,7 @@ PENALTIES = (3e2, 1e3, 3e3, 1e4, 3e4, 1e5)
 
 
 def average_precision(scores: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Average precision of every word; `scores` and `truth` are float32 (pictures, words)."""
+    """Average precision of every word; `scores` and `truth` are float32 (images, words)."""
     ranked = truth.gather(0, scores.argsort(0, descending=True))
     places = torch.arange(1, len(ranked) + 1)[:, None]
     return (ranked.cumsum(0) / places * ranked).sum(0) / ranked.sum(0).clamp(min=1)
@@ -35,7 +35,7 @@ def average_precision(scores: torch.Tensor, truth: torch.Tensor) -> torch.Tensor
 
 def probe(
     features: Callable[[list[Path]], np.ndarray],
-    pictures: Path,
+    images: Path,
     flickr8k: Path,
     train_limit: int | None = 2000,
     dev_limit: int | None = 500,
@@ -48,8 +48,8 @@ def probe(
     names = []
     for split, limit in (("train", train_limit), ("dev", dev_limit)):
         listed = (flickr8k / f"Flickr_8k.{split}Images.txt").read_text().split()
-        names.append([n for n in listed if (pictures / n).exists()][:limit])
-    x_train, x_dev = (torch.from_numpy(features([pictures / n for n in part])) for part in names)
+        names.append([n for n in listed if (images / n).exists()][:limit])
+    x_train, x_dev = (torch.from_numpy(features([images / n for n in part])) for part in names)
     counts = collections.Counter(w for n in names[0] for w in words[n] if w not in STOP_WORDS)
     vocabulary = [w for w, _ in counts.most_common(WORDS)]
     y_train, y_dev = (torch.tensor([[float(w in words[n]) for w in vocabulary] for n in part]) for part in names)
@@ -65,7 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("prepared", type=Path, help="folder written by `imgcap prepare`")
     parser.add_argument("flickr8k", type=Path, help="Flickr8k folder: token file and split lists")
-    parser.add_argument("--all", action="store_true", help="all training and dev pictures, not 2,000 and 500")
+    parser.add_argument("--all", action="store_true", help="all training and dev images, not 2,000 and 500")
     args = parser.parse_args()
 
     from imgcap.dataset.prepared import PreparedFolder

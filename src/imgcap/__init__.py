@@ -1,4 +1,4 @@
-"""Caption pictures offline with Inception V3 and an LSTM, and retrain the captioner on your own.
+"""Caption images offline with Inception V3 and an LSTM, and retrain the captioner on your own.
 
 >>> from imgcap import load_model
 >>> load_model().caption("photo.jpg").text  # doctest: +SKIP

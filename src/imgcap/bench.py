@@ -51,10 +51,10 @@ def measure(model: str, device: str | None = None) -> Iterator[Measured]:
     """Figures as they come. Raises `ImgcapError` if the model is unknown or a command that is measured fails."""
     captioner = load_model(model, device)
     for size in BATCH_SIZES:
-        yield Measured(f"encoder, batches of {size}", encoder_rate(captioner, size), "pictures/s")
+        yield Measured(f"encoder, batches of {size}", encoder_rate(captioner, size), "images/s")
     if captioner.encoder.device.type == "cpu" and is_supported():
         quantized = load_model(model, device, INT8)
-        yield Measured(f"encoder in int8, batches of {size}", encoder_rate(quantized, size), "pictures/s")
+        yield Measured(f"encoder in int8, batches of {size}", encoder_rate(quantized, size), "images/s")
     with TemporaryDirectory() as folder:
         photographs = [draw_photograph(Path(folder) / f"{i}.jpg", seed=i) for i in range(PHOTOGRAPHS)]
         yield Measured("torch alone, import", _fastest([sys.executable, "-c", "import torch"]), "s")
@@ -62,11 +62,11 @@ def measure(model: str, device: str | None = None) -> Iterator[Measured]:
         yield Measured("imgcap caption, one photograph", _fastest(command), "s")
         megapixels = PHOTOGRAPH_SIZE[0] * PHOTOGRAPH_SIZE[1] / 1e6
         name = f"folder of {PHOTOGRAPHS} photographs of {megapixels:.0f} megapixels"
-        yield Measured(name, _rate(lambda: len(captioner.caption(photographs))), "pictures/s")
+        yield Measured(name, _rate(lambda: len(captioner.caption(photographs))), "images/s")
 
 
 def encoder_rate(captioner: Captioner, batch_size: int, seconds: float = SECONDS) -> float:
-    """Pictures a second that the encoder turns into features, in batches of `batch_size`, by the fastest batch."""
+    """Images a second that the encoder turns into features, in batches of `batch_size`, by the fastest batch."""
     pixels = [np.zeros((captioner.encoder.config.pixels,) * 2 + (3,), np.uint8)] * batch_size
     captioner.encoder(pixels)  # the first one allocates memory
     rates: list[float] = []

@@ -40,13 +40,13 @@ On the default model, folded and packed weights make 0.00005, and the most harml
 """
 
 EXPECTED_FILE = Path(__file__).with_name("expected.safetensors")
-"""What the shipped model made of the bundled picture of a cat where it was packaged, see `write_expected`."""
+"""What the shipped model made of the bundled image of a cat where it was packaged, see `write_expected`."""
 
 _REINSTALL = "Install imgcap again, into a fresh virtual environment."
 _OTHER_CACHE = "Set IMGCAP_CACHE_DIR to a folder that can be written."
 _OTHER_MODEL = "Train, copy or import the model again."
 _CAT, _CAT_COLOUR, _COLOUR_TOLERANCE = 1, (147.7, 111.4, 86.8), 3.0
-"""Which bundled picture is the cat's, and the mean of its red, green and blue, 0-255."""
+"""Which bundled image is the cat's, and the mean of its red, green and blue, 0-255."""
 
 _COMPARE: dict[str, Callable[[list[int], list[int]], bool]] = {
     ">=": operator.ge,
@@ -235,23 +235,23 @@ def check_encoder(captioner: Captioner) -> str:
 
 @_check("features", _REINSTALL)
 def check_features(captioner: Captioner) -> str:
-    """Features of a picture of a cat, next to a plain computation, to the expected ones and to the training pictures'.
+    """Features of an image of a cat, next to a plain computation, to the expected ones and to the training images'.
 
     All are needed. A mismatch of the input (channels swapped, another range) gives features that no statistic of a few
-    pictures tells from natural ones, but the plain computation does. Where that is as wrong, the expected ones tell,
+    images tells from natural ones, but the plain computation does. Where that is as wrong, the expected ones tell,
     which are known of the shipped encoder alone. Statistics that are of another encoder put natural features far away.
     """
     import numpy as np
 
     from imgcap.captioning.captioner import MOST_DISTANT, feature_distances
-    from imgcap.model.quantization import calibration_pictures
+    from imgcap.model.quantization import calibration_images
 
-    pixels = calibration_pictures(captioner.encoder.config.pixels)[_CAT]
+    pixels = calibration_images(captioner.encoder.config.pixels)[_CAT]
     if np.abs(pixels.mean((0, 1)) - _CAT_COLOUR).max() > _COLOUR_TOLERANCE:
-        raise ImgcapError("The bundled picture of a cat is decoded to other colours than it has.")
+        raise ImgcapError("The bundled image of a cat is decoded to other colours than it has.")
     decoder, features = captioner.model.decoder, captioner.encoder([pixels])
     if not features.isfinite().all():
-        raise ImgcapError("The features of the bundled picture of a cat are not numbers.")
+        raise ImgcapError("The features of the bundled image of a cat are not numbers.")
     known, expected = _read_expected()
     origins = {"the reference": _reference_features(captioner.model.encoder_file, pixels)}
     if known["encoder"] == captioner.model.config.encoder_fingerprint:
@@ -260,49 +260,49 @@ def check_features(captioner: Captioner) -> str:
     for name, difference in differences.items():
         if not difference <= FEATURE_TOLERANCE:
             raise ImgcapError(
-                f"The features of the bundled picture of a cat differ from {name} by {difference:.2g} standard "
+                f"The features of the bundled image of a cat differ from {name} by {difference:.2g} standard "
                 f"deviations, where {FEATURE_TOLERANCE} are tolerated."
             )
     [distance] = feature_distances(decoder, features).tolist()
     if not distance <= MOST_DISTANT:
         raise ImgcapError(
-            f"The features of the bundled picture of a cat lie {distance:.3g} standard deviations from those of the "
-            f"training pictures, where {MOST_DISTANT:.0f} are tolerated.",
+            f"The features of the bundled image of a cat lie {distance:.3g} standard deviations from those of the "
+            f"training images, where {MOST_DISTANT:.0f} are tolerated.",
             _OTHER_MODEL,
         )
     found = "".join(f", {difference:.1g} from {name}" for name, difference in differences.items())
-    return f"{distance:.2f} standard deviations from the training pictures{found}"
+    return f"{distance:.2f} standard deviations from the training images{found}"
 
 
 @_check("captions", _OTHER_MODEL)
 def check_captions(captioner: Captioner) -> str:
-    from imgcap.model.quantization import calibration_pictures
+    from imgcap.model.quantization import calibration_images
 
-    features = captioner.encoder(calibration_pictures(captioner.encoder.config.pixels))
+    features = captioner.encoder(calibration_images(captioner.encoder.config.pixels))
     model = captioner.model
     captions = [model.text(found[0]) for found in model.search(features, model.config.search)]
     if not captions[_CAT]:
-        raise ImgcapError("The bundled picture of a cat gets an empty caption.")
+        raise ImgcapError("The bundled image of a cat gets an empty caption.")
     if len(set(captions)) == 1:
-        raise ImgcapError(f"The {len(captions)} bundled pictures all get the same caption, {captions[0]!r}.")
+        raise ImgcapError(f"The {len(captions)} bundled images all get the same caption, {captions[0]!r}.")
     known, _ = _read_expected()
     if known["model"] == _identity(model) and captions[_CAT] != known["caption"]:
         raise ImgcapError(
-            f"The bundled picture of a cat gets the caption {captions[_CAT]!r} instead of {known['caption']!r}.",
+            f"The bundled image of a cat gets the caption {captions[_CAT]!r} instead of {known['caption']!r}.",
             _REINSTALL,
         )
-    return f"{len(set(captions))} different ones for {len(captions)} pictures; a cat: {captions[_CAT]}"
+    return f"{len(set(captions))} different ones for {len(captions)} images; a cat: {captions[_CAT]}"
 
 
 def write_expected(captioner: Captioner) -> None:
-    """Write what a model makes of the bundled picture of a cat: features, float32 (1, 2048), and caption.
+    """Write what a model makes of the bundled image of a cat: features, float32 (1, 2048), and caption.
 
     It holds for all models with this encoder, or also with these settings and this decoder.
     """
-    from imgcap.model.quantization import calibration_pictures
+    from imgcap.model.quantization import calibration_images
 
     model = captioner.model
-    features = captioner.encoder([calibration_pictures(captioner.encoder.config.pixels)[_CAT]])
+    features = captioner.encoder([calibration_images(captioner.encoder.config.pixels)[_CAT]])
     [[best, *_]] = model.search(features, model.config.search)
     header = {"encoder": model.config.encoder_fingerprint, "model": _identity(model), "caption": model.text(best)}
     write_tensors(EXPECTED_FILE, {"features": features}, header)

@@ -29,6 +29,8 @@ if sys.platform != "win32":
 SURROGATES = "backslashreplace"
 """How half characters, as in file names that are not UTF-8, are written: as JSON escapes them."""
 
+_RENAMED_KEYS = {"pictures": "images"}
+
 _SCRATCH, _LOCK_FILE = ".imgcap-", ".lock"
 
 
@@ -48,6 +50,20 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         partial.replace(path)
         flush_folder(path.parent)
+
+
+@contextmanager
+def writing(target: Path | str, hint: str = "") -> Iterator[None]:
+    """Report a failure to write `target` as an `ImgcapError`."""
+    try:
+        yield
+    except OSError as error:
+        raise ImgcapError(f"{target} cannot be written: {reason(error)}.", hint) from None
+
+
+def current_keys(data: Any) -> Any:
+    """`data` from a file that any version wrote, with the keys that this version uses."""
+    return {_RENAMED_KEYS.get(key, key): value for key, value in data.items()} if isinstance(data, dict) else data
 
 
 def flush_folder(folder: Path) -> None:
@@ -86,7 +102,7 @@ def _make_scratch(parent: Path) -> tuple[Path, int | None]:
         # Before it was locked, another process has taken it for abandoned.
 
 
-@lru_cache(maxsize=1024)  # once is enough, and a folder of pictures may be large
+@lru_cache(maxsize=1024)  # once is enough, and a folder of images may be large
 def remove_abandoned(parent: Path) -> None:
     """Remove the scratch folders in `parent` whose processes are gone."""
     with suppress(OSError):

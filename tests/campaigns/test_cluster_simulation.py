@@ -24,14 +24,12 @@ def simulation() -> Iterator[Any]:
         del sys.modules["cluster_simulation"]
 
 
-@pytest.mark.parametrize(("workers", "pictures", "rounds"), [(1, 700, 7), (3, 900, 3), (3, 1000, 4), (50, 1000, 1)])
-def test_equal_workers_without_failures_work_in_rounds(
-    simulation: Any, workers: int, pictures: int, rounds: int
-) -> None:
+@pytest.mark.parametrize(("workers", "images", "rounds"), [(1, 700, 7), (3, 900, 3), (3, 1000, 4), (50, 1000, 1)])
+def test_equal_workers_without_failures_work_in_rounds(simulation: Any, workers: int, images: int, rounds: int) -> None:
     cluster = simulation.Cluster(workers=workers, rate=20, start_up=2)
-    result = simulation.simulate(cluster, pictures, 100)
+    result = simulation.simulate(cluster, images, 100)
     assert result.time == pytest.approx(rounds * (2 + 100 / 20))
-    assert result.ideal == pytest.approx(pictures / (20 * workers))
+    assert result.ideal == pytest.approx(images / (20 * workers))
     assert result.start_up == pytest.approx(2 / 7)
     assert (result.twice, result.failures, result.copies) == (pytest.approx(0), 0, 0)
 
@@ -72,7 +70,7 @@ def test_a_copy_ends_what_a_straggler_would_end_late(simulation: Any) -> None:
     assert simulation.simulate(cluster, 200, 100).time == pytest.approx(100)
     result = simulation.simulate(cluster, 200, 100, copies=True)
     assert result.time == pytest.approx(20)
-    assert result.twice == pytest.approx(0.1)  # the 20 pictures of the straggler
+    assert result.twice == pytest.approx(0.1)  # the 20 images of the straggler
     assert result.copies == 1
 
 
@@ -100,12 +98,12 @@ def test_a_run_that_cannot_end_is_given_up(simulation: Any) -> None:
 def test_the_command_prints_a_table_and_json(
     simulation: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    picture = tmp_path / "simulation.svg"
-    options = "--pictures 100000 --workers 20 --shard-sizes 1000 100 --repeats 2 --figure"
-    monkeypatch.setattr(sys, "argv", ["cluster_simulation.py", *options.split(), str(picture)])
+    image = tmp_path / "simulation.svg"
+    options = "--images 100000 --workers 20 --shard-sizes 1000 100 --repeats 2 --figure"
+    monkeypatch.setattr(sys, "argv", ["cluster_simulation.py", *options.split(), str(image)])
     simulation.main()
     *table, last = capsys.readouterr().out.splitlines()
     assert [row.split(" | ")[:2] for row in table[2:]] == [["| 100", "1,000"], ["| 1,000", "100"]]
     assert len({row.count(" | ") for row in (table[0], *table[2:])}) == 1
     assert [line["shard_size"] for line in json.loads(last)["lines"]] == [100, 1000]
-    assert picture.read_text(encoding="utf-8").startswith("<svg")
+    assert image.read_text(encoding="utf-8").startswith("<svg")

@@ -32,12 +32,12 @@ class Desk:
 
     def __init__(self, folder: Path, prepared: PreparedFolder, encoder_file: Path, model: Path) -> None:
         source = prepared.image_root.parent
-        self.pictures, self.out = folder / "pictures", folder / "out"
-        self.pictures.mkdir()
+        self.images, self.out = folder / "images", folder / "out"
+        self.images.mkdir()
         for name in ("000.png", "001.png", "002.png"):
-            shutil.copy(source / "images" / name, self.pictures)
+            shutil.copy(source / "images" / name, self.images)
         self.out.mkdir()
-        out, caption = self.out, ["caption", self.pictures, "--model", model]
+        out, caption = self.out, ["caption", self.images, "--model", model]
         data = ["--images", source / "images", "--captions", source / "captions.csv", "--encoder", encoder_file]
         evaluate = ["eval", prepared.root, "--model", model, "--split", "val"]
         self.commands: dict[str, list[object]] = {
@@ -50,7 +50,7 @@ class Desk:
             "sidecars": [*caption, "--sidecar", ".txt", "--sidecar-dir", out],
             "metadata": [*caption, "--write-metadata"],
             "import": ["model", "import", model, "--name", "mine"],
-            "first use": ["caption", self.pictures / "000.png"],
+            "first use": ["caption", self.images / "000.png"],
             "scores": [*evaluate, "--html", out / "page.html", "--per-image", out / "scores.jsonl"],
             "split": [*evaluate, "--save-captions", out / "captions.jsonl"],
         }
@@ -122,7 +122,7 @@ def test_files_get_their_name_when_they_are_on_the_disk_and_then_the_folder_is_f
         if event not in ("open", "os.rename") or isinstance(arguments[0], int):
             return
         path = Path(os.path.abspath(os.fsdecode(arguments[0])))  # noqa: PTH100 (`resolve` would be told of, too)
-        if not any(path.is_relative_to(place) for place in (desk.out, desk.pictures, cache)):
+        if not any(path.is_relative_to(place) for place in (desk.out, desk.images, cache)):
             return
         if event == "os.rename":
             unflushed_folders.add(Path(os.fsdecode(arguments[1])).parent)
@@ -138,9 +138,9 @@ def test_files_get_their_name_when_they_are_on_the_disk_and_then_the_folder_is_f
     assert surprises == []
     assert not unflushed_folders
     grown = {"rows": {desk.out / "rows.jsonl"}, "csv": {desk.out / "rows.csv"}}
-    tried = set(desk.pictures.iterdir()) if name == "metadata" else set()  # whether they may be written
+    tried = set(desk.images.iterdir()) if name == "metadata" else set()  # whether they may be written
     assert written_in_place == grown.get(name, tried)
-    assert hidden(desk.out) == hidden(desk.pictures) == hidden(cache) == []
+    assert hidden(desk.out) == hidden(desk.images) == hidden(cache) == []
 
 
 # --- kills
@@ -281,7 +281,7 @@ def test_without_locks_and_hard_links_all_goes_on(
         monkeypatch.setattr(module, function, refuse)
     done = imgcap_here(*desk.commands[name])
     assert done.returncode == ExitCode.DONE, done.stderr
-    assert hidden(desk.out) == hidden(desk.pictures) == hidden(cache) == []
+    assert hidden(desk.out) == hidden(desk.images) == hidden(cache) == []
 
 
 # --- full disks
@@ -320,16 +320,16 @@ def disk_for(size: int) -> Iterator[None]:
 def test_a_full_disk_is_one_sentence_and_nothing_is_lost(
     imgcap_here: Run, desk: Desk, cache: Path, name: str, size: int, sentence: str
 ) -> None:
-    pictures = {file: file.read_bytes() for file in desk.pictures.iterdir()}
+    images = {file: file.read_bytes() for file in desk.images.iterdir()}
     with disk_for(size):
         full = imgcap_here(*desk.commands[name])
     assert full.returncode == ExitCode.FAILED, full.stderr
     assert sentence in full.stderr
     assert "file too large" in full.stderr
     assert "Traceback" not in full.stderr
-    assert {file: file.read_bytes() for file in desk.pictures.iterdir()} == pictures
+    assert {file: file.read_bytes() for file in desk.images.iterdir()} == images
     assert not [path for path in hidden(desk.out) if path.name != ".partial"]
-    assert hidden(desk.pictures) == hidden(cache) == []
+    assert hidden(desk.images) == hidden(cache) == []
     go_on = {"train": ["--resume"], "rows": ["--resume"], "csv": ["--overwrite"]}
     done = imgcap_here(*desk.commands[name], *go_on.get(name, []))
     assert done.returncode == ExitCode.DONE, done.stderr
@@ -395,6 +395,6 @@ def test_a_clock_that_was_wrong_does_no_harm(imgcap_here: Run, desk: Desk, now: 
     assert "nothing left to do" in again.stderr
     assert imgcap_here(*desk.commands["prepare"]).returncode == ExitCode.DONE
     assert {path: path.read_bytes() for path in desk.out.rglob("*") if path.is_file()} == before
-    os.utime(desk.pictures / "001.png", (now, now))
+    os.utime(desk.images / "001.png", (now, now))
     again = imgcap_here(*desk.commands["rows"], "--resume")
-    assert "2 pictures are done, 1 to be done again" in again.stderr
+    assert "2 images are done, 1 to be done again" in again.stderr

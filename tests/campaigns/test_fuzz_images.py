@@ -15,13 +15,13 @@ import pytest
 
 from imgcap.images.decoding import load_pixels
 
-TOOL = Path(__file__).parents[2] / "tools" / "fuzz_pictures.py"
+TOOL = Path(__file__).parents[2] / "tools" / "fuzz_images.py"
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, and forks")
 
 
 @pytest.fixture(scope="module")
 def hostile() -> Any:
-    spec = importlib.util.spec_from_file_location("hostile_pictures", TOOL.with_name("hostile_pictures.py"))
+    spec = importlib.util.spec_from_file_location("hostile_images", TOOL.with_name("hostile_images.py"))
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -63,7 +63,7 @@ def test_checksums_are_repaired_whatever_a_chunk_holds(hostile: Any) -> None:
 HARMS = """
 import json, os, sys, warnings
 from pathlib import Path
-import fuzz_pictures as fuzz
+import fuzz_images as fuzz
 
 def crash(): os.abort()
 def fail(): raise KeyError("odd")

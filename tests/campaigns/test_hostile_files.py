@@ -445,11 +445,11 @@ def test_a_line_of_ten_megabytes_is_a_result_or_one_sentence(home: Path, name: s
         file.unlink()
 
 
-# --- names of pictures
+# --- names of images
 
 
 def named(format_name: str, name: str) -> tuple[str, str]:
-    """File name and content of a data set that gives a caption to the picture `name`, and one to 0.jpg."""
+    """File name and content of a data set that gives a caption to the image `name`, and one to 0.jpg."""
     both = (name, "0.jpg")
     match format_name:
         case "flickr8k":
@@ -469,7 +469,7 @@ def named(format_name: str, name: str) -> tuple[str, str]:
 
 @pytest.mark.parametrize("format_name", sorted(FORMATS.keys() - {"sidecars"}))
 @pytest.mark.parametrize("name", ["../outside.jpg", "../../outside.jpg", "ABSOLUTE", "images/../../outside.jpg"])
-def test_no_name_leads_out_of_the_picture_folder(tmp_path: Path, format_name: str, name: str) -> None:
+def test_no_name_leads_out_of_the_image_folder(tmp_path: Path, format_name: str, name: str) -> None:
     images = tmp_path / "images"
     images.mkdir()
     (images / "0.jpg").touch()
@@ -479,7 +479,7 @@ def test_no_name_leads_out_of_the_picture_folder(tmp_path: Path, format_name: st
     (images / file if format_name == "imagefolder" else captions).write_text(content)
     dataset = read_dataset(images, captions, format_name)
     assert {record.path for record in dataset.records} == {"0.jpg"}
-    assert any("outside.jpg" in left.name and "no picture" in left.reason for left in dataset.left_out)
+    assert any("outside.jpg" in left.name and "no image" in left.reason for left in dataset.left_out)
 
 
 @pytest.mark.parametrize("format_name", sorted(FORMATS.keys() - {"sidecars"}))
@@ -500,7 +500,7 @@ def test_a_name_that_no_file_can_have_finds_none(tmp_path: Path, format_name: st
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="needs names that are not UTF-8")
-def test_a_picture_whose_name_is_not_utf8_gets_a_split(tmp_path: Path) -> None:
+def test_a_image_whose_name_is_not_utf8_gets_a_split(tmp_path: Path) -> None:
     for name in (b"\xff.jpg", b"a.jpg", b"b.jpg"):
         Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).touch()
     write_json_lines(tmp_path / "a.jsonl", [{"image": name, "caption": "x"} for name in ("\udcff", "a", "b")])
@@ -656,7 +656,7 @@ def edit_config(folder: Path, part: str, **changes: object) -> None:
         ("decoder", {"embedding_size": 10**30}, "does not fit its settings"),
         ("decoder", {"hidden_size": 10**30}, "does not fit its settings"),
         ("confidence", {"weights": [10**400, 1, 1]}, "config.json is damaged. There is no calibration"),
-        ("confidence", {"pictures": math.nan}, "config.json is damaged. There is no calibration"),
+        ("confidence", {"images": math.nan}, "config.json is damaged. There is no calibration"),
     ],
 )
 def test_settings_beyond_reason_are_one_sentence(model: Path, part: str, changes: dict[str, Any], message: str) -> None:
@@ -670,7 +670,7 @@ def test_settings_beyond_reason_are_one_sentence(model: Path, part: str, changes
     [
         (DECODER_FILE, "output.bias", lambda file: load_model_folder(file.parent, CPU), "does not fit its settings"),
         (ENCODER_FILE, "Conv2d_1a_3x3.conv.weight", lambda file: Encoder.load(file, CPU), "missing or misshapen"),
-        (INDEX_FILE, "codes", TrainingIndex.load, "is not an index of training pictures"),
+        (INDEX_FILE, "codes", TrainingIndex.load, "is not an index of training images"),
     ],
     ids=["decoder", "encoder", "index"],
 )
@@ -747,14 +747,14 @@ def test_an_encoder_with_more_than_a_network_is_one_sentence(tmp_path: Path, enc
 )
 def test_an_index_that_gives_no_distances_is_one_sentence(tmp_path: Path, changes: dict[str, Any]) -> None:
     replace(make_index(), **changes).save(tmp_path / INDEX_FILE)
-    with pytest.raises(ImgcapError, match="is not an index of training pictures"):
+    with pytest.raises(ImgcapError, match="is not an index of training images"):
         TrainingIndex.load(tmp_path / INDEX_FILE)
 
 
 def test_an_index_whose_names_are_nested_too_deeply_is_one_sentence(tmp_path: Path) -> None:
     tensors = {name: value for name, value in vars(make_index()).items() if isinstance(value, Tensor)}
     save_file(tensors, tmp_path / INDEX_FILE, {"names": "[" * 100_000})
-    with pytest.raises(ImgcapError, match="is not an index of training pictures"):
+    with pytest.raises(ImgcapError, match="is not an index of training images"):
         TrainingIndex.load(tmp_path / INDEX_FILE)
 
 

@@ -25,9 +25,9 @@ from imgcap.errors import ExitCode, ImgcapError, printable
 from imgcap.model.store import MODEL_CARD_FILE, MODEL_FILES, write_manifest
 from imgcap.pages.gallery import GalleryWriter
 from imgcap.pages.parts import as_html
-from imgcap.pages.score_page import Measure, ScoredPicture, write_score_page
+from imgcap.pages.score_page import Measure, ScoredImage, write_score_page
 from imgcap.scoring.evaluation import evaluate
-from imgcap.scoring.image_scores import picture_rows, write_picture_rows
+from imgcap.scoring.image_scores import image_rows, write_image_rows
 from imgcap.text.tables import from_cell, to_cell
 
 FORMULAS = [
@@ -87,8 +87,8 @@ def test_no_other_separator_makes_a_formula(tmp_path: Path, formula: str) -> Non
 
 def test_no_cell_of_scores_is_a_formula(tmp_path: Path) -> None:
     references = [["a dog", formula] for formula in FORMULAS]
-    rows = picture_rows(FORMULAS, FORMULAS, references, evaluate(FORMULAS, references))
-    write_picture_rows(tmp_path / "a.csv", rows)
+    rows = image_rows(FORMULAS, FORMULAS, references, evaluate(FORMULAS, references))
+    write_image_rows(tmp_path / "a.csv", rows)
     with (tmp_path / "a.csv").open(encoding="utf-8", newline="") as file:
         _, *lines = csv.reader(file)
     assert len(lines) == len(FORMULAS)
@@ -238,7 +238,7 @@ def score_page(file: Path, text: str) -> str:
         title=text,
         measures=[Measure(text, 0.5, 0.4, 0.6, 0.1, 0.9, 0.3)],
         facts=[(text, text)],
-        pictures=[ScoredPicture(text, text, (text, "a dog"), 1.0, 0.5, 0.5, None, text)],
+        images=[ScoredImage(text, text, (text, "a dog"), 1.0, 0.5, 0.5, None, text)],
         verdict=text,
         notes=[text],
     )
@@ -279,19 +279,19 @@ def test_a_sidecar_stays_in_its_folder(tmp_path: Path, monkeypatch: pytest.Monke
     here, out = tmp_path / "one" / "two", tmp_path / "out"
     (here / "a" / "b").mkdir(parents=True)
     monkeypatch.chdir(here)
-    picture = Path(name.replace("ABSOLUTE", str(tmp_path / "x.jpg")))
-    sidecars = Sidecars(folder=out, root=common_root([picture, Path("y.jpg")]))
-    written = sidecars.write(picture, "a dog")
+    image = Path(name.replace("ABSOLUTE", str(tmp_path / "x.jpg")))
+    sidecars = Sidecars(folder=out, root=common_root([image, Path("y.jpg")]))
+    written = sidecars.write(image, "a dog")
     assert written.resolve().is_relative_to(out.resolve())
     with pytest.raises(ImgcapError, match="has no place under"):
-        Sidecars(folder=out, root=here / "a").write(picture, "a dog")
+        Sidecars(folder=out, root=here / "a").write(image, "a dog")
 
 
 LONG, NUL, HALF = "x" * 300 + ".jpg", "x\0.jpg", "\ud800.jpg"
 
 
 @pytest.mark.parametrize("to", [["--sidecar", ".txt"], ["--sidecar-dir", "OUT"], ["--write-metadata"]], ids=" ".join)
-def test_apply_reports_names_that_no_picture_can_have(
+def test_apply_reports_names_that_no_image_can_have(
     imgcap_here: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: list[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -337,7 +337,7 @@ def test_caption_reports_names_that_are_too_long(
     ],
     ids=lambda value: " ".join(value).replace(LONG, "LONG") if isinstance(value, list) else "",
 )
-def test_an_output_that_cannot_be_written_is_told_of_before_the_first_picture_is_read(
+def test_an_output_that_cannot_be_written_is_told_of_before_the_first_image_is_read(
     imgcap_here: Run,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -346,7 +346,7 @@ def test_an_output_that_cannot_be_written_is_told_of_before_the_first_picture_is
     code: ExitCode,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Captioner, "batches", lambda *_, **__: pytest.fail("pictures were read"))
+    monkeypatch.setattr(Captioner, "batches", lambda *_, **__: pytest.fail("images were read"))
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
     done = imgcap_here("caption", EXAMPLES / "cat.jpg", "--model", model_folder, *output)
@@ -381,7 +381,7 @@ def test_a_path_that_no_file_can_have_is_one_sentence(
     assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
 
 
-def test_pictures_of_a_page_of_scores_come_from_their_folder(imgcap_here: Run, tmp_path: Path) -> None:
+def test_images_of_a_page_of_scores_come_from_their_folder(imgcap_here: Run, tmp_path: Path) -> None:
     from helpers.data import draw
 
     (tmp_path / "images").mkdir()

@@ -86,9 +86,9 @@ def test_no_command_uses_the_network(imgcap: Run, encoder_file: Path, tmp_path: 
         assert done.returncode in exit_codes, (arguments, done.stderr)
         return done.stdout
 
-    captions, pictures = write_data_set(tmp_path), tmp_path / "images"
+    captions, images = write_data_set(tmp_path), tmp_path / "images"
     prepared, model, rows = tmp_path / "prepared", tmp_path / "walls", tmp_path / "rows.jsonl"
-    run("prepare", "--images", pictures, "--captions", captions, "-o", prepared, "--encoder", encoder_file)
+    run("prepare", "--images", images, "--captions", captions, "-o", prepared, "--encoder", encoder_file)
     run("train", prepared, "-o", model, *TINY)
     run("eval", prepared, "--model", model, "--html", tmp_path / "scores.html", "--per-image", tmp_path / "each.csv")
     (model / MODEL_CARD_FILE).write_text("# Walls\n")
@@ -99,10 +99,10 @@ def test_no_command_uses_the_network(imgcap: Run, encoder_file: Path, tmp_path: 
     run("model", "show", "walls")
     run("model", "verify", "walls")
     told = ("--explain", "--words", "--html", tmp_path / "gallery.html", "--sidecar", ".txt", "--write-metadata")
-    run("caption", pictures, "--model", "walls", "-o", rows, *told)
+    run("caption", images, "--model", "walls", "-o", rows, *told)
     assert len(list(map(json.loads, rows.read_text().splitlines()))) == 24
-    run("caption", pictures / "missing.jpg", "--model", "walls", exit_codes=(ExitCode.FAILED,))
-    run("caption", pictures, "--model", "walls", "-o", tmp_path / "shards.jsonl", "--shard", "1/1")
+    run("caption", images / "missing.jpg", "--model", "walls", exit_codes=(ExitCode.FAILED,))
+    run("caption", images, "--model", "walls", "-o", tmp_path / "shards.jsonl", "--shard", "1/1")
     run("merge", tmp_path / "shards.jsonl", exit_codes=(ExitCode.FAILED,))  # a single shard is the whole
     run("apply", rows, "--sidecar", ".txt", "--overwrite")
     run("doctor", "--model", "walls", exit_codes=(ExitCode.DONE, ExitCode.FAILED))  # whatever it finds here

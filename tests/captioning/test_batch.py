@@ -14,7 +14,7 @@ from imgcap.captioning.captioner import Captioner, load_model
 from imgcap.captioning.rows import NOT_WRITTEN, Row, RowOptions, RowWriter
 from imgcap.captioning.sidecars import Sidecars
 from imgcap.errors import UsageError
-from imgcap.images.discovery import PictureError
+from imgcap.images.discovery import ImageError
 from imgcap.images.metadata import read_description
 
 ORIGIN = {"model": "telling"}
@@ -42,64 +42,62 @@ def captioner(telling_model: Path) -> Captioner:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> list[Path]:
+def images(tmp_path: Path) -> list[Path]:
     files = [tmp_path / f"{i}.png" for i in range(5)]
     for i, file in enumerate(files):
         draw("red", i).save(file)
     return files
 
 
-def run(captioner: Captioner, pictures: list[Any], outputs: dict[str, Any] | None = None, **options: Any) -> Witness:
+def run(captioner: Captioner, images: list[Any], outputs: dict[str, Any] | None = None, **options: Any) -> Witness:
     witness = Witness()
     chosen = BatchOptions(captioner.model.config.search, **options)
     tally = Tally()
-    for rows in caption_batches(captioner, pictures, chosen, Outputs(witness, **outputs or {}), ORIGIN, tally):
+    for rows in caption_batches(captioner, images, chosen, Outputs(witness, **outputs or {}), ORIGIN, tally):
         assert witness.rows[-len(rows) :] == rows
-        assert tally.pictures == len(witness.rows)
+        assert tally.images == len(witness.rows)
     return witness
 
 
-def test_a_row_comes_after_all_that_it_stands_for(captioner: Captioner, pictures: list[Path]) -> None:
-    witness = run(captioner, pictures, {"sidecars": Sidecars(), "metadata": True}, batch_size=2)
+def test_a_row_comes_after_all_that_it_stands_for(captioner: Captioner, images: list[Path]) -> None:
+    witness = run(captioner, images, {"sidecars": Sidecars(), "metadata": True}, batch_size=2)
     assert witness.sidecars == [True] * 5
     assert witness.descriptions == [row["caption"] for row in witness.rows]
-    assert [row["bytes"] for row in witness.rows] == [file.stat().st_size for file in pictures]
-    assert [row["modified"] for row in witness.rows] == [file.stat().st_mtime_ns for file in pictures]
+    assert [row["bytes"] for row in witness.rows] == [file.stat().st_size for file in images]
+    assert [row["modified"] for row in witness.rows] == [file.stat().st_mtime_ns for file in images]
 
 
-def test_what_cannot_be_written_is_an_error_beside_the_caption(captioner: Captioner, pictures: list[Path]) -> None:
-    pictures[1].with_suffix(".txt").write_text("by hand\n")
-    witness = run(captioner, pictures, {"sidecars": Sidecars()})
+def test_what_cannot_be_written_is_an_error_beside_the_caption(captioner: Captioner, images: list[Path]) -> None:
+    images[1].with_suffix(".txt").write_text("by hand\n")
+    witness = run(captioner, images, {"sidecars": Sidecars()})
     assert ["error" in row for row in witness.rows] == [False, True, False, False, False]
     assert witness.rows[1]["error_kind"] == NOT_WRITTEN
     assert witness.rows[1]["caption"]
-    assert pictures[1].with_suffix(".txt").read_text() == "by hand\n"
+    assert images[1].with_suffix(".txt").read_text() == "by hand\n"
 
 
-def test_bytes_pixels_and_errors_may_stand_among_paths(captioner: Captioner, pictures: list[Path]) -> None:
-    error = PictureError("folder cannot be read.", kind="unreadable", path="folder")
-    sources = [pictures[0], pictures[0].read_bytes(), draw("red", 0), error, pictures[1]]
+def test_bytes_pixels_and_errors_may_stand_among_paths(captioner: Captioner, images: list[Path]) -> None:
+    error = ImageError("folder cannot be read.", kind="unreadable", path="folder")
+    sources = [images[0], images[0].read_bytes(), draw("red", 0), error, images[1]]
     witness = run(captioner, sources, {"sidecars": Sidecars()})
-    assert [row["path"] for row in witness.rows] == [str(pictures[0]), "-", "-", "folder", str(pictures[1])]
+    assert [row["path"] for row in witness.rows] == [str(images[0]), "-", "-", "folder", str(images[1])]
     assert len({row["caption"] for row in witness.rows[:3]}) == 1
     assert witness.rows[3]["error_kind"] == "unreadable"
 
 
-def test_a_picture_that_vanishes_or_changes_is_known_by_what_was_read(
-    captioner: Captioner, pictures: list[Path]
-) -> None:
-    before = pictures[0].stat()
-    witness = run(captioner, pictures)
+def test_a_image_that_vanishes_or_changes_is_known_by_what_was_read(captioner: Captioner, images: list[Path]) -> None:
+    before = images[0].stat()
+    witness = run(captioner, images)
     assert (witness.rows[0]["bytes"], witness.rows[0]["modified"]) == (before.st_size, before.st_mtime_ns)
-    pictures[0].unlink()
-    [row] = run(captioner, pictures[:1]).rows
+    images[0].unlink()
+    [row] = run(captioner, images[:1]).rows
     assert (row["error_kind"], row["bytes"]) == ("missing", None)
 
 
-def test_pictures_with_too_many_pixels_are_not_decoded(captioner: Captioner, pictures: list[Path]) -> None:
-    witness = run(captioner, pictures, max_pixels=64 * 64 - 1)
+def test_images_with_too_many_pixels_are_not_decoded(captioner: Captioner, images: list[Path]) -> None:
+    witness = run(captioner, images, max_pixels=64 * 64 - 1)
     assert {row["error_kind"] for row in witness.rows} == {"too large"}
-    assert "caption" in run(captioner, pictures, max_pixels=64 * 64).rows[0]
+    assert "caption" in run(captioner, images, max_pixels=64 * 64).rows[0]
 
 
 @pytest.mark.parametrize("values", [{"batch_size": 0}, {"max_pixels": 0}])
@@ -108,6 +106,6 @@ def test_values_that_make_no_sense_are_wrong_usage(captioner: Captioner, values:
         BatchOptions(captioner.model.config.search, **values)
 
 
-def test_confidence_cannot_be_asked_of_a_model_that_has_none(captioner: Captioner, pictures: list[Path]) -> None:
+def test_confidence_cannot_be_asked_of_a_model_that_has_none(captioner: Captioner, images: list[Path]) -> None:
     with pytest.raises(UsageError, match="no calibrated confidence"):
-        run(captioner, pictures, rows=RowOptions(min_confidence=0.5))
+        run(captioner, images, rows=RowOptions(min_confidence=0.5))

@@ -1,4 +1,4 @@
-"""Captioning pictures from Python."""
+"""Captioning images from Python."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ def captioner(telling_model: Path) -> Captioner:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> list[Path]:
-    """More pictures than two batches hold."""
+def images(tmp_path: Path) -> list[Path]:
+    """More images than two batches hold."""
     files = [tmp_path / f"{i:02}.png" for i in range(2 * BATCH_SIZE + 3)]
     for i, file in enumerate(files):
         draw(COLOURS[i % 4], i).save(file)
     return files
 
 
-def test_a_path_a_string_and_a_picture_get_the_same_caption(captioner: Captioner, pictures: list[Path]) -> None:
-    by_path = captioner.caption(pictures[0])
-    by_name = captioner.caption(str(pictures[0]))
-    with Image.open(pictures[0]) as image:
+def test_a_path_a_string_and_a_image_get_the_same_caption(captioner: Captioner, images: list[Path]) -> None:
+    by_path = captioner.caption(images[0])
+    by_name = captioner.caption(str(images[0]))
+    with Image.open(images[0]) as image:
         by_pixels = captioner.caption(image)
     assert by_path == by_name
-    assert by_path.path == str(pictures[0])
+    assert by_path.path == str(images[0])
     assert by_pixels == replace(by_path, path=None)
     assert by_path.text
     assert by_path.log_probability < 0
@@ -64,13 +64,13 @@ def test_captions_are_those_of_the_prepared_features(captioner: Captioner, prepa
         assert caption.log_probability == pytest.approx(found[0].log_probability, abs=1e-2)
 
 
-def test_a_list_is_captioned_in_its_order(captioner: Captioner, pictures: list[Path]) -> None:
-    captions = captioner.caption(list(pictures))
+def test_a_list_is_captioned_in_its_order(captioner: Captioner, images: list[Path]) -> None:
+    captions = captioner.caption(list(images))
     assert len({caption.text for caption in captions}) > 3  # else a wrong order could not be seen
-    assert [caption.path for caption in captions] == [str(path) for path in pictures]
-    assert [caption.text for caption in captions] == [captioner.caption(path).text for path in pictures]
-    backwards = captioner.caption(list(pictures[::-1]))
-    assert [caption.path for caption in backwards] == [str(path) for path in pictures[::-1]]
+    assert [caption.path for caption in captions] == [str(path) for path in images]
+    assert [caption.text for caption in captions] == [captioner.caption(path).text for path in images]
+    backwards = captioner.caption(list(images[::-1]))
+    assert [caption.path for caption in backwards] == [str(path) for path in images[::-1]]
     assert [caption.text for caption in backwards] == [caption.text for caption in captions[::-1]]
 
 
@@ -78,23 +78,23 @@ def test_an_empty_list_has_no_captions(captioner: Captioner) -> None:
     assert captioner.caption([]) == []
 
 
-def test_paths_and_pictures_may_be_mixed(captioner: Captioner, pictures: list[Path]) -> None:
-    captions = captioner.caption([pictures[0], draw("blue", 3), str(pictures[1])])
-    assert [caption.path for caption in captions] == [str(pictures[0]), None, str(pictures[1])]
+def test_paths_and_images_may_be_mixed(captioner: Captioner, images: list[Path]) -> None:
+    captions = captioner.caption([images[0], draw("blue", 3), str(images[1])])
+    assert [caption.path for caption in captions] == [str(images[0]), None, str(images[1])]
     assert all(caption.text for caption in captions)
 
 
 @pytest.mark.parametrize("bad", [(0,), (3, 4), (8,), (18,), tuple(range(8, 16)), tuple(range(19))], ids=str)
-def test_a_bad_file_in_a_list_stops_nothing(captioner: Captioner, pictures: list[Path], bad: tuple[int, ...]) -> None:
-    good = captioner.caption(list(pictures))
+def test_a_bad_file_in_a_list_stops_nothing(captioner: Captioner, images: list[Path], bad: tuple[int, ...]) -> None:
+    good = captioner.caption(list(images))
     for i in bad:
-        pictures[i].write_bytes(b"no picture")
-    captions = captioner.caption(list(pictures))
-    assert [caption.path for caption in captions] == [str(path) for path in pictures]
+        images[i].write_bytes(b"no image")
+    captions = captioner.caption(list(images))
+    assert [caption.path for caption in captions] == [str(path) for path in images]
     for i, caption in enumerate(captions):
         if i in bad:
             assert isinstance(caption.error, ImgcapError)
-            assert str(pictures[i]) in str(caption.error)
+            assert str(images[i]) in str(caption.error)
             assert (caption.text, caption.log_probability) == ("", -torch.inf)
         else:
             assert caption.error is None
@@ -109,20 +109,20 @@ def test_a_list_of_bad_files_alone_is_captioned_with_errors(captioner: Captioner
 def test_a_single_bad_file_raises(captioner: Captioner, tmp_path: Path) -> None:
     with pytest.raises(ImgcapError, match=r"none\.png does not exist"):
         captioner.caption(tmp_path / "none.png")
-    (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(ImgcapError, match=r"text\.png is not a picture"):
+    (tmp_path / "text.png").write_text("no image")
+    with pytest.raises(ImgcapError, match=r"text\.png is not an image"):
         captioner.caption(str(tmp_path / "text.png"))
-    with pytest.raises(ImgcapError, match="is a folder, not a picture"):
+    with pytest.raises(ImgcapError, match="is a folder, not an image"):
         captioner.caption(tmp_path)
 
 
-def test_a_damaged_picture_object_is_no_worse_than_a_damaged_file(captioner: Captioner, pictures: list[Path]) -> None:
+def test_a_damaged_image_object_is_no_worse_than_a_damaged_file(captioner: Captioner, images: list[Path]) -> None:
     stored = io.BytesIO()
     draw("red", 1, size=300).save(stored, "JPEG")
     torn = Image.open(io.BytesIO(stored.getvalue()[: len(stored.getvalue()) // 2]))
-    damaged, good = captioner.caption([torn, pictures[0]])
+    damaged, good = captioner.caption([torn, images[0]])
     assert isinstance(damaged.error, ImgcapError)
-    assert (damaged.path, good.path) == (None, str(pictures[0]))
+    assert (damaged.path, good.path) == (None, str(images[0]))
     assert good.text
     with pytest.raises(ImgcapError, match="cannot be decoded"):
         captioner.caption(torn)
@@ -146,23 +146,23 @@ def test_a_stream_is_lazy(captioner: Captioner) -> None:
     stream.close()  # type: ignore[attr-defined]
 
 
-def test_options_are_followed_and_the_models_own_are_the_default(captioner: Captioner, pictures: list[Path]) -> None:
+def test_options_are_followed_and_the_models_own_are_the_default(captioner: Captioner, images: list[Path]) -> None:
     own = captioner.model.config.search
-    assert captioner.caption(pictures[0]) == captioner.caption(pictures[0], own)
-    long = captioner.caption(list(pictures[:3]), SearchOptions(beam_size=1, min_length=9, max_length=9))
+    assert captioner.caption(images[0]) == captioner.caption(images[0], own)
+    long = captioner.caption(list(images[:3]), SearchOptions(beam_size=1, min_length=9, max_length=9))
     assert all(len(caption.text.split()) == 9 for caption in long)
-    assert captioner.caption(pictures[0], SearchOptions(max_length=1)).text.count(" ") == 0
+    assert captioner.caption(images[0], SearchOptions(max_length=1)).text.count(" ") == 0
 
 
 def test_a_model_is_loaded_by_name_folder_and_by_default(
-    telling_model: Path, captioner: Captioner, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+    telling_model: Path, captioner: Captioner, images: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = captioner.caption(pictures[0])
+    expected = captioner.caption(images[0])
     import_model(telling_model, "walls")
     monkeypatch.setattr("imgcap.model.store._packaged_default", lambda: telling_model)
     for name in ("walls", str(telling_model), telling_model, "default"):
-        assert load_model(name, device="cpu").caption(pictures[0]) == expected
-    assert imgcap.load_model(device="cpu").caption(pictures[0]) == expected
+        assert load_model(name, device="cpu").caption(images[0]) == expected
+    assert imgcap.load_model(device="cpu").caption(images[0]) == expected
     assert imgcap.available_models() == ["default", "walls"]
 
 
@@ -176,7 +176,7 @@ def test_an_unknown_model_or_device_is_one_sentence(model_folder: Path, tmp_path
         load_model(model_folder, device="abacus")
 
 
-def test_a_training_picture_is_about_one_deviation_away(captioner: Captioner, prepared: PreparedFolder) -> None:
+def test_a_training_image_is_about_one_deviation_away(captioner: Captioner, prepared: PreparedFolder) -> None:
     decoder = captioner.model.decoder
     features = torch.from_numpy(prepared.features[list(range(24))])
     distances = feature_distances(decoder, features)
@@ -202,21 +202,21 @@ def far_off(telling_model: Path) -> Captioner:
 
 
 def test_features_far_from_all_training_are_warned_of_once(
-    far_off: Captioner, pictures: list[Path], caplog: pytest.LogCaptureFixture
+    far_off: Captioner, images: list[Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    captions = far_off.caption(list(pictures))
+    captions = far_off.caption(list(images))
     assert all(caption.text for caption in captions)
-    far_off.caption(list(pictures))
+    far_off.caption(list(images))
     [record] = caplog.records
     assert (record.name, record.levelname) == ("imgcap.captioning.captioner", "WARNING")
     assert "imgcap doctor" in record.getMessage()
 
 
-def test_a_few_pictures_and_one_that_is_near_are_no_reason_to_warn(
-    far_off: Captioner, captioner: Captioner, pictures: list[Path], caplog: pytest.LogCaptureFixture
+def test_a_few_images_and_one_that_is_near_are_no_reason_to_warn(
+    far_off: Captioner, captioner: Captioner, images: list[Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    far_off.caption(list(pictures[:3]))
-    captioner.caption(list(pictures))
+    far_off.caption(list(images[:3]))
+    captioner.caption(list(images))
     encode, decoder = far_off.encoder, far_off.model.decoder
 
     def one_near(pixels: list[object]) -> torch.Tensor:
@@ -226,11 +226,11 @@ def test_a_few_pictures_and_one_that_is_near_are_no_reason_to_warn(
 
     one_near.config = encode.config  # type: ignore[attr-defined]
     far_off.encoder = one_near  # type: ignore[assignment]
-    far_off.caption(list(pictures[:8]))
+    far_off.caption(list(images[:8]))
     assert caplog.records == []
 
 
-def test_the_default_model_takes_all_kinds_of_pictures_for_pictures(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_default_model_takes_all_kinds_of_images_for_images(caplog: pytest.LogCaptureFixture) -> None:
     side, random = 299, np.random.default_rng(0)
     page = Image.new("RGB", (side, side), "white")
     pen = ImageDraw.Draw(page)
@@ -248,12 +248,12 @@ def test_the_default_model_takes_all_kinds_of_pictures_for_pictures(caplog: pyte
     assert caplog.records == []
 
 
-def test_the_command_tells_it_in_one_line_on_stderr(telling_model: Path, pictures: list[Path]) -> None:
+def test_the_command_tells_it_in_one_line_on_stderr(telling_model: Path, images: list[Path]) -> None:
     program = "from imgcap import captioner, cli; captioner.MOST_DISTANT = 0; cli.main()"
-    command = [sys.executable, "-c", program, "caption", str(pictures[0].parent), "--model", str(telling_model), "-q"]
+    command = [sys.executable, "-c", program, "caption", str(images[0].parent), "--model", str(telling_model), "-q"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == len(pictures)
+    assert len(done.stdout.splitlines()) == len(images)
     [line] = done.stderr.splitlines()
-    assert line.startswith("The features of these pictures lie ")
+    assert line.startswith("The features of these images lie ")
     assert ".py" not in line

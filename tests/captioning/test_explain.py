@@ -1,4 +1,4 @@
-"""The index of training pictures: neighbours, captions known by heart, and pictures unlike all others."""
+"""The index of training images: neighbours, captions known by heart, and images unlike all others."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SURROGATE = "half \ud83d of a character.jpg"
 
 
 class FakePrepared:
-    """Pictures that differ in 40 directions of 2048, the later ones less, and a little noise."""
+    """Images that differ in 40 directions of 2048, the later ones less, and a little noise."""
 
     def __init__(self, train: int = TRAIN) -> None:
         rng = np.random.default_rng(0)
@@ -36,7 +36,7 @@ class FakePrepared:
         noise = 0.02 * rng.normal(size=(train + VAL, FEATURE_SIZE))
         self.features = (3 + hidden @ self.directions + noise).astype(np.float32)
         self.records = tuple(
-            Record(str(i), f"pictures/{i}.jpg" if i else SURROGATE, (f"A dog number {i}.",), split)
+            Record(str(i), f"images/{i}.jpg" if i else SURROGATE, (f"A dog number {i}.",), split)
             for i, split in enumerate(["train"] * train + ["val"] * VAL)
         )
 
@@ -45,25 +45,25 @@ class FakePrepared:
 
 
 @pytest.fixture(scope="module")
-def pictures() -> FakePrepared:
+def images() -> FakePrepared:
     return FakePrepared()
 
 
 @pytest.fixture(scope="module")
-def decoder(pictures: FakePrepared) -> LSTMDecoder:
+def decoder(images: FakePrepared) -> LSTMDecoder:
     decoder = LSTMDecoder(DecoderConfig(8, 8, 8))
-    features = torch.from_numpy(pictures.features[:TRAIN])
+    features = torch.from_numpy(images.features[:TRAIN])
     decoder.standardize_features(features.mean(0), features.std(0))
     return decoder
 
 
-def build(pictures: FakePrepared, decoder: LSTMDecoder, **options: Any) -> TrainingIndex:
-    return TrainingIndex.build(pictures, decoder, **options)  # type: ignore[arg-type]
+def build(images: FakePrepared, decoder: LSTMDecoder, **options: Any) -> TrainingIndex:
+    return TrainingIndex.build(images, decoder, **options)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
-def index(pictures: FakePrepared, decoder: LSTMDecoder) -> TrainingIndex:
-    return build(pictures, decoder)
+def index(images: FakePrepared, decoder: LSTMDecoder) -> TrainingIndex:
+    return build(images, decoder)
 
 
 @pytest.fixture
@@ -80,109 +80,109 @@ def equal(a: TrainingIndex, b: TrainingIndex) -> bool:
 
 
 def test_a_saved_index_is_read_again_and_the_same_every_time(
-    pictures: FakePrepared, decoder: LSTMDecoder, index: TrainingIndex, file: Path
+    images: FakePrepared, decoder: LSTMDecoder, index: TrainingIndex, file: Path
 ) -> None:
     assert equal(TrainingIndex.load(file), index)
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    build(pictures, decoder).save(file.with_name("again"))
+    build(images, decoder).save(file.with_name("again"))
     assert file.with_name("again").read_bytes() == file.read_bytes()
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_training_picture_is_its_own_nearest(pictures: FakePrepared, index: TrainingIndex) -> None:
+def test_a_training_image_is_its_own_nearest(images: FakePrepared, index: TrainingIndex) -> None:
     rows = list(range(0, TRAIN, 10))
-    for row, found in zip(rows, index.explain(torch.from_numpy(pictures.features[rows]), [""] * 30), strict=True):
+    for row, found in zip(rows, index.explain(torch.from_numpy(images.features[rows]), [""] * 30), strict=True):
         name, similarity = found.nearest[0]
-        assert name == pictures.records[row].path
+        assert name == images.records[row].path
         assert similarity == pytest.approx(1, abs=0.01)
 
 
 def test_neighbours_are_those_of_the_features_that_the_decoder_sees(
-    pictures: FakePrepared, decoder: LSTMDecoder, index: TrainingIndex
+    images: FakePrepared, decoder: LSTMDecoder, index: TrainingIndex
 ) -> None:
     seen: list[Tensor] = []
-    handle = decoder.picture.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    handle = decoder.image.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
     with torch.inference_mode():
-        decoder.eval().embed_pictures(torch.from_numpy(pictures.features))
+        decoder.eval().embed_images(torch.from_numpy(images.features))
     handle.remove()
     whole = torch.nn.functional.normalize(seen[0])
     similarities = whole[TRAIN:] @ whole[:TRAIN].T
     for exact, found in zip(
-        similarities, index.explain(torch.from_numpy(pictures.features[TRAIN:]), [""] * VAL), strict=True
+        similarities, index.explain(torch.from_numpy(images.features[TRAIN:]), [""] * VAL), strict=True
     ):
         assert len(found.nearest) == NEAREST
         assert [s for _, s in found.nearest] == sorted((s for _, s in found.nearest), reverse=True)
         assert [s for _, s in found.nearest] == pytest.approx(exact.topk(NEAREST).values.tolist(), abs=0.05)
-        assert found.nearest[0][0] in {pictures.records[i].path for i in exact.topk(3).indices.tolist()}
+        assert found.nearest[0][0] in {images.records[i].path for i in exact.topk(3).indices.tolist()}
 
 
-def test_captions_are_known_word_for_word(pictures: FakePrepared, index: TrainingIndex) -> None:
+def test_captions_are_known_word_for_word(images: FakePrepared, index: TrainingIndex) -> None:
     texts = ["a dog number 7", "A DOG, number 299!", "a dog number 300", "a dog number", "", "zebra"]
-    found = index.explain(torch.from_numpy(pictures.features[: len(texts)]), texts)
+    found = index.explain(torch.from_numpy(images.features[: len(texts)]), texts)
     assert [explanation.verbatim for explanation in found] == [True, True, False, False, False, False]
 
 
-def test_a_large_index_names_evenly_spaced_pictures_and_knows_all_captions(
-    pictures: FakePrepared, decoder: LSTMDecoder, index: TrainingIndex, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_large_index_names_evenly_spaced_images_and_knows_all_captions(
+    images: FakePrepared, decoder: LSTMDecoder, index: TrainingIndex, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("imgcap.captioning.explain.MOST_PICTURES", 14)
-    build(pictures, decoder).save(tmp_path / "index")
+    monkeypatch.setattr("imgcap.captioning.explain.MOST_IMAGES", 14)
+    build(images, decoder).save(tmp_path / "index")
     bounded = TrainingIndex.load(tmp_path / "index")
     rows = range(0, TRAIN, 23)
-    assert bounded.names == tuple(pictures.records[row].path for row in rows)
+    assert bounded.names == tuple(images.records[row].path for row in rows)
     assert torch.equal(bounded.caption_hashes, index.caption_hashes)
     texts = [f"a dog number {number}" for number in (0, 1, 22, 24, TRAIN - 1, TRAIN)]
-    features = torch.from_numpy(pictures.features[[rows[i] for i in range(len(texts))]])
+    features = torch.from_numpy(images.features[[rows[i] for i in range(len(texts))]])
     found = bounded.explain(features, texts)
     assert [explanation.verbatim for explanation in found] == [True, True, True, True, True, False]
     assert [explanation.nearest[0][0] for explanation in found] == list(bounded.names[: len(texts)])
 
 
 def test_a_bound_that_is_not_reached_changes_nothing(
-    pictures: FakePrepared, decoder: LSTMDecoder, file: Path, monkeypatch: pytest.MonkeyPatch
+    images: FakePrepared, decoder: LSTMDecoder, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("imgcap.captioning.explain.MOST_PICTURES", TRAIN)
-    build(pictures, decoder).save(file.with_name("again"))
+    monkeypatch.setattr("imgcap.captioning.explain.MOST_IMAGES", TRAIN)
+    build(images, decoder).save(file.with_name("again"))
     assert file.with_name("again").read_bytes() == file.read_bytes()
 
 
 def test_equal_captions_have_one_hash(decoder: LSTMDecoder) -> None:
-    pictures = FakePrepared(5)
-    pictures.records = tuple(replace(record, captions=("A dog .", "a dog", "Two!")) for record in pictures.records)
-    hashes = build(pictures, decoder).caption_hashes
+    images = FakePrepared(5)
+    images.records = tuple(replace(record, captions=("A dog .", "a dog", "Two!")) for record in images.records)
+    hashes = build(images, decoder).caption_hashes
     assert len(hashes) == 2
     assert hashes[0] < hashes[1]
 
 
-def test_percentiles_are_shares_of_the_val_pictures(pictures: FakePrepared, index: TrainingIndex) -> None:
-    val = index.explain(torch.from_numpy(pictures.features[TRAIN:]), [""] * VAL)
+def test_percentiles_are_shares_of_the_val_images(images: FakePrepared, index: TrainingIndex) -> None:
+    val = index.explain(torch.from_numpy(images.features[TRAIN:]), [""] * VAL)
     distances = np.array([explanation.distance for explanation in val])
     for explanation in val:
         assert explanation.percentile == pytest.approx((distances < explanation.distance).mean(), abs=0.02)
         assert bool(explanation.warning) == (explanation.percentile >= 0.95)
 
 
-def test_the_distance_of_a_typical_training_picture_is_one(pictures: FakePrepared, index: TrainingIndex) -> None:
-    found = index.explain(torch.from_numpy(pictures.features[:TRAIN]), [""] * TRAIN)
+def test_the_distance_of_a_typical_training_image_is_one(images: FakePrepared, index: TrainingIndex) -> None:
+    found = index.explain(torch.from_numpy(images.features[:TRAIN]), [""] * TRAIN)
     assert np.mean([explanation.distance for explanation in found]) == pytest.approx(1, abs=0.03)
 
 
-def test_a_stranger_is_warned_of_and_a_typical_picture_is_not(pictures: FakePrepared, index: TrainingIndex) -> None:
+def test_a_stranger_is_warned_of_and_a_typical_image_is_not(images: FakePrepared, index: TrainingIndex) -> None:
     rng = np.random.default_rng(9)
-    stranger = 3 + 30 * rng.normal(size=(1, HIDDEN)) @ pictures.directions
-    typical = pictures.features[:TRAIN].mean(0, keepdims=True)
+    stranger = 3 + 30 * rng.normal(size=(1, HIDDEN)) @ images.directions
+    typical = images.features[:TRAIN].mean(0, keepdims=True)
     features = torch.from_numpy(np.concatenate([stranger, typical]).astype(np.float32))
     found, ordinary = index.explain(features, ["", ""])
     assert (found.percentile, ordinary.percentile) == (1.0, 0.0)
     assert found.warning == (
-        "This picture is unlike those that the model was trained on: farther from them than 100 % of its val pictures."
+        "This image is unlike those that the model was trained on: farther from them than 100 % of its val images."
     )
     assert ordinary.warning == ""
 
 
-def test_explanations_do_not_depend_on_the_batch(pictures: FakePrepared, index: TrainingIndex) -> None:
-    features = torch.from_numpy(pictures.features[TRAIN : TRAIN + 5])
+def test_explanations_do_not_depend_on_the_batch(images: FakePrepared, index: TrainingIndex) -> None:
+    features = torch.from_numpy(images.features[TRAIN : TRAIN + 5])
     together = index.explain(features, list("abcde"))
     for i, explanation in enumerate(together):
         [alone] = index.explain(features[i : i + 1], ["abcde"[i]])
@@ -192,18 +192,18 @@ def test_explanations_do_not_depend_on_the_batch(pictures: FakePrepared, index: 
 
 
 @pytest.mark.parametrize("train", [1, 2, 5])
-def test_a_handful_of_training_pictures_is_enough(decoder: LSTMDecoder, train: int) -> None:
-    pictures = FakePrepared(train)
-    found = build(pictures, decoder).explain(torch.from_numpy(pictures.features[:1]), [""])[0]
+def test_a_handful_of_training_images_is_enough(decoder: LSTMDecoder, train: int) -> None:
+    images = FakePrepared(train)
+    found = build(images, decoder).explain(torch.from_numpy(images.features[:1]), [""])[0]
     assert found.nearest[0][0] == SURROGATE
     assert len(found.nearest) == min(train, NEAREST)
 
 
-def test_other_features_replace_the_prepared_ones(pictures: FakePrepared, decoder: LSTMDecoder) -> None:
-    turned = np.ascontiguousarray(pictures.features[:, ::-1])
-    other = build(pictures, decoder, features=turned)
+def test_other_features_replace_the_prepared_ones(images: FakePrepared, decoder: LSTMDecoder) -> None:
+    turned = np.ascontiguousarray(images.features[:, ::-1])
+    other = build(images, decoder, features=turned)
     [found] = other.explain(torch.from_numpy(turned[7:8]), [""])
-    assert found.nearest[0][0] == "pictures/7.jpg"
+    assert found.nearest[0][0] == "images/7.jpg"
 
 
 def test_codes_are_small(index: TrainingIndex, file: Path) -> None:
@@ -239,7 +239,7 @@ DAMAGES: dict[str, Callable[[TrainingIndex, Path], object]] = {
     ),
     "a name too few": edit(names=lambda names: names[1:]),
     "a name a number": edit(names=lambda names: (1, *names[1:])),
-    "no pictures": edit(names=lambda _: (), codes=lambda codes: codes[:0]),
+    "no images": edit(names=lambda _: (), codes=lambda codes: codes[:0]),
     "codes of another size": edit(codes=lambda codes: codes[:, 1:]),
     "codes of another type": edit(codes=lambda codes: codes.float()),
     "mean cut": edit(mean=lambda mean: mean[1:]),
@@ -252,11 +252,11 @@ DAMAGES: dict[str, Callable[[TrainingIndex, Path], object]] = {
 @pytest.mark.parametrize("name", DAMAGES)
 def test_a_damaged_index_is_one_sentence(index: TrainingIndex, file: Path, name: str) -> None:
     DAMAGES[name](index, file)
-    with pytest.raises(ImgcapError, match="is damaged: it is not an index of training pictures") as caught:
+    with pytest.raises(ImgcapError, match="is damaged: it is not an index of training images") as caught:
         TrainingIndex.load(file)
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_index_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ImgcapError, match="has no index of its training pictures"):
+    with pytest.raises(ImgcapError, match="has no index of its training images"):
         TrainingIndex.load(tmp_path / "index.safetensors")

@@ -17,7 +17,7 @@ KEEP = ResumeOptions()
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> list[Path]:
+def images(tmp_path: Path) -> list[Path]:
     files = [tmp_path / f"{i}.png" for i in range(4)]
     for i, file in enumerate(files):
         file.write_bytes(b"x" * (i + 1))
@@ -36,11 +36,11 @@ def write(file: Path, rows: list[Row], torn: bytes = b"") -> bytes:
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"path": "3.p', b"\0\0\0", b'{"path": "3.png"}'])
-def test_whole_lines_are_done_and_a_torn_one_is_cut_off(tmp_path: Path, pictures: list[Path], torn: bytes) -> None:
+def test_whole_lines_are_done_and_a_torn_one_is_cut_off(tmp_path: Path, images: list[Path], torn: bytes) -> None:
     file = tmp_path / "rows.jsonl"
-    data = write(file, [row(p) for p in pictures[:3]], torn)
+    data = write(file, [row(p) for p in images[:3]], torn)
     done = take_up(file, ORIGIN, KEEP)
-    assert [str(p) in done for p in pictures] == [True, True, True, False]
+    assert [str(p) in done for p in images] == [True, True, True, False]
     assert (done.kept, done.dropped) == (3, 0)
     assert file.read_bytes() == data
 
@@ -51,65 +51,65 @@ def test_an_empty_file_has_nothing_done(tmp_path: Path) -> None:
     assert take_up(file, ORIGIN, KEEP).kept == 0
 
 
-def test_a_picture_that_has_changed_is_done_again(tmp_path: Path, pictures: list[Path]) -> None:
+def test_a_image_that_has_changed_is_done_again(tmp_path: Path, images: list[Path]) -> None:
     file = tmp_path / "rows.jsonl"
-    rows = [row(p) for p in pictures]
+    rows = [row(p) for p in images]
     write(file, rows, b"torn")
-    pictures[1].write_bytes(b"longer than before")
-    os.utime(pictures[2], ns=(1, 1))
+    images[1].write_bytes(b"longer than before")
+    os.utime(images[2], ns=(1, 1))
     done = take_up(file, ORIGIN, KEEP)
-    assert [str(p) in done for p in pictures] == [True, False, False, True]
+    assert [str(p) in done for p in images] == [True, False, False, True]
     assert (done.kept, done.dropped) == (2, 2)
     assert [json.loads(line) for line in file.read_text().splitlines()] == [rows[0], rows[3]]
 
 
-def test_by_content_a_touched_picture_is_done_and_another_of_equal_size_is_not(
-    tmp_path: Path, pictures: list[Path]
+def test_by_content_a_touched_image_is_done_and_another_of_equal_size_is_not(
+    tmp_path: Path, images: list[Path]
 ) -> None:
     file = tmp_path / "rows.jsonl"
-    write(file, [row(p, by_content=True) for p in pictures])
-    os.utime(pictures[1], ns=(1, 1))
-    stat = pictures[2].stat()
-    pictures[2].write_bytes(b"yyy")
-    os.utime(pictures[2], ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    write(file, [row(p, by_content=True) for p in images])
+    os.utime(images[1], ns=(1, 1))
+    stat = images[2].stat()
+    images[2].write_bytes(b"yyy")
+    os.utime(images[2], ns=(stat.st_atime_ns, stat.st_mtime_ns))
     done = take_up(file, ORIGIN, ResumeOptions(by_content=True))
-    assert [str(p) in done for p in pictures] == [True, True, False, True]
+    assert [str(p) in done for p in images] == [True, True, False, True]
 
 
-def test_a_caption_outlives_its_picture(tmp_path: Path, pictures: list[Path]) -> None:
+def test_a_caption_outlives_its_image(tmp_path: Path, images: list[Path]) -> None:
     file = tmp_path / "rows.jsonl"
-    data = write(file, [row(p) for p in pictures])
-    pictures[0].unlink()
-    assert str(pictures[0]) in take_up(file, ORIGIN, KEEP)
+    data = write(file, [row(p) for p in images])
+    images[0].unlink()
+    assert str(images[0]) in take_up(file, ORIGIN, KEEP)
     assert file.read_bytes() == data
 
 
-def test_a_failure_is_kept_until_the_file_changes_or_it_is_tried_again(tmp_path: Path, pictures: list[Path]) -> None:
+def test_a_failure_is_kept_until_the_file_changes_or_it_is_tried_again(tmp_path: Path, images: list[Path]) -> None:
     file = tmp_path / "rows.jsonl"
     missing = tmp_path / "missing.png"
-    rows = [row(pictures[0], error="damaged"), row(missing, error="missing"), row(pictures[1])]
+    rows = [row(images[0], error="damaged"), row(missing, error="missing"), row(images[1])]
     write(file, rows)
     assert take_up(file, ORIGIN, KEEP).kept == 3
     done = take_up(file, ORIGIN, ResumeOptions(retry_failed=True))
-    assert [str(p) in done for p in (pictures[0], missing, pictures[1])] == [False, False, True]
+    assert [str(p) in done for p in (images[0], missing, images[1])] == [False, False, True]
     write(file, rows)
     missing.write_bytes(b"there now")
     assert str(missing) not in take_up(file, ORIGIN, KEEP)
 
 
 @pytest.mark.parametrize("name", ["model", "model_hash", "settings"])
-def test_rows_of_another_origin_are_not_mixed(tmp_path: Path, pictures: list[Path], name: str) -> None:
+def test_rows_of_another_origin_are_not_mixed(tmp_path: Path, images: list[Path], name: str) -> None:
     file = tmp_path / "rows.jsonl"
-    data = write(file, [row(pictures[0])], b"torn")
+    data = write(file, [row(images[0])], b"torn")
     with pytest.raises(UsageError, match=f"line 1 was written with {name}"):
         take_up(file, {**ORIGIN, name: "another"}, KEEP)
     assert file.read_bytes() == data + b"torn"
 
 
 @pytest.mark.parametrize("line", [b"not JSON", b"[]", b'{"caption": "x"}', b"[" * 100_000, b"\xff"])
-def test_a_broken_line_is_named_and_nothing_is_changed(tmp_path: Path, pictures: list[Path], line: bytes) -> None:
+def test_a_broken_line_is_named_and_nothing_is_changed(tmp_path: Path, images: list[Path], line: bytes) -> None:
     file = tmp_path / "rows.jsonl"
-    write(file, [row(pictures[0])])
+    write(file, [row(images[0])])
     whole = file.read_bytes() + line + b"\n"
     file.write_bytes(whole)
     with pytest.raises(ImgcapError, match="line 2 is not a row"):

@@ -14,14 +14,14 @@ from imgcap.captioning.captioner import Caption, Wording
 from imgcap.captioning.explain import Explanation
 from imgcap.captioning.rows import CsvWriter, FileState, Row, RowOptions, make_row, open_rows, read_rows, with_state
 from imgcap.errors import ImgcapError, UsageError
-from imgcap.images.discovery import PictureError
+from imgcap.images.discovery import ImageError
 
 ORIGIN = {"model": "walls", "model_hash": "0123", "settings": "beam_size=3"}
 WALL = Wording("a red wall", -1.23456, 0.71239, (("a", 0.9), ("red", 0.51239), ("wall", 0.99)))
 STRIPE = Wording("a stripe", -2.0, 0.3, (("a", 0.9), ("stripe", 0.1)))
 GOOD = Caption("x/wall.png", (WALL,))
 BROKEN = Caption(
-    "bad.jpg", error=PictureError("bad.jpg is not a picture that can be read.", path="bad.jpg", kind="damaged")
+    "bad.jpg", error=ImageError("bad.jpg is not an image that can be read.", path="bad.jpg", kind="damaged")
 )
 ODD_PATHS = [
     "=cmd()",
@@ -97,11 +97,11 @@ def test_the_state_of_a_file_knows_size_time_and_content(tmp_path: Path) -> None
     assert (state.bytes, state.modified, state.sha256) == (3, 1, None)
     by_content = FileState.of(str(file), by_content=True)
     os.utime(file, ns=(2, 2))
-    assert not FileState.of(str(file)).same_picture(state)
-    assert FileState.of(str(file), by_content=True).same_picture(by_content)
+    assert not FileState.of(str(file)).same_image(state)
+    assert FileState.of(str(file), by_content=True).same_image(by_content)
     file.write_bytes(b"two")
     os.utime(file, ns=(1, 1))
-    assert not FileState.of(str(file), by_content=True).same_picture(by_content)
+    assert not FileState.of(str(file), by_content=True).same_image(by_content)
     assert FileState.from_row(with_state({}, by_content)) == by_content
     assert (
         FileState.of(str(tmp_path / "none"))
@@ -196,7 +196,7 @@ def test_text_explains_below_the_caption() -> None:
     assert warning.strip() == "Unlike all of them."
 
 
-def test_text_explains_a_picture_that_is_like_the_others() -> None:
+def test_text_explains_a_image_that_is_like_the_others() -> None:
     stream = io.StringIO()
     explanation = Explanation((("dog.jpg", 0.8),), False, 0.4, 0.5, "")
     with open_rows(stream, "text", bare=True) as writer:

@@ -15,17 +15,17 @@ from imgcap.sharding import Shard
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """23 pictures, one of them damaged."""
+def images(tmp_path: Path) -> Path:
+    """23 images, one of them damaged."""
     write_data_set(tmp_path, 23)
     (tmp_path / "images" / "007.png").write_bytes(b"damaged")
     return tmp_path / "images"
 
 
 @pytest.fixture
-def caption(imgcap_here: Run, pictures: Path, model_folder: Path, tmp_path: Path) -> Run:
+def caption(imgcap_here: Run, images: Path, model_folder: Path, tmp_path: Path) -> Run:
     def run(*arguments: object):  # type: ignore[no-untyped-def]
-        return imgcap_here("caption", pictures, "--model", model_folder, "--batch-size", 4, "-q", *arguments)
+        return imgcap_here("caption", images, "--model", model_folder, "--batch-size", 4, "-q", *arguments)
 
     return run
 
@@ -60,11 +60,11 @@ def test_a_killed_shard_goes_on_and_merge_names_what_is_missing(imgcap_here: Run
     assert rows.read_bytes() == whole.read_bytes()
 
 
-def test_merge_refuses_shards_that_do_not_fit(imgcap_here: Run, caption: Run, pictures: Path, tmp_path: Path) -> None:
+def test_merge_refuses_shards_that_do_not_fit(imgcap_here: Run, caption: Run, images: Path, tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     assert "no shards" in imgcap_here("merge", rows).stderr
     caption("-o", rows, "--shard", "1/2")
-    (pictures / "000.png").unlink()
+    (images / "000.png").unlink()
     caption("-o", rows, "--shard", "2/2")
     done = imgcap_here("merge", rows)
     assert done.returncode == ExitCode.FAILED
@@ -81,7 +81,7 @@ def test_merge_refuses_shards_that_do_not_fit(imgcap_here: Run, caption: Run, pi
 
 
 @pytest.mark.parametrize(
-    "state", ["[]", "{}", '{"batch_size": 0, "finished": null}', '{"batch_size": 4, "finished": {"pictures": 9}}']
+    "state", ["[]", "{}", '{"batch_size": 0, "finished": null}', '{"batch_size": 4, "finished": {"images": 9}}']
 )
 def test_a_damaged_state_is_one_sentence(imgcap_here: Run, caption: Run, tmp_path: Path, state: str) -> None:
     (tmp_path / "rows.2-of-4.shard").write_text(state)
@@ -105,10 +105,10 @@ def whole(caption: Run, tmp_path: Path) -> bytes:
     return (tmp_path / "whole.jsonl").read_bytes()
 
 
-def write_shard(rows: Path, whole: bytes, number: int, pictures: Path) -> RowShard:
+def write_shard(rows: Path, whole: bytes, number: int, images: Path) -> RowShard:
     """Shard `number` of 3 of the run that has made `whole`, complete, without running it."""
     lines, shard = whole.splitlines(keepends=True), RowShard(rows, Shard(number - 1, 3))
-    own, listing = list(shard.shard.items(lines, 4)), Listing(sorted(pictures.iterdir()))
+    own, listing = list(shard.shard.items(lines, 4)), Listing(sorted(images.iterdir()))
     origin = {name: json.loads(lines[0])[name] for name in ("model", "model_hash", "settings")}
     shard.begin(4)
     shard.file.write_bytes(b"".join(own))
@@ -117,11 +117,11 @@ def write_shard(rows: Path, whole: bytes, number: int, pictures: Path) -> RowSha
 
 
 @pytest.fixture
-def unfinished(whole: bytes, pictures: Path, tmp_path: Path) -> Path:
+def unfinished(whole: bytes, images: Path, tmp_path: Path) -> Path:
     """The place of rows of which one of three shards is complete, one torn, and one not begun."""
     rows = tmp_path / "out" / "rows.jsonl"
     for number in (3, 2):
-        write_shard(rows, whole, number, pictures)
+        write_shard(rows, whole, number, images)
     tear(rows.with_name("rows.2-of-3.jsonl"))
     return rows
 
@@ -141,24 +141,24 @@ def test_a_run_without_shards_finishes_and_merges_those_that_are_there(
 
 
 def test_shards_that_are_complete_are_only_merged(
-    imgcap_here: Run, pictures: Path, model_folder: Path, whole: bytes, unfinished: Path
+    imgcap_here: Run, images: Path, model_folder: Path, whole: bytes, unfinished: Path
 ) -> None:
     for number in (1, 2):
-        write_shard(unfinished, whole, number, pictures)
-    done = imgcap_here("caption", pictures, "--model", model_folder, "-o", unfinished)
+        write_shard(unfinished, whole, number, images)
+    done = imgcap_here("caption", images, "--model", model_folder, "-o", unfinished)
     assert done.returncode == ExitCode.DONE
     assert "Going on with the 3 shards" in done.stderr
-    assert "pictures are done" not in done.stderr
+    assert "images are done" not in done.stderr
     assert unfinished.read_bytes() == whole
 
 
-def test_shards_of_other_pictures_are_not_taken_for_these(
-    imgcap_here: Run, pictures: Path, model_folder: Path, whole: bytes, unfinished: Path
+def test_shards_of_other_images_are_not_taken_for_these(
+    imgcap_here: Run, images: Path, model_folder: Path, whole: bytes, unfinished: Path
 ) -> None:
     for number in (1, 2):
-        write_shard(unfinished, whole, number, pictures)
-    pictures.rename(pictures.with_name("others"))
-    done = imgcap_here("caption", pictures.with_name("others"), "--model", model_folder, "-o", unfinished)
+        write_shard(unfinished, whole, number, images)
+    images.rename(images.with_name("others"))
+    done = imgcap_here("caption", images.with_name("others"), "--model", model_folder, "-o", unfinished)
     assert done.returncode == ExitCode.FAILED
     assert "rows instead of" in done.stderr
     assert not unfinished.exists()
@@ -179,13 +179,13 @@ def test_a_shard_without_a_file_of_rows_leaves_its_share_on_stdout(caption: Run)
 
 
 def test_a_share_of_more_shards_than_asked_for_is_all_of_these(
-    imgcap_here: Run, caption: Run, pictures: Path, model_folder: Path, whole: bytes, tmp_path: Path
+    imgcap_here: Run, caption: Run, images: Path, model_folder: Path, whole: bytes, tmp_path: Path
 ) -> None:
     rows = tmp_path / "rows.jsonl"
     caption("-o", rows, "--shard", "1/4")  # in batches of 4, to which the others keep
-    command = ["caption", pictures, "--model", model_folder, "-o", rows, "--shard"]
+    command = ["caption", images, "--model", model_folder, "-o", rows, "--shard"]
     assert "rows.1-of-4.jsonl, " in imgcap_here(*command, "1/2").stderr
-    assert imgcap_here(*command, "2/2", "--quiet").stderr.count("\n") == 1  # the damaged picture
+    assert imgcap_here(*command, "2/2", "--quiet").stderr.count("\n") == 1  # the damaged image
     assert imgcap_here("merge", rows).returncode == ExitCode.DONE
     assert rows.read_bytes() == whole
 

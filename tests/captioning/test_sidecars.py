@@ -20,10 +20,10 @@ def touch(folder: Path, *names: str) -> list[Path]:
     return files
 
 
-def test_a_sidecar_has_the_name_of_its_picture_with_another_ending(tmp_path: Path) -> None:
-    [picture] = touch(tmp_path, "photo.jpg")
-    assert Sidecars().path(picture) == tmp_path / "photo.txt"
-    assert Sidecars(".caption").path(picture) == tmp_path / "photo.caption"
+def test_a_sidecar_has_the_name_of_its_image_with_another_ending(tmp_path: Path) -> None:
+    [image] = touch(tmp_path, "photo.jpg")
+    assert Sidecars().path(image) == tmp_path / "photo.txt"
+    assert Sidecars(".caption").path(image) == tmp_path / "photo.caption"
 
 
 @pytest.mark.parametrize(
@@ -33,24 +33,24 @@ def test_a_sidecar_has_the_name_of_its_picture_with_another_ending(tmp_path: Pat
         (["a.jpg", "a.png"], ["a.jpg.txt", "a.png.txt"]),
         (["a.jpg", "A.png"], ["a.jpg.txt", "A.png.txt"]),
         (["a.jpg", "a.png", "a.jpg.webp"], ["a.jpg.txt", "a.png.txt", "a.jpg.webp.txt"]),
-        (["a.jpg", "a.txt"], ["a.txt", "a.txt.txt"]),  # the second is a picture with a wrong name, given by hand
+        (["a.jpg", "a.txt"], ["a.txt", "a.txt.txt"]),  # the second is an image with a wrong name, given by hand
         (["a.dat", "a.jpg"], ["a.dat.txt", "a.txt"]),
         (["a.dat", "a.dat.jpg"], ["a.dat.txt", "a.dat.jpg.txt"]),
         (["x/a.jpg", "y/a.jpg"], ["x/a.txt", "y/a.txt"]),
     ],
 )
 def test_sidecars_never_collide(tmp_path: Path, names: list[str], sidecars: list[str]) -> None:
-    pictures = touch(tmp_path, *names)
-    assert [Sidecars().path(picture) for picture in pictures] == [tmp_path / name for name in sidecars]
+    images = touch(tmp_path, *names)
+    assert [Sidecars().path(image) for image in images] == [tmp_path / name for name in sidecars]
     mirrored = Sidecars(folder=tmp_path / "out", root=tmp_path)
-    assert [mirrored.path(picture) for picture in pictures] == [tmp_path / "out" / name for name in sidecars]
+    assert [mirrored.path(image) for image in images] == [tmp_path / "out" / name for name in sidecars]
 
 
 def test_a_folder_of_its_own_keeps_sub_folders(tmp_path: Path) -> None:
-    pictures = touch(tmp_path, "in/a.jpg", "in/deep/er/b.jpg")
+    images = touch(tmp_path, "in/a.jpg", "in/deep/er/b.jpg")
     sidecars = Sidecars(folder=tmp_path / "out", root=common_root([tmp_path / "in"]))
-    for picture in pictures:
-        sidecars.write(picture, "a dog")
+    for image in images:
+        sidecars.write(image, "a dog")
     written = sorted(path.relative_to(tmp_path / "out") for path in (tmp_path / "out").rglob("*.txt"))
     assert written == [Path("a.txt"), Path("deep/er/b.txt")]
     assert not list((tmp_path / "in").rglob("*.txt"))
@@ -66,7 +66,7 @@ def test_the_common_root_is_the_deepest_folder_that_holds_all(tmp_path: Path, mo
     assert common_root([Path("in")]) == tmp_path / "in"
 
 
-def test_a_picture_outside_the_root_has_no_place(tmp_path: Path) -> None:
+def test_a_image_outside_the_root_has_no_place(tmp_path: Path) -> None:
     [inside, outside] = touch(tmp_path, "in/a.jpg", "out/b.jpg")
     sidecars = Sidecars(folder=tmp_path / "to", root=tmp_path / "in")
     assert sidecars.path(inside) == tmp_path / "to" / "a.txt"
@@ -113,6 +113,6 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path, monkeyp
 def test_names_that_are_long_or_not_utf8_get_sidecars(tmp_path: Path) -> None:
     long = tmp_path / ("x" * 251 + ".jpg")
     odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.jpg"))
-    for picture in (long, odd):
-        picture.touch()
-        assert Sidecars().write(picture, "a dog").read_text() == "a dog\n"
+    for image in (long, odd):
+        image.touch()
+        assert Sidecars().write(image, "a dog").read_text() == "a dog\n"

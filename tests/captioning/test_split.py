@@ -24,7 +24,7 @@ def captioned(prepared: PreparedFolder, telling_model: Path) -> tuple[CaptionedR
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
-def test_every_picture_of_the_split_has_one_row(prepared: PreparedFolder, telling_model: Path, split: str) -> None:
+def test_every_image_of_the_split_has_one_row(prepared: PreparedFolder, telling_model: Path, split: str) -> None:
     rows = caption_split(prepared.root, str(telling_model), split).records
     expected = [record for record in prepared.records if record.split == split]
     assert expected
@@ -35,7 +35,7 @@ def test_every_picture_of_the_split_has_one_row(prepared: PreparedFolder, tellin
     assert all(row.caption and row.log_probability < 0 for row in rows)
 
 
-def test_captions_are_those_of_the_pictures(
+def test_captions_are_those_of_the_images(
     captioned: tuple[CaptionedRecord, ...], prepared: PreparedFolder, telling_model: Path
 ) -> None:
     captions = load_model(telling_model).caption([prepared.image_root / row.path for row in captioned])
@@ -112,7 +112,7 @@ def test_what_is_missing_is_one_sentence(
     lines = (copy / "records.jsonl").read_text().replace('"split": "val"', '"split": "train"')
     (copy / "records.jsonl").unlink()
     (copy / "records.jsonl").write_text(lines)
-    with pytest.raises(ImgcapError, match="no pictures in the split 'val'"):
+    with pytest.raises(ImgcapError, match="no images in the split 'val'"):
         caption_split(copy, model, "val")
 
 

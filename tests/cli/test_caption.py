@@ -1,4 +1,4 @@
-"""`imgcap caption` and `imgcap apply` as a person uses them, on folders of pictures."""
+"""`imgcap caption` and `imgcap apply` as a person uses them, on folders of images."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COMMAND = Path(sys.executable).with_name("imgcap")
 
 @pytest.fixture
 def album(tmp_path: Path) -> Path:
-    """Twenty pictures, in a folder and a sub-folder."""
+    """Twenty images, in a folder and a sub-folder."""
     folder = tmp_path / "album"
     (folder / "more").mkdir(parents=True)
     for i in range(20):
@@ -46,7 +46,7 @@ def captions(stdout: str) -> dict[str, str]:
 
 @pytest.fixture
 def expected(imgcap_here: Run, album: Path, telling_model: Path) -> dict[str, str]:
-    """The caption of each picture of the album."""
+    """The caption of each image of the album."""
     done = imgcap_here("caption", album, "--model", telling_model)
     assert done.returncode == ExitCode.DONE, done.stderr
     found = captions(done.stdout)
@@ -78,7 +78,7 @@ def test_samples_do_not_depend_on_batches_order_or_company(imgcap_here: Run, alb
     assert draw_captions(album, "--seed", 4) != drawn
 
 
-def test_every_good_picture_is_captioned_and_every_bad_one_is_a_row(
+def test_every_good_image_is_captioned_and_every_bad_one_is_a_row(
     imgcap_here: Run, telling_model: Path, tmp_path: Path
 ) -> None:
     zoo = tmp_path / "zoo"
@@ -102,7 +102,7 @@ def test_every_good_picture_is_captioned_and_every_bad_one_is_a_row(
         assert "\n" not in row["error"]
         assert row["error_kind"]
     assert "Traceback" not in done.stderr
-    assert f"Captioned {len(good)} of {len(named)} pictures" in done.stderr
+    assert f"Captioned {len(good)} of {len(named)} images" in done.stderr
     assert f"{len(bad)} failed" in done.stderr
     resumed = imgcap_here("caption", "--from-file", listed, "-o", output, "--resume", "--model", telling_model)
     assert resumed.returncode == ExitCode.DONE, resumed.stderr
@@ -132,7 +132,7 @@ def test_rows_in_every_format_go_to_stdout_or_a_file(
     assert "is there already" in again.stderr
 
 
-def test_pictures_come_from_stdin_and_from_lists(
+def test_images_come_from_stdin_and_from_lists(
     imgcap_here: Run, album: Path, telling_model: Path, tmp_path: Path, expected: dict[str, str]
 ) -> None:
     some = sorted(expected)[:3]
@@ -169,14 +169,14 @@ def test_folders_are_searched_as_asked(imgcap_here: Run, album: Path, telling_mo
 def test_the_exit_code_says_how_many_succeeded(
     imgcap_here: Run, album: Path, telling_model: Path, names: list[str], exit_code: ExitCode
 ) -> None:
-    (album / "broken.jpg").write_bytes(b"no picture")
+    (album / "broken.jpg").write_bytes(b"no image")
     assert imgcap_here("caption", *(album / name for name in names), "--model", telling_model).returncode == exit_code
 
 
 def test_fail_fast_stops_at_the_first_failure(
     imgcap_here: Run, album: Path, telling_model: Path, tmp_path: Path
 ) -> None:
-    (album / "05-broken.jpg").write_bytes(b"no picture")
+    (album / "05-broken.jpg").write_bytes(b"no image")
     output = tmp_path / "rows.jsonl"
     done = imgcap_here("caption", album, "-o", output, "--fail-fast", "--model", telling_model)
     assert done.returncode == ExitCode.SOME_FAILED
@@ -186,8 +186,8 @@ def test_fail_fast_stops_at_the_first_failure(
 
 def test_quiet_says_nothing_but_failures(imgcap_here: Run, album: Path, telling_model: Path) -> None:
     assert imgcap_here("caption", album, "--quiet", "--model", telling_model).stderr == ""
-    assert "Captioned 20 of 20 pictures" in imgcap_here("caption", album, "--model", telling_model).stderr
-    (album / "broken.jpg").write_bytes(b"no picture")
+    assert "Captioned 20 of 20 images" in imgcap_here("caption", album, "--model", telling_model).stderr
+    (album / "broken.jpg").write_bytes(b"no image")
     done = imgcap_here("caption", album, "--quiet", "--model", telling_model)
     assert len(done.stderr.splitlines()) == 1
     assert "broken.jpg" in done.stderr
@@ -216,7 +216,7 @@ def test_killed_at_random_moments_and_resumed_the_file_is_that_of_an_uninterrupt
     done = imgcap(*base, killed)
     assert done.returncode == ExitCode.DONE, done.stderr
     assert killed.read_bytes() == whole.read_bytes()
-    assert "120 pictures are done" in imgcap(*base, killed).stderr
+    assert "120 images are done" in imgcap(*base, killed).stderr
 
 
 def test_ctrl_c_finishes_the_batch_and_says_how_to_go_on(album: Path, telling_model: Path, tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_ctrl_c_finishes_the_batch_and_says_how_to_go_on(album: Path, telling_mo
     assert output.read_text().endswith("\n")
 
 
-def test_a_changed_picture_is_captioned_again_and_the_rest_is_skipped(
+def test_a_changed_image_is_captioned_again_and_the_rest_is_skipped(
     imgcap_here: Run, album: Path, telling_model: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "rows.jsonl"
@@ -247,8 +247,8 @@ def test_a_changed_picture_is_captioned_again_and_the_rest_is_skipped(
     before = read_json_lines(output)
     draw("white", 9, 200).save(album / "00.png")
     done = imgcap_here(*base, "--resume")
-    assert "19 pictures are done, 1 to be done again" in done.stderr
-    assert "Captioned 1 of 1 pictures" in done.stderr
+    assert "19 images are done, 1 to be done again" in done.stderr
+    assert "Captioned 1 of 1 images" in done.stderr
     after = read_json_lines(output)
     assert after[:19] == before[1:]
     assert after[19]["path"] == before[0]["path"]
@@ -323,7 +323,7 @@ def test_metadata_is_written_without_touching_a_pixel(imgcap_here: Run, album: P
         assert read_description(Path(row["path"])) == row["caption"]
         assert Path(row["path"]).stat().st_size == row["bytes"]
     resumed = imgcap_here(*base, "--resume")
-    assert "20 pictures are done" in resumed.stderr
+    assert "20 images are done" in resumed.stderr
     assert "nothing left to do" in resumed.stderr
 
 
@@ -345,17 +345,17 @@ def test_a_gallery_is_written_beside_the_rows_and_holds_earlier_rows_too(
 
 
 def test_several_captions_words_and_surroundings(imgcap_here: Run, album: Path, telling_model: Path) -> None:
-    picture = album / "00.png"
-    three = imgcap_here("caption", picture, "-n", 3, "--model", telling_model).stdout.splitlines()
+    image = album / "00.png"
+    three = imgcap_here("caption", image, "-n", 3, "--model", telling_model).stdout.splitlines()
     assert len(three) == len(set(three)) == 3
-    assert three[0] == imgcap_here("caption", picture, "--beam-size", 3, "--model", telling_model).stdout.strip()
+    assert three[0] == imgcap_here("caption", image, "--beam-size", 3, "--model", telling_model).stdout.strip()
     banned = three[0].split()[0]
-    assert banned not in imgcap_here("caption", picture, "--ban", banned, "--model", telling_model).stdout.split()
+    assert banned not in imgcap_here("caption", image, "--ban", banned, "--model", telling_model).stdout.split()
     wrapped = imgcap_here(
-        "caption", picture, "--trigger", "sks", "--prefix", "a photo: ", "--model", telling_model
+        "caption", image, "--trigger", "sks", "--prefix", "a photo: ", "--model", telling_model
     ).stdout
     assert wrapped.startswith("sks, a photo: ")
-    rows = imgcap_here("caption", picture, "--words", "--format", "jsonl", "--model", telling_model).stdout
+    rows = imgcap_here("caption", image, "--words", "--format", "jsonl", "--model", telling_model).stdout
     row = json.loads(rows)
     assert " ".join(word for word, _ in row["words"]) == row["caption"]
     assert all(0 <= probability <= 1 for _, probability in row["words"])
@@ -364,7 +364,7 @@ def test_several_captions_words_and_surroundings(imgcap_here: Run, album: Path, 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "Give a picture, a folder"),
+        ([], "Give an image, a folder"),
         (["x.jpg", "--resume"], "-o FILE.jsonl"),
         (["x.jpg", "--resume", "-o", "x.csv"], "-o FILE.jsonl"),
         (["x.jpg", "--retry-failed"], "--resume"),
@@ -373,7 +373,7 @@ def test_several_captions_words_and_surroundings(imgcap_here: Run, album: Path, 
         (["x.jpg", "--sidecar", "txt"], "ending of sidecars"),
         (["x.jpg", "-o", "x.html", "--html", "x.html"], "both the gallery and the rows"),
         (["-", "--write-metadata"], "no file that could get"),
-        (["-", "--from-file", "-"], "both a picture and a list"),
+        (["-", "--from-file", "-"], "both an image and a list"),
         (["x.jpg", "--min-confidence", "2"], "between 0 and 1"),
         (["x.jpg", "--min-confidence", "0.5", "--model", "MODEL"], "no calibrated confidence"),
         (["x.jpg", "--batch-size", "0", "--model", "MODEL"], "at least 1"),

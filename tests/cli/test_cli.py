@@ -36,7 +36,7 @@ def test_the_whole_loop_prepare_train_eval_caption(imgcap: Run, encoder_file: Pa
     done = imgcap("prepare", "--images", images, "--captions", captions, "-o", prepared, "--encoder", encoder_file)
     assert done.returncode == ExitCode.DONE, done.stderr
     assert done.stdout == ""
-    assert "24 pictures" in done.stderr
+    assert "24 images" in done.stderr
 
     done = imgcap("train", prepared, "-o", model, *TINY)
     assert done.returncode == ExitCode.DONE, done.stderr
@@ -69,17 +69,17 @@ def test_the_whole_loop_prepare_train_eval_caption(imgcap: Run, encoder_file: Pa
     assert done.returncode == ExitCode.DONE, done.stderr
     lines = [line.split("\t") for line in done.stdout.splitlines()]
     assert [path for path, _ in lines] == [str(images / f"{i:03}.png") for i in range(24)]
-    assert "Captioned 24 of 24 pictures" in done.stderr
+    assert "Captioned 24 of 24 images" in done.stderr
 
 
 def test_caption_goes_on_after_a_broken_file(imgcap: Run, model_folder: Path, tmp_path: Path) -> None:
     draw("red", 0).save(tmp_path / "good.png")
-    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
     done = imgcap("caption", tmp_path, "--model", model_folder, "--format", "jsonl")
     assert done.returncode == ExitCode.SOME_FAILED
     broken, good = map(json.loads, done.stdout.splitlines())
     assert broken["path"].endswith("broken.jpg")
-    assert "not a picture" in broken["error"]
+    assert "not an image" in broken["error"]
     assert good["caption"]
     assert good["log_probability"] < 0
     assert "broken.jpg" in done.stderr
@@ -145,8 +145,8 @@ def test_version_and_module_entry_point() -> None:
     [
         (["caption", "missing.jpg", "--model", "MODEL"], ExitCode.FAILED, "missing.jpg does not exist"),
         (["caption", "missing.jpg", "--model", "nobody"], ExitCode.FAILED, "no model 'nobody'"),
-        (["caption"], ExitCode.USAGE, "Give a picture, a folder, or - for stdin"),
-        (["caption", "EMPTY", "--model", "MODEL"], ExitCode.FAILED, "holds no pictures"),
+        (["caption"], ExitCode.USAGE, "Give an image, a folder, or - for stdin"),
+        (["caption", "EMPTY", "--model", "MODEL"], ExitCode.FAILED, "holds no images"),
         (["caption", "x.jpg", "--model", "MODEL", "--beam-size", "0"], ExitCode.USAGE, "beam size"),
         (["caption", "x.jpg", "--model", "MODEL", "--device", "abacus"], ExitCode.USAGE, "'abacus' is not available"),
         (["eval"], ExitCode.USAGE, "either a prepared folder or --hypotheses"),

@@ -57,7 +57,7 @@ def test_each_score_is_printed_with_its_interval_floor_and_ceiling(imgcap: Run, 
     assert printed["ROUGE-L"][0] == f"{scores['rouge_l']:.4f}"
     assert printed["distinct captions"][0] == "3"
     assert printed["repeat a word at once"][0] == "33.3%"
-    assert "3 pictures with 2 references." in done.stdout
+    assert "3 images with 2 references." in done.stdout
     assert f"signature: {scores['signature']}" in done.stdout
 
 
@@ -74,21 +74,21 @@ def test_other_captions_are_compared_with_in_plain_words(imgcap_here: Run, files
     done = imgcap_here("eval", *files, "--compare", other)
     assert done.returncode == ExitCode.DONE, done.stderr
     assert "No verdict: " in done.stdout
-    assert "which chance among these pictures can explain." in done.stdout
+    assert "which chance among these images can explain." in done.stdout
     found = json.loads(imgcap_here("eval", *files, "--compare", other, "--json").stdout)["comparison"]
     alone = json.loads(imgcap_here("eval", "--hypotheses", other, *files[2:], "--json").stdout)
     assert found["cider_d"] == alone["cider_d"]  # whose rows stand in another order
     assert found["differences"].keys() == METRICS.keys()
 
 
-def test_other_captions_must_be_of_the_same_pictures(imgcap_here: Run, files: list[object], tmp_path: Path) -> None:
+def test_other_captions_must_be_of_the_same_images(imgcap_here: Run, files: list[object], tmp_path: Path) -> None:
     other = write(tmp_path, "other.jsonl", [{"image_id": i, "caption": "x"} for i in ("a.jpg", "b.jpg", "z.jpg")])
     done = imgcap_here("eval", *files, "--compare", other)
     assert done.returncode == ExitCode.FAILED
     assert "z.jpg" in done.stderr
 
 
-def test_the_scores_of_each_picture_are_written_best_or_worst_first(
+def test_the_scores_of_each_image_are_written_best_or_worst_first(
     imgcap_here: Run, files: list[object], tmp_path: Path
 ) -> None:
     best, worst = tmp_path / "best.csv", tmp_path / "worst.jsonl"
@@ -120,7 +120,7 @@ def test_the_floor_can_be_said_and_training_captions_told(
     assert found["verbatim"] is None
 
 
-def test_the_page_holds_scores_and_pictures(imgcap_here: Run, files: list[object], tmp_path: Path) -> None:
+def test_the_page_holds_scores_and_images(imgcap_here: Run, files: list[object], tmp_path: Path) -> None:
     from helpers.data import draw
 
     (tmp_path / "images").mkdir()

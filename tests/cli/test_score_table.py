@@ -50,7 +50,7 @@ def test_what_is_not_there_is_a_dash() -> None:
     assert score_table.columns(found)[-1] == "ceiling"
     assert {row[-1] for row in rows.values()} == {"-"}
     assert "verbatim in training" not in rows  # which nobody told
-    assert "ceiling: needs a second reference of every picture." in score_table.notes(found)
+    assert "ceiling: needs a second reference of every image." in score_table.notes(found)
 
 
 def test_markdown_is_a_table_with_as_many_cells_in_each_row(found: Evaluation) -> None:
@@ -76,7 +76,7 @@ def test_json_holds_all_of_it(found: Evaluation) -> None:
     assert data["ceiling"]["bleu"] == list(found.ceiling.bleu)
     assert data["comparison"]["differences"]["bleu_2"].keys() == {"value", "interval", "p"}
     assert data["comparison"]["name"] == "theirs.csv"
-    assert (data["pictures"], data["references"], data["title"]) == (3, [2, 2], "ours")
+    assert (data["images"], data["references"], data["title"]) == (3, [2, 2], "ours")
     assert data["signature"] == found.signature
 
 

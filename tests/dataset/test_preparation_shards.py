@@ -29,7 +29,7 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Dataset:
-    """22 pictures, of which two are damaged."""
+    """22 images, of which two are damaged."""
     captions = write_data_set(tmp_path, 22)
     for number in (1, 13):
         (tmp_path / "images" / f"{number:03}.png").write_bytes(b"damaged")

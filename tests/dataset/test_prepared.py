@@ -44,8 +44,8 @@ from imgcap.images.decoding import Pixels, open_image, squash
 from imgcap.model.encoder import Encoder, EncoderConfig
 from imgcap.model.store import ENCODER_FILE
 
-PICTURES, BATCH, ROWS = 13, 2, 4
-"""13 pictures in batches of 2; without the 3 broken ones, 10 rows in files of 4."""
+IMAGES, BATCH, ROWS = 13, 2, 4
+"""13 images in batches of 2; without the 3 broken ones, 10 rows in files of 4."""
 BROKEN = (4, 5, 8)
 SIDE = 75
 
@@ -71,7 +71,7 @@ class FakeEncoder(Encoder):
 
 class NoEncoder(FakeEncoder):
     def __call__(self, pixels: Sequence[Pixels]) -> Tensor:
-        raise AssertionError(f"{len(pixels)} pictures were encoded")
+        raise AssertionError(f"{len(pixels)} images were encoded")
 
 
 def rows_in_a_file(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
@@ -95,11 +95,11 @@ def tiny_encoder_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set with broken pictures among its own and one without a caption; read only."""
+    """A data set with broken images among its own and one without a caption; read only."""
     folder = tmp_path_factory.mktemp("source")
-    write_data_set(folder, PICTURES)
+    write_data_set(folder, IMAGES)
     for number in BROKEN:
-        (folder / "images" / f"{number:03}.png").write_bytes(b"no picture")
+        (folder / "images" / f"{number:03}.png").write_bytes(b"no image")
     draw("red", 1).save(folder / "images" / "nameless.png")
     return folder
 
@@ -170,21 +170,21 @@ def crash_at_line(number: int, codes: set[CodeType]) -> Iterator[None]:
 def test_features_are_what_the_encoder_computes(prepared: PreparedFolder, encoder: Encoder) -> None:
     assert len(prepared.records) == len(prepared.features) == 24
     pixels = [draw(("red", "green", "blue", "white")[i % 4], i) for i in (0, 7, 23)]
-    expected = encoder([squash(picture, encoder.config.pixels) for picture in pixels]).numpy()
+    expected = encoder([squash(image, encoder.config.pixels) for image in pixels]).numpy()
     assert [prepared.records[i].path for i in (0, 7, 23)] == ["000.png", "007.png", "023.png"]
     np.testing.assert_allclose(prepared.features[[0, 7, 23]], expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 
-def test_broken_pictures_are_left_out_and_listed(whole: Path, dataset: Dataset) -> None:
+def test_broken_images_are_left_out_and_listed(whole: Path, dataset: Dataset) -> None:
     prepared = PreparedFolder(whole)
-    good = [i for i in range(PICTURES) if i not in BROKEN]
+    good = [i for i in range(IMAGES) if i not in BROKEN]
     assert [record.path for record in prepared.records] == [f"{i:03}.png" for i in good]
     assert tuple(prepared.records) == tuple(dataset.records[i] for i in good)
     left_out = {item.name: item.reason for item in prepared.left_out()}
     assert list(left_out) == ["nameless.png", *(f"{i:03}.png" for i in BROKEN)]
     assert left_out["nameless.png"] == "has no caption"
-    assert all("is not a picture that can be read" in left_out[f"{i:03}.png"] for i in BROKEN)
-    assert (prepared.metadata.pictures, prepared.metadata.captions, prepared.metadata.left_out) == (10, 20, 4)
+    assert all("is not an image that can be read" in left_out[f"{i:03}.png"] for i in BROKEN)
+    assert (prepared.metadata.images, prepared.metadata.captions, prepared.metadata.left_out) == (10, 20, 4)
     assert sum(prepared.metadata.splits.values()) == 10
     expected = FakeEncoder()([squash(draw(("red", "green", "blue", "white")[i % 4], i), SIDE) for i in good])
     np.testing.assert_array_equal(prepared.features[list(range(10))], expected.numpy())
@@ -193,10 +193,10 @@ def test_broken_pictures_are_left_out_and_listed(whole: Path, dataset: Dataset) 
     assert prepared.image_root == dataset.root
 
 
-def test_progress_counts_every_picture(run: Prepare, tmp_path: Path) -> None:
+def test_progress_counts_every_image(run: Prepare, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     run(tmp_path / "out", on_progress=lambda *now: seen.append(now))
-    assert seen == [(done, PICTURES) for done in (0, 2, 4, 6, 8, 10, 12, 13)]
+    assert seen == [(done, IMAGES) for done in (0, 2, 4, 6, 8, 10, 12, 13)]
 
 
 @pytest.mark.parametrize("torn", [False, True])
@@ -232,10 +232,10 @@ def test_killed_while_a_batch_is_encoded_and_resumed_gives_the_same_bytes(
         run(tmp_path / "killed", encoder=first)
     run(tmp_path / "killed", encoder=second)
     assert content(tmp_path / "killed") == content(whole)
-    assert first.calls + second.calls == 7  # the batch of two broken pictures is none; one batch was encoded twice
+    assert first.calls + second.calls == 7  # the batch of two broken images is none; one batch was encoded twice
 
 
-def test_mirrored_features_are_those_of_the_mirrored_pictures(
+def test_mirrored_features_are_those_of_the_mirrored_images(
     run: Prepare, dataset: Dataset, tmp_path: Path, whole: Path
 ) -> None:
     prepared = run(tmp_path / "mirrored", mirrored=True)
@@ -244,8 +244,8 @@ def test_mirrored_features_are_those_of_the_mirrored_pictures(
     assert prepared.metadata.mirrored and not plain.metadata.mirrored and plain.mirrored is None
     assert prepared.mirrored is not None
     np.testing.assert_array_equal(prepared.features[rows], plain.features[rows])
-    pictures = [open_image(dataset.root / record.path) for record in prepared.records]
-    expected = FakeEncoder()([squash(ImageOps.mirror(picture), FakeEncoder().config.pixels) for picture in pictures])
+    images = [open_image(dataset.root / record.path) for record in prepared.records]
+    expected = FakeEncoder()([squash(ImageOps.mirror(image), FakeEncoder().config.pixels) for image in images])
     np.testing.assert_array_equal(prepared.mirrored[rows], expected.numpy())
     assert (prepared.mirrored[rows] != prepared.features[rows]).any()
 
@@ -402,7 +402,7 @@ def test_unchanged_inputs_are_not_encoded_again(run: Prepare, whole: Path) -> No
 
 @pytest.fixture
 def other_data(dataset: Dataset) -> Dataset:
-    """The same pictures, one caption changed."""
+    """The same images, one caption changed."""
     first = replace(dataset.records[0], captions=("Quite another wall.",))
     return replace(dataset, records=(first, *dataset.records[1:]))
 
@@ -477,7 +477,7 @@ def test_an_interrupted_preparation_of_other_inputs_needs_overwrite(
     assert content(out) == content(whole)
 
 
-@pytest.mark.parametrize("change", ["picture", "time", "split", "left out", "encoder", "order"])
+@pytest.mark.parametrize("change", ["image", "time", "split", "left out", "encoder", "order"])
 def test_any_changed_input_is_noticed(
     source: Path, tiny_encoder_file: Path, tmp_path: Path, change: str, run: Prepare
 ) -> None:
@@ -486,7 +486,7 @@ def test_any_changed_input_is_noticed(
     data = read_dataset(folder / "images", folder / "captions.csv")
     run(tmp_path / "out", data)
     encoder_file, records = tiny_encoder_file, data.records
-    if change == "picture":
+    if change == "image":
         draw("white", 3, size=32).save(folder / "images" / "000.png")
     elif change == "time":
         os.utime(folder / "images" / "000.png", ns=(1, 1))
@@ -504,7 +504,7 @@ def test_any_changed_input_is_noticed(
         prepare(data, encoder_file, NoEncoder(), "fake", tmp_path / "out")
 
 
-def test_a_picture_that_changes_while_it_is_prepared_is_noticed_afterwards(
+def test_a_image_that_changes_while_it_is_prepared_is_noticed_afterwards(
     source: Path, tmp_path: Path, run: Prepare
 ) -> None:
     folder = tmp_path / "copy"
@@ -520,7 +520,7 @@ def test_a_picture_that_changes_while_it_is_prepared_is_noticed_afterwards(
         run(tmp_path / "out", data)
 
 
-def test_a_picture_that_has_gone_is_left_out(source: Path, tmp_path: Path, run: Prepare) -> None:
+def test_a_image_that_has_gone_is_left_out(source: Path, tmp_path: Path, run: Prepare) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(source, folder)
     (folder / "images" / "000.png").unlink()
@@ -531,20 +531,20 @@ def test_a_picture_that_has_gone_is_left_out(source: Path, tmp_path: Path, run: 
     assert any(item.name == "000.png" and "does not exist" in item.reason for item in prepared.left_out())
 
 
-def test_pictures_that_are_all_broken_are_an_error(source: Path, tmp_path: Path, run: Prepare) -> None:
+def test_images_that_are_all_broken_are_an_error(source: Path, tmp_path: Path, run: Prepare) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(source, folder)
-    for picture in (folder / "images").iterdir():
-        picture.write_bytes(b"no picture")
+    for image in (folder / "images").iterdir():
+        image.write_bytes(b"no image")
     data = read_dataset(folder / "images", folder / "captions.csv")
-    with pytest.raises(ImgcapError, match="None of the 13 pictures could be decoded") as caught:
+    with pytest.raises(ImgcapError, match="None of the 13 images could be decoded") as caught:
         run(tmp_path / "out", data, encoder=NoEncoder())
     assert "000.png" in caught.value.hint
     with pytest.raises(ImgcapError, match="not a prepared folder"):
         PreparedFolder(tmp_path / "out")
-    for number in range(PICTURES):  # once they are mended, the same command works
+    for number in range(IMAGES):  # once they are mended, the same command works
         draw("red", number).save(folder / "images" / f"{number:03}.png")
-    assert len(run(tmp_path / "out", data).records) == PICTURES
+    assert len(run(tmp_path / "out", data).records) == IMAGES
 
 
 @pytest.mark.parametrize("name", [ENCODER_FILE, RECORDS_FILE, LEFT_OUT_FILE, FEATURES_FOLDER + "/mine.txt"])
@@ -589,10 +589,10 @@ def save(name: str, array: np.ndarray[Any, Any]) -> Callable[[Path], None]:
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "metadata torn": (lambda root: cut(root / METADATA_FILE), "not valid JSON"),
     "metadata a list": (lambda root: write_json(root / METADATA_FILE, [1]), r"prepared\.json is damaged"),
-    "metadata without a field": (edit_metadata(pictures=None), r"prepared\.json is damaged"),
+    "metadata without a field": (edit_metadata(images=None), r"prepared\.json is damaged"),
     "metadata with a strange encoder": (edit_metadata(encoder_config={"x": 1}), r"prepared\.json is damaged"),
     "another version": (edit_metadata(format_version=99), "another version of imgcap"),
-    "counts wrong": (edit_metadata(pictures=9), "10 rows of features for 10 records"),
+    "counts wrong": (edit_metadata(images=9), "10 rows of features for 10 records"),
     "records gone": (lambda root: (root / RECORDS_FILE).unlink(), r"records\.jsonl cannot be read"),
     "records torn": (lambda root: cut(root / RECORDS_FILE), r"records\.jsonl, line \d+ is not valid JSON"),
     "record without path": (
@@ -667,7 +667,7 @@ def test_a_missing_split_names_those_that_there_are(run: Prepare, dataset: Datas
     splits = ["train"] * 9 + ["test", "test", None, None]
     records = tuple(replace(record, split=split) for record, split in zip(dataset.records, splits, strict=True))
     prepared = run(tmp_path / "out", replace(dataset, records=records))
-    with pytest.raises(ImgcapError, match="has no pictures in the split 'val'") as caught:
+    with pytest.raises(ImgcapError, match="has no images in the split 'val'") as caught:
         prepared.rows("val")
     assert caught.value.hint == "It has: train (6), test (2), none (2)."
     for unknown in ("dev", "none", ""):

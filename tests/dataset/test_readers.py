@@ -18,7 +18,7 @@ from imgcap.errors import ImgcapError, UsageError
 
 Files = Mapping[str, object]
 Captions = dict[str, tuple[list[str], str | None]]
-"""The captions and the split of each picture, by its path."""
+"""The captions and the split of each image, by its path."""
 
 
 def write(folder: Path, files: Files) -> None:
@@ -35,8 +35,8 @@ def write(folder: Path, files: Files) -> None:
         file.write_text(content, encoding="utf-8", newline="")
 
 
-def pictures(folder: Path, *names: str) -> Path:
-    """Empty files named like pictures: reading a data set does not decode them."""
+def write_images(folder: Path, *names: str) -> Path:
+    """Empty files named like images: reading a data set does not decode them."""
     folder.mkdir(exist_ok=True)
     write(folder, dict.fromkeys(names, b""))
     return folder
@@ -63,7 +63,7 @@ FLICKR8K = (
     "1000_a.jpg#1\tA girl going into a wooden building .\n"
     "2258277193_586949ec62.jpg.1#0\tPeople wait for a train .\n"
     "1001_b.jpg#0\tA black dog and a tri-colored dog\n"
-    "1002_c.jpg#0\tA picture that is missing .\n"
+    "1002_c.jpg#0\tA image that is missing .\n"
     "1003_d.jpg#0\tTwo men .\n"
     "1004_e.jpg#0\tIn no split .\n"
 )
@@ -101,7 +101,7 @@ KARPATHY: dict[str, object] = {
     ],
 }
 
-# What the caption file, or the folder of them, is called; the files; the pictures; and what is read of them.
+# What the caption file, or the folder of them, is called; the files; the images; and what is read of them.
 EXAMPLES: dict[str, tuple[str, str, Files, list[str], Captions]] = {
     "flickr8k": (
         "flickr8k",
@@ -136,7 +136,7 @@ EXAMPLES: dict[str, tuple[str, str, Files, list[str], Captions]] = {
             "results.csv": "image_name| comment_number| comment\n"
             "1000092795.jpg| 0| Two young guys , one with shaggy hair , look at their hands .\n"
             '1000092795.jpg| 1| " Two young " , White males are outside .\n'
-            '10002456.jpg| 0| " A sign in the picture\n'
+            '10002456.jpg| 0| " A sign in the image\n'
             "10002456.jpg| 1| Several men\n"
         },
         ["1000092795.jpg", "10002456.jpg"],
@@ -148,7 +148,7 @@ EXAMPLES: dict[str, tuple[str, str, Files, list[str], Captions]] = {
                 ],
                 None,
             ),
-            "10002456.jpg": (['" A sign in the picture', "Several men"], None),
+            "10002456.jpg": (['" A sign in the image', "Several men"], None),
         },
     ),
     "csv with a split column": (
@@ -209,7 +209,7 @@ EXAMPLES: dict[str, tuple[str, str, Files, list[str], Captions]] = {
             "val2014/d.jpg": (["A dog."], "val"),
         },
     ),
-    "karpathy with all pictures in one folder": (
+    "karpathy with all images in one folder": (
         "karpathy",
         "dataset_coco.json",
         {"dataset_coco.json": KARPATHY},
@@ -250,36 +250,36 @@ EXAMPLES: dict[str, tuple[str, str, Files, list[str], Captions]] = {
     ),
     "sidecars": (
         "sidecars",
-        "pictures",
+        "images",
         {
-            "pictures/a.txt": "A dog.\n\n  A brown dog. \n",
-            "pictures/deep/b.txt": b"\xef\xbb\xbfA cat\xe2\x80\xa8and more\r\n",
-            "pictures/unrelated.txt": "Nothing",
+            "images/a.txt": "A dog.\n\n  A brown dog. \n",
+            "images/deep/b.txt": b"\xef\xbb\xbfA cat\xe2\x80\xa8and more\r\n",
+            "images/unrelated.txt": "Nothing",
         },
         ["a.jpg", "deep/b.png", "no-sidecar.jpg"],
         {"a.jpg": (["A dog.", "A brown dog."], None), "deep/b.png": (["A cat\u2028and more"], None)},
     ),
     "imagefolder with csv": (
         "imagefolder",
-        "pictures",
-        {"pictures/metadata.csv": "file_name,text\n0001.png,This is a golden retriever\n0002.png,A dalmatian\n"},
+        "images",
+        {"images/metadata.csv": "file_name,text\n0001.png,This is a golden retriever\n0002.png,A dalmatian\n"},
         ["0001.png", "0002.png"],
         {"0001.png": (["This is a golden retriever"], None), "0002.png": (["A dalmatian"], None)},
     ),
     "imagefolder with json lines": (
         "imagefolder",
-        "pictures",
-        {"pictures/metadata.jsonl": [{"file_name": "sub/1.png", "text": "A dog"}, {"file_name": "2.png", "text": "B"}]},
+        "images",
+        {"images/metadata.jsonl": [{"file_name": "sub/1.png", "text": "A dog"}, {"file_name": "2.png", "text": "B"}]},
         ["sub/1.png", "2.png"],
         {"sub/1.png": (["A dog"], None), "2.png": (["B"], None)},
     ),
     "imagefolder with a folder for each split": (
         "imagefolder",
-        "pictures",
+        "images",
         {
-            "pictures/train/metadata.csv": "file_name,text\n1.png,Trained\nsub/2.png,Trained too\n",
-            "pictures/validation/metadata.jsonl": [{"file_name": "1.png", "text": "Validated"}],
-            "pictures/test/metadata.csv": "file_name,text\n1.png,Tested\n",
+            "images/train/metadata.csv": "file_name,text\n1.png,Trained\nsub/2.png,Trained too\n",
+            "images/validation/metadata.jsonl": [{"file_name": "1.png", "text": "Validated"}],
+            "images/test/metadata.csv": "file_name,text\n1.png,Tested\n",
         },
         ["train/1.png", "train/sub/2.png", "validation/1.png", "test/1.png"],
         {
@@ -297,9 +297,9 @@ EXAMPLES: dict[str, tuple[str, str, Files, list[str], Captions]] = {
 def test_every_format_is_read_whether_detected_or_named(tmp_path: Path, example: str, forced: bool) -> None:
     format_name, file, files, names, expected = EXAMPLES[example]
     write(tmp_path, files)
-    images = pictures(tmp_path / "pictures", *names)
+    image_folder = write_images(tmp_path / "images", *names)
     assert detect_format(tmp_path / file) == format_name
-    dataset = read_dataset(images, tmp_path / file, format_name if forced else None)
+    dataset = read_dataset(image_folder, tmp_path / file, format_name if forced else None)
     found = contents(dataset)
     if any(split for _, split in expected.values()):
         assert found == expected
@@ -307,7 +307,7 @@ def test_every_format_is_read_whether_detected_or_named(tmp_path: Path, example:
         assert {path: captions for path, (captions, _) in found.items()} == {p: c for p, (c, _) in expected.items()}
         assert None not in {record.split for record in dataset.records}
     assert list(found) == list(expected)
-    assert dataset.root == images
+    assert dataset.root == image_folder
 
 
 def test_every_format_has_an_example() -> None:
@@ -315,9 +315,9 @@ def test_every_format_has_an_example() -> None:
 
 
 def test_records_keep_the_name_that_the_caption_file_gives(tmp_path: Path) -> None:
-    images = pictures(tmp_path / "images", "val2014/a.jpg", "b.jpg")
+    image_folder = write_images(tmp_path / "images", "val2014/a.jpg", "b.jpg")
     write(tmp_path, {"all.csv": "image,caption\na.jpg,x\nb,y\n"})
-    dataset = read_dataset(images, tmp_path / "all.csv")
+    dataset = read_dataset(image_folder, tmp_path / "all.csv")
     assert [(record.image_id, record.path) for record in dataset.records] == [
         ("a.jpg", "val2014/a.jpg"),
         ("b", "b.jpg"),
@@ -328,7 +328,7 @@ def test_records_keep_the_name_that_the_caption_file_gives(tmp_path: Path) -> No
 
 
 def flickr8k(tmp_path: Path) -> tuple[Path, Path, dict[str, Path]]:
-    """Flickr8k in small, with an odd entry, a missing picture and one that is in no split."""
+    """Flickr8k in small, with an odd entry, a missing image and one that is in no split."""
     write(
         tmp_path,
         {
@@ -338,14 +338,14 @@ def flickr8k(tmp_path: Path) -> tuple[Path, Path, dict[str, Path]]:
             "test.txt": " 1003_d ",
         },
     )
-    images = pictures(tmp_path / "images", "1000_a.jpg", "1001_b.jpg", "1003_d.jpg", "1004_e.jpg")
+    image_folder = write_images(tmp_path / "images", "1000_a.jpg", "1001_b.jpg", "1003_d.jpg", "1004_e.jpg")
     splits = {"train": tmp_path / "train.txt", "val": tmp_path / "dev.txt", "test": tmp_path / "test.txt"}
-    return images, tmp_path / "tokens.txt", splits
+    return image_folder, tmp_path / "tokens.txt", splits
 
 
 def test_split_lists_decide_and_what_is_missing_is_named(tmp_path: Path) -> None:
-    images, tokens, splits = flickr8k(tmp_path)
-    dataset = read_dataset(images, tokens, split_files=splits)
+    image_folder, tokens, splits = flickr8k(tmp_path)
+    dataset = read_dataset(image_folder, tokens, split_files=splits)
     assert {path: split for path, (_, split) in contents(dataset).items()} == {
         "1000_a.jpg": "train",
         "1001_b.jpg": "val",
@@ -353,41 +353,41 @@ def test_split_lists_decide_and_what_is_missing_is_named(tmp_path: Path) -> None
         "1004_e.jpg": None,
     }
     assert left_out(dataset) == {
-        "2258277193_586949ec62.jpg.1": "has captions, but its name does not end like a picture's",
-        "1002_c.jpg": "has captions, but no picture",
+        "2258277193_586949ec62.jpg.1": "has captions, but its name does not end like an image's",
+        "1002_c.jpg": "has captions, but no image",
     }
 
 
 def test_split_lists_go_before_the_splits_of_the_caption_file(tmp_path: Path) -> None:
-    images = pictures(tmp_path / "images", "a.jpg", "b.jpg")
+    image_folder = write_images(tmp_path / "images", "a.jpg", "b.jpg")
     write(tmp_path, {"all.csv": "image,caption,split\na.jpg,x,test\nb.jpg,y,test\n", "train.txt": "a.jpg\n"})
-    dataset = read_dataset(images, tmp_path / "all.csv", split_files={"train": tmp_path / "train.txt"})
+    dataset = read_dataset(image_folder, tmp_path / "all.csv", split_files={"train": tmp_path / "train.txt"})
     assert {record.path: record.split for record in dataset.records} == {"a.jpg": "train", "b.jpg": None}
 
 
 def test_what_a_split_list_names_in_vain_is_left_out_with_a_reason(tmp_path: Path) -> None:
-    images = pictures(tmp_path / "images", "a.jpg", "b.jpg", "c.jpg")
+    image_folder = write_images(tmp_path / "images", "a.jpg", "b.jpg", "c.jpg")
     write(tmp_path, {"all.csv": "image,caption\na.jpg,x\n", "train.txt": "a.jpg\nb.jpg\nmissing.jpg\n"})
-    dataset = read_dataset(images, tmp_path / "all.csv", split_files={"train": tmp_path / "train.txt"})
+    dataset = read_dataset(image_folder, tmp_path / "all.csv", split_files={"train": tmp_path / "train.txt"})
     assert left_out(dataset) == {
-        "missing.jpg": "is in the train list, but has no picture",
+        "missing.jpg": "is in the train list, but has no image",
         "b.jpg": "is in a split list, but has no caption",
         "c.jpg": "has no caption",
     }
 
 
-def test_naming_a_picture_twice_in_one_list_is_no_mistake(tmp_path: Path) -> None:
-    images = pictures(tmp_path / "images", "a.jpg")
+def test_naming_a_image_twice_in_one_list_is_no_mistake(tmp_path: Path) -> None:
+    image_folder = write_images(tmp_path / "images", "a.jpg")
     write(tmp_path, {"all.csv": "image,caption\na.jpg,x\n", "train.txt": "a.jpg\na\n./a.jpg\n"})
-    dataset = read_dataset(images, tmp_path / "all.csv", split_files={"train": tmp_path / "train.txt"})
+    dataset = read_dataset(image_folder, tmp_path / "all.csv", split_files={"train": tmp_path / "train.txt"})
     assert [record.split for record in dataset.records] == ["train"]
 
 
 @pytest.mark.parametrize(
     ("lists", "sentence"),
     [
-        ({"train": "nothing.jpg\nat all\n"}, "The split list TRAIN names none of the pictures."),
-        ({"train": ""}, "The split list TRAIN names none of the pictures."),
+        ({"train": "nothing.jpg\nat all\n"}, "The split list TRAIN names none of the images."),
+        ({"train": ""}, "The split list TRAIN names none of the images."),
         ({"train": "a.jpg\n", "val": "b.jpg\na.jpg\n"}, "a.jpg is in two split lists, train and val."),
         ({"train": b"\xe4.jpg\n"}, "TRAIN, line 1 is not UTF-8 text."),
         ({"train": None}, "TRAIN cannot be read: no such file or directory."),
@@ -396,11 +396,11 @@ def test_naming_a_picture_twice_in_one_list_is_no_mistake(tmp_path: Path) -> Non
 def test_split_lists_that_do_not_fit_are_one_sentence(
     tmp_path: Path, lists: dict[str, str | bytes | None], sentence: str
 ) -> None:
-    images = pictures(tmp_path / "images", "a.jpg", "b.jpg")
+    image_folder = write_images(tmp_path / "images", "a.jpg", "b.jpg")
     write(tmp_path, {"all.csv": "image,caption\na.jpg,x\nb.jpg,y\n"})
     write(tmp_path, {f"{name}.txt": content for name, content in lists.items() if content is not None})
     with pytest.raises(ImgcapError) as caught:
-        read_dataset(images, tmp_path / "all.csv", split_files={name: tmp_path / f"{name}.txt" for name in lists})
+        read_dataset(image_folder, tmp_path / "all.csv", split_files={name: tmp_path / f"{name}.txt" for name in lists})
     assert str(caught.value) == sentence.replace("TRAIN", str(tmp_path / "train.txt"))
 
 
@@ -434,12 +434,12 @@ def test_other_split_names_are_one_sentence(text: str) -> None:
 
 def automatic(tmp_path: Path, names: list[str]) -> dict[str, str | None]:
     folder = tmp_path / hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
-    images = pictures(folder, *names)
+    image_folder = write_images(folder, *names)
     write(tmp_path, {"all.csv": csv_text(["image", "caption"], *([n, f"{n} {i}"] for n in names for i in range(2)))})
-    return {record.path: record.split for record in read_dataset(images, tmp_path / "all.csv").records}
+    return {record.path: record.split for record in read_dataset(image_folder, tmp_path / "all.csv").records}
 
 
-def test_automatic_splits_are_by_picture_and_always_the_same(tmp_path: Path) -> None:
+def test_automatic_splits_are_by_image_and_always_the_same(tmp_path: Path) -> None:
     names = [f"{i}.jpg" for i in range(500)]
     splits = automatic(tmp_path, names)
     assert splits == automatic(tmp_path, names)
@@ -452,27 +452,27 @@ def test_automatic_splits_are_by_picture_and_always_the_same(tmp_path: Path) -> 
     assert [splits[f"{i}.jpg"] for i in range(12)] == [automatic(tmp_path, names[:250])[f"{i}.jpg"] for i in range(12)]
 
 
-def test_adding_pictures_leaves_the_others_in_their_split(tmp_path: Path) -> None:
+def test_adding_images_leaves_the_others_in_their_split(tmp_path: Path) -> None:
     names = [f"{i}.jpg" for i in range(400)]
     before, after = automatic(tmp_path, names[:200]), automatic(tmp_path, names)
     assert {name: after[name] for name in before} == before
 
 
-def test_no_split_is_empty_from_three_pictures_on(tmp_path: Path) -> None:
+def test_no_split_is_empty_from_three_images_on(tmp_path: Path) -> None:
     for count in (3, 4, 5, 10, 20):
         for start in range(20):
             splits = automatic(tmp_path, [f"{start}-{i}.jpg" for i in range(count)])
             assert set(splits.values()) == set(SPLITS), (count, start)
 
 
-def test_captions_of_one_picture_never_stand_in_two_splits(tmp_path: Path) -> None:
-    images = pictures(tmp_path / "images", "a.jpg", "b.jpg")
+def test_captions_of_one_image_never_stand_in_two_splits(tmp_path: Path) -> None:
+    image_folder = write_images(tmp_path / "images", "a.jpg", "b.jpg")
     write(tmp_path, {"all.csv": "image,caption,split\na.jpg,x,\na.jpg,y,test\na.jpg,z,train\nb.jpg,x,train\n"})
-    dataset = read_dataset(images, tmp_path / "all.csv")
+    dataset = read_dataset(image_folder, tmp_path / "all.csv")
     assert contents(dataset) == {"a.jpg": (["x", "y", "z"], "test"), "b.jpg": (["x"], "train")}
 
 
-# --- names of pictures
+# --- names of images
 
 
 @pytest.mark.parametrize(
@@ -505,37 +505,37 @@ def test_captions_of_one_picture_never_stand_in_two_splits(tmp_path: Path) -> No
         ("notes", None),
     ],
 )
-def test_names_find_pictures_and_nothing_outside_their_folder(tmp_path: Path, name: str, path: str | None) -> None:
+def test_names_find_images_and_nothing_outside_their_folder(tmp_path: Path, name: str, path: str | None) -> None:
     name = name.replace("ABSOLUTE", str(tmp_path / "outside.jpg"))
     write(
         tmp_path, {"outside.jpg": b"", "ref.jsonl": [{"image": name, "caption": "x"}, {"image": "y", "caption": "y"}]}
     )
-    images = pictures(tmp_path / "images", "a.jpg", "sub/b.jpg", "y.jpg", "one/twice.jpg", "two/twice.jpg")
-    write(images, {".hidden.jpg": b"", "notes.txt": "x"})
-    dataset = read_dataset(images, tmp_path / "ref.jsonl")
+    image_folder = write_images(tmp_path / "images", "a.jpg", "sub/b.jpg", "y.jpg", "one/twice.jpg", "two/twice.jpg")
+    write(image_folder, {".hidden.jpg": b"", "notes.txt": "x"})
+    dataset = read_dataset(image_folder, tmp_path / "ref.jsonl")
     found = {record.path for record in dataset.records if record.captions == ("x",)}
     assert found == ({path} if path else set())
     assert (name in left_out(dataset)) == (path is None)
     for record in dataset.records:
-        assert (images / record.path).resolve().is_relative_to(images.resolve())
+        assert (image_folder / record.path).resolve().is_relative_to(image_folder.resolve())
 
 
 def test_an_exact_name_goes_before_a_stem(tmp_path: Path) -> None:
-    images = pictures(tmp_path / "images", "a.jpg", "a.jpg.png", "sub/a.jpg")
+    image_folder = write_images(tmp_path / "images", "a.jpg", "a.jpg.png", "sub/a.jpg")
     write(tmp_path, {"all.csv": "image,caption\na.jpg,x\n"})
-    assert [record.path for record in read_dataset(images, tmp_path / "all.csv").records] == ["a.jpg"]
+    assert [record.path for record in read_dataset(image_folder, tmp_path / "all.csv").records] == ["a.jpg"]
 
 
-def test_pictures_and_captions_without_each_other_are_left_out_with_a_reason(tmp_path: Path) -> None:
-    images = pictures(tmp_path / "images", "a.jpg", "b.jpg", "sub/c.jpg", "empty.jpg")
+def test_images_and_captions_without_each_other_are_left_out_with_a_reason(tmp_path: Path) -> None:
+    image_folder = write_images(tmp_path / "images", "a.jpg", "b.jpg", "sub/c.jpg", "empty.jpg")
     rows = "image,caption\na.jpg,x\na.jpg,\nmissing.jpg,y\nmissing.jpg,z\nodd.jpg.1,y\nempty.jpg,...\n"
     write(tmp_path, {"all.csv": rows})
-    dataset = read_dataset(images, tmp_path / "all.csv")
+    dataset = read_dataset(image_folder, tmp_path / "all.csv")
     assert {path: captions for path, (captions, _) in contents(dataset).items()} == {"a.jpg": ["x"]}
     assert left_out(dataset) == {
         "a.jpg": "has an empty caption",
-        "missing.jpg": "has captions, but no picture",
-        "odd.jpg.1": "has captions, but its name does not end like a picture's",
+        "missing.jpg": "has captions, but no image",
+        "odd.jpg.1": "has captions, but its name does not end like an image's",
         "b.jpg": "has no caption",
         "empty.jpg": "has no caption",
         "sub/c.jpg": "has no caption",
@@ -563,9 +563,9 @@ def karpathy(**fields: object) -> dict[str, object]:
     [
         # tables
         ("all.csv", "image,words\na.jpg,x\n", None, "FILE has no caption column; its header is image, words."),
-        ("all.csv", "picture,caption\na.jpg,x\n", None, "FILE has no picture column; its header is picture, caption."),
-        ("all.csv", "a.jpg,A dog\n", None, "FILE has no picture column; its header is a.jpg, a dog."),
-        ("all.csv", "", None, "FILE has no picture column; its header is empty."),
+        ("all.csv", "image,caption\na.jpg,x\n", None, "FILE has no image column; its header is image, caption."),
+        ("all.csv", "a.jpg,A dog\n", None, "FILE has no image column; its header is a.jpg, a dog."),
+        ("all.csv", "", None, "FILE has no image column; its header is empty."),
         ("all.csv", "image,caption\na.jpg,x\na.jpg", None, "FILE, line 3 has 1 of 2 columns."),
         ("all.csv", "image,caption,split\na.jpg,x\n", None, "FILE, line 2 has 2 of 3 columns."),
         ("all.csv", "image,caption\na.jpg,A dog, running\n", None, "FILE, line 2 has 3 columns, but the header 2."),
@@ -575,7 +575,7 @@ def karpathy(**fields: object) -> dict[str, object]:
         ("all.csv", "image,caption\na.jpg,caf\xe9\n".encode("latin-1"), None, "FILE, line 2 is not UTF-8 text."),
         ("all.csv", "image,caption\na.jpg,x\n".encode("utf-16"), None, "FILE, line 1 is not UTF-8 text."),
         ("a.csv", "image| number| comment\na.jpg| 4   A dog .\n", None, "FILE, line 2 has 2 of 3 columns."),
-        ("a.csv", "x" * 99 + ",b,c,d,e,f,g\n", None, f"FILE has no picture column; its header is {LONG_HEADER}."),
+        ("a.csv", "x" * 99 + ",b,c,d,e,f,g\n", None, f"FILE has no image column; its header is {LONG_HEADER}."),
         # Flickr8k
         ("t.txt", "a.jpg#0\tx\na.jpg\tx\n", None, "FILE, line 2 is not NAME.jpg#K<TAB>caption."),
         ("t.txt", "a.jpg#0\tx\na.jpg#1 x\n", None, "FILE, line 2 is not NAME.jpg#K<TAB>caption."),
@@ -642,7 +642,7 @@ def karpathy(**fields: object) -> dict[str, object]:
         ("a.csv", "image,caption\na.jpg,x\n", "karpathy", "FILE is not valid JSON at line 1."),
         ("a.csv", "image,caption\na.jpg,x\n", "jsonl", "FILE, line 1 is not valid JSON."),
         ("a.csv", "image,caption\na.jpg,x\n", "sidecars", "The folder FILE cannot be read: not a directory."),
-        ("a.csv", "image,caption\na.jpg,x\n", "imagefolder", "No caption in FILE belongs to a picture in IMAGES."),
+        ("a.csv", "image,caption\na.jpg,x\n", "imagefolder", "No caption in FILE belongs to an image in IMAGES."),
         ("a.json", karpathy(), "coco", "FILE: images[0] has no 'id'."),
         ("a.json", COCO, "karpathy", "FILE: images[0] has no 'filename'."),
         ("a.json", ["x"], "coco", "FILE: the file has no 'images'."),
@@ -652,49 +652,54 @@ def karpathy(**fields: object) -> dict[str, object]:
             "a.txt",
             FLICKR8K,
             "csv",
-            "FILE has no picture column; its header is 1000_a.jpg#0, a child in a pink dress ..",
+            "FILE has no image column; its header is 1000_a.jpg#0, a child in a pink dress ..",
         ),
         # nothing to be used
-        ("a.csv", "image,caption\n", None, "No caption in FILE belongs to a picture in IMAGES."),
-        ("a.csv", "image,caption\nb.jpg,x\n", None, "No caption in FILE belongs to a picture in IMAGES."),
-        ("a.csv", "image,caption\na.jpg,\na.jpg,...\n", None, "No caption in FILE belongs to a picture in IMAGES."),
-        ("a.jsonl", "", None, "No caption in FILE belongs to a picture in IMAGES."),
-        ("a.jsonl", [{"image": "a.jpg", "captions": []}], None, "No caption in FILE belongs to a picture in IMAGES."),
-        ("a.json", coco(annotations=[]), None, "No caption in FILE belongs to a picture in IMAGES."),
+        ("a.csv", "image,caption\n", None, "No caption in FILE belongs to an image in IMAGES."),
+        ("a.csv", "image,caption\nb.jpg,x\n", None, "No caption in FILE belongs to an image in IMAGES."),
+        ("a.csv", "image,caption\na.jpg,\na.jpg,...\n", None, "No caption in FILE belongs to an image in IMAGES."),
+        ("a.jsonl", "", None, "No caption in FILE belongs to an image in IMAGES."),
+        ("a.jsonl", [{"image": "a.jpg", "captions": []}], None, "No caption in FILE belongs to an image in IMAGES."),
+        ("a.json", coco(annotations=[]), None, "No caption in FILE belongs to an image in IMAGES."),
     ],
 )
 def test_captions_that_cannot_be_read_are_one_sentence(
     tmp_path: Path, name: str, content: object, format_name: str | None, sentence: str
 ) -> None:
-    images = pictures(tmp_path / "images", "a.jpg")
+    image_folder = write_images(tmp_path / "images", "a.jpg")
     write(tmp_path, {name: content})
     with pytest.raises(ImgcapError) as caught:
-        read_dataset(images, tmp_path / name, format_name)
-    assert str(caught.value) == sentence.replace("FILE", str(tmp_path / name)).replace("IMAGES", str(images))
+        read_dataset(image_folder, tmp_path / name, format_name)
+    assert str(caught.value) == sentence.replace("FILE", str(tmp_path / name)).replace("IMAGES", str(image_folder))
 
 
 def test_a_broken_sidecar_and_a_broken_metadata_file_are_named(tmp_path: Path) -> None:
-    images = pictures(tmp_path / "images", "a.jpg", "sub/b.jpg")
-    write(images, {"a.txt": "x", "sub/b.txt": b"\xff"})
+    image_folder = write_images(tmp_path / "images", "a.jpg", "sub/b.jpg")
+    write(image_folder, {"a.txt": "x", "sub/b.txt": b"\xff"})
     with pytest.raises(ImgcapError) as caught:
-        read_dataset(images, images)
-    assert str(caught.value) == f"{images / 'sub' / 'b.txt'}, line 1 is not UTF-8 text."
-    write(images, {"sub/metadata.csv": "file_name\nb.jpg\n"})
+        read_dataset(image_folder, image_folder)
+    assert str(caught.value) == f"{image_folder / 'sub' / 'b.txt'}, line 1 is not UTF-8 text."
+    write(image_folder, {"sub/metadata.csv": "file_name\nb.jpg\n"})
     with pytest.raises(ImgcapError) as caught:
-        read_dataset(images, images)
-    assert str(caught.value) == f"{images / 'sub' / 'metadata.csv'} has no caption column; its header is file_name."
+        read_dataset(image_folder, image_folder)
+    assert (
+        str(caught.value) == f"{image_folder / 'sub' / 'metadata.csv'} has no caption column; its header is file_name."
+    )
 
 
 def test_what_is_missing_is_one_sentence(tmp_path: Path) -> None:
-    images, empty = pictures(tmp_path / "images", "a.jpg"), pictures(tmp_path / "empty", "notes.txt", ".hidden.jpg")
+    image_folder, empty = (
+        write_images(tmp_path / "images", "a.jpg"),
+        write_images(tmp_path / "empty", "notes.txt", ".hidden.jpg"),
+    )
     write(tmp_path, {"all.csv": "image,caption\na.jpg,x\n"})
     captions, missing = tmp_path / "all.csv", tmp_path / "missing"
     for call, sentence in (
-        ((missing, captions), f"The picture folder {missing} does not exist."),
-        ((captions, captions), f"The picture folder {captions} does not exist."),
-        ((images, missing), f"The caption file {missing} does not exist."),
-        ((empty, captions), f"The folder {empty} holds no pictures."),
-        ((images, empty), f"No caption in {empty} belongs to a picture in {images}."),
+        ((missing, captions), f"The image folder {missing} does not exist."),
+        ((captions, captions), f"The image folder {captions} does not exist."),
+        ((image_folder, missing), f"The caption file {missing} does not exist."),
+        ((empty, captions), f"The folder {empty} holds no images."),
+        ((image_folder, empty), f"No caption in {empty} belongs to an image in {image_folder}."),
     ):
         with pytest.raises(ImgcapError) as caught:
             read_dataset(*call)
@@ -702,19 +707,19 @@ def test_what_is_missing_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_an_unknown_format_is_a_usage_error(tmp_path: Path) -> None:
-    images = pictures(tmp_path / "images", "a.jpg")
+    image_folder = write_images(tmp_path / "images", "a.jpg")
     write(tmp_path, {"all.csv": "image,caption\na.jpg,x\n"})
     with pytest.raises(UsageError) as caught:
-        read_dataset(images, tmp_path / "all.csv", "excel")
+        read_dataset(image_folder, tmp_path / "all.csv", "excel")
     assert str(caught.value) == "Unknown caption format 'excel'."
     assert all(name in caught.value.hint for name in FORMATS)
 
 
-def test_captions_without_a_picture_are_named_in_the_hint(tmp_path: Path) -> None:
-    images = pictures(tmp_path / "images", "a.jpg")
+def test_captions_without_a_image_are_named_in_the_hint(tmp_path: Path) -> None:
+    image_folder = write_images(tmp_path / "images", "a.jpg")
     write(tmp_path, {"all.csv": "image,caption\n" + "".join(f"x{i}.jpg,x\n" for i in range(5))})
     with pytest.raises(ImgcapError) as caught:
-        read_dataset(images, tmp_path / "all.csv")
+        read_dataset(image_folder, tmp_path / "all.csv")
     assert caught.value.hint == "It names x0.jpg, x1.jpg, x2.jpg and 2 more."
 
 
@@ -731,8 +736,8 @@ def test_flickr8k_as_published() -> None:
     missing = left_out(dataset)
     assert len(missing) == 6
     odd = missing.pop("2258277193_586949ec62.jpg.1")
-    assert odd == "has captions, but its name does not end like a picture's"
-    assert set(missing.values()) == {"has captions, but no picture"}
+    assert odd == "has captions, but its name does not end like an image's"
+    assert set(missing.values()) == {"has captions, but no image"}
     assert all(name.endswith(".jpg") for name in missing)
     counts = Counter(record.split for record in dataset.records)
     assert counts["train"] == 6000 - 4

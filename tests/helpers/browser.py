@@ -112,7 +112,7 @@ class Browser:
     def requests(self) -> set[str]:
         messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         urls = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-        own = ("data:", "about:", "chrome:")  # the browser's start page asks for its pictures when it comes to it
+        own = ("data:", "about:", "chrome:")  # the browser's start page asks for its images when it comes to it
         return {url.split("#")[0] for url in urls if not url.startswith(own)}
 
     def contrasts(self) -> list[tuple[float, str]]:

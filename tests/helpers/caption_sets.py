@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 Caption = list[str]
 Set = tuple[list[Caption], list[list[Caption]]]
-"""A caption of each picture, and the references of each picture."""
+"""A caption of each image, and the references of each image."""
 
 properties = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 
@@ -19,15 +19,15 @@ captions_of_four_words = st.lists(st.sampled_from("abcde"), min_size=4, max_size
 
 
 def sets_of(references: st.SearchStrategy[Caption], most: int = 4) -> st.SearchStrategy[Set]:
-    """Sets of 1 to 6 pictures with 1 to `most` `references`."""
-    picture = st.tuples(captions, st.lists(references, min_size=1, max_size=most))
-    return st.lists(picture, min_size=1, max_size=6).map(
-        lambda pictures: ([caption for caption, _ in pictures], [texts for _, texts in pictures])
+    """Sets of 1 to 6 images with 1 to `most` `references`."""
+    image = st.tuples(captions, st.lists(references, min_size=1, max_size=most))
+    return st.lists(image, min_size=1, max_size=6).map(
+        lambda images: ([caption for caption, _ in images], [texts for _, texts in images])
     )
 
 
 def reordered(captions: Set, source: random.Random) -> tuple[Set, list[int]]:
-    """The same set with its pictures, and the references of each, in another order; and which picture stands where."""
+    """The same set with its images, and the references of each, in another order; and which image stands where."""
     hypotheses, references = captions
     order = source.sample(range(len(hypotheses)), len(hypotheses))
     shuffled = [source.sample(references[i], len(references[i])) for i in order]
@@ -35,7 +35,7 @@ def reordered(captions: Set, source: random.Random) -> tuple[Set, list[int]]:
 
 
 def random_sets(count: int) -> Iterator[Set]:
-    """Captions of few different words: 0 to 12 words a caption, 1 to 12 a reference, 1 to 5 references a picture."""
+    """Captions of few different words: 0 to 12 words a caption, 1 to 12 a reference, 1 to 5 references an image."""
     source = random.Random(0)
     for _ in range(count):
         words = ["a", "dog", "runs", "the", "t-shirt", "3,000"][: source.randint(2, 6)]
@@ -43,11 +43,11 @@ def random_sets(count: int) -> Iterator[Set]:
         def caption(shortest: int = 0, words: list[str] = words) -> Caption:
             return source.choices(words, k=source.choice([shortest, 1, 6, 8, 10, 12]))
 
-        pictures = source.randint(1, 20)
+        images = source.randint(1, 20)
         most = source.randint(1, 5)
         yield (
-            [caption() for _ in range(pictures)],
-            [[caption(1) for _ in range(source.randint(1, most))] for _ in range(pictures)],
+            [caption() for _ in range(images)],
+            [[caption(1) for _ in range(source.randint(1, most))] for _ in range(images)],
         )
 
 
@@ -66,9 +66,9 @@ def _long_captions() -> Set:
     return [source.choices(words, k=k) for k in (3, 64, 65, 250)], references
 
 
-def _split(*pictures: Sequence[str]) -> Set:
-    """The first text of each picture is its caption, the others are references."""
-    return [texts[0].split() for texts in pictures], [[text.split() for text in texts[1:]] for texts in pictures]
+def _split(*images: Sequence[str]) -> Set:
+    """The first text of each image is its caption, the others are references."""
+    return [texts[0].split() for texts in images], [[text.split() for text in texts[1:]] for texts in images]
 
 
 ODD_SETS: dict[str, Set] = {
@@ -80,8 +80,8 @@ ODD_SETS: dict[str, Set] = {
     ),
     "repeated words": _split(["a a a a a a a", "a a", "a b a b a a"], ["b b b", "b b b b b b", "b"], ["a b", "b a"]),
     "single reference": _split(["a dog runs on grass", "a dog sits on grass"], ["the cat", "one cat"]),
-    "one picture": _split(["a dog runs on grass", "a dog runs on the grass", "it runs on grass"]),
-    "duplicate pictures": _split(*[["a dog runs on grass", "a dog runs on the grass", "grass"]] * 3, ["cat", "a cat"]),
+    "one image": _split(["a dog runs on grass", "a dog runs on the grass", "it runs on grass"]),
+    "duplicate images": _split(*[["a dog runs on grass", "a dog runs on the grass", "grass"]] * 3, ["cat", "a cat"]),
     "unseen words": _split(["zebra zebra lion a dog", "a dog"], ["a lion zebra runs", "a lion runs", "it runs"]),
     "nothing in common": _split(["x y z v w", "a b c d e"], ["p q", "a b"]),
     "references without words": ([["a", "dog"], ["a"], []], [[["a", "dog"], []], [[], list("abcdef")], [["a"], []]]),
@@ -93,6 +93,6 @@ ODD_SETS: dict[str, Set] = {
 def coco_dicts(
     hypotheses: Sequence[Caption], references: Sequence[Sequence[Caption]]
 ) -> tuple[dict[int, list[str]], ...]:
-    """References and captions as coco-caption's scorers take them, by picture."""
+    """References and captions as coco-caption's scorers take them, by image."""
     gts = {i: [" ".join(tokens) for tokens in texts] for i, texts in enumerate(references)}
     return gts, {i: [" ".join(tokens)] for i, tokens in enumerate(hypotheses)}

@@ -24,8 +24,8 @@ SHARED_DATA = Path(__file__).parents[3] / "shared" / "flickr8k"
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220), "white": (250, 250, 250)}
-SMALLEST_PICTURE = 75
-"""Side of the smallest picture that Inception V3 takes; test encoders use it because it is fast."""
+SMALLEST_IMAGE = 75
+"""Side of the smallest image that Inception V3 takes; test encoders use it because it is fast."""
 
 TINY_TRAINING = TrainingOptions(
     epochs=2,
@@ -39,14 +39,14 @@ TINY_TRAINING = TrainingOptions(
 
 
 def draw(colour: str, number: int, size: int = 64) -> Image.Image:
-    """A picture of one colour with a stripe whose place is `number`."""
+    """An image of one colour with a stripe whose place is `number`."""
     pixels = np.full((size, size, 3), COLOURS[colour], np.uint8)
     pixels[:, number * 5 % size :][:, :6] = 0
     return Image.fromarray(pixels)
 
 
 def write_data_set(folder: Path, count: int = 24) -> Path:
-    """`count` pictures in `folder`/images and a Kaggle-style CSV with two captions each; returns the CSV."""
+    """`count` images in `folder`/images and a Kaggle-style CSV with two captions each; returns the CSV."""
     (folder / "images").mkdir(parents=True)
     lines = ["image,caption"]
     for i in range(count):
@@ -59,14 +59,14 @@ def write_data_set(folder: Path, count: int = 24) -> Path:
 
 
 def with_records(prepared: PreparedFolder, records: Iterable[Record], folder: Path) -> PreparedFolder:
-    """A copy of `prepared` in `folder` with other records of the same pictures."""
+    """A copy of `prepared` in `folder` with other records of the same images."""
     shutil.copytree(prepared.root, folder)
     write_records(folder, records)
     return PreparedFolder(folder)
 
 
 def write_telling_model(model_folder: Path, prepared: PreparedFolder, folder: Path) -> Path:
-    """A model in `folder` whose captions mean nothing, but differ from picture to picture."""
+    """A model in `folder` whose captions mean nothing, but differ from image to image."""
     model = load_model_folder(model_folder, torch.device("cpu"))
     torch.manual_seed(0)
     decoder = LSTMDecoder(model.config.decoder).requires_grad_(False)
@@ -75,7 +75,7 @@ def write_telling_model(model_folder: Path, prepared: PreparedFolder, folder: Pa
     decoder.feature_std.copy_(features.std(0) + 1e-30)
     for parameter in decoder.parameters():
         parameter.mul_(4)
-    decoder.embedding.weight.mul_(0.1)  # the picture says more than the words before
+    decoder.embedding.weight.mul_(0.1)  # the image says more than the words before
     size = model.config.decoder.hidden_size
     dict(decoder.lstm.named_parameters())["bias_hh_l0"][size : 2 * size] += 2  # and is not forgotten
     folder.mkdir()

@@ -1,6 +1,6 @@
-"""A folder with one picture of every kind that people have, and one file of every kind of damage.
+"""A folder with one image of every kind that people have, and one file of every kind of damage.
 
-Built for tests of all that reads pictures: `good, bad = build_zoo(folder)`.
+Built for tests of all that reads images: `good, bad = build_zoo(folder)`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ HEIF = find_spec("pillow_heif") is not None
 
 @dataclass(frozen=True)
 class Good:
-    """What a picture of one colour decodes to."""
+    """What an image of one colour decodes to."""
 
     colour: Colour
     size: tuple[int, int] = SIZE
@@ -38,7 +38,7 @@ class Good:
 
 @dataclass(frozen=True)
 class Bad:
-    """What is said of a file that is no picture, or not a whole one."""
+    """What is said of a file that is no image, or not a whole one."""
 
     kind: str
     found: bool = True
@@ -49,8 +49,8 @@ def build_zoo(folder: Path) -> tuple[dict[str, Good], dict[str, Bad]]:
 
     Some of the bad files are not there at all. What the system or Pillow cannot make is left out of both.
     """
-    good = {name: expected for name, content, expected in _good_pictures() if _write(folder / name, content)}
-    bad = {name: Bad(kind) for name, content, kind in _bad_pictures() if _write(folder / name, content)}
+    good = {name: expected for name, content, expected in _good_images() if _write(folder / name, content)}
+    bad = {name: Bad(kind) for name, content, kind in _bad_images() if _write(folder / name, content)}
     _add_what_is_no_plain_file(folder, good, bad)
     return good, bad
 
@@ -71,9 +71,9 @@ def _add_what_is_no_plain_file(folder: Path, good: dict[str, Good], bad: dict[st
         _write(folder / name, red)
         good[name] = Good(RED, found=not name.startswith("."))
     (folder / "a-folder.jpg").mkdir()
-    bad["a-folder.jpg"] = Bad("not a picture", found=False)
+    bad["a-folder.jpg"] = Bad("not an image", found=False)
     (folder / "empty").mkdir()
-    bad["empty"] = Bad("not a picture", found=False)  # as a picture; searched, it is an empty folder
+    bad["empty"] = Bad("not an image", found=False)  # as an image; searched, it is an empty folder
     bad["missing.jpg"] = Bad("missing", found=False)
     bad["x" * 300 + ".jpg"] = Bad("unreadable", found=False)
     bad["plain.jpg/inside-a-file.jpg"] = Bad("unreadable", found=False)
@@ -90,16 +90,16 @@ def _add_what_is_no_plain_file(folder: Path, good: dict[str, Good], bad: dict[st
     (folder / "link-to-itself.jpg").symlink_to("link-to-itself.jpg")
     bad["link-to-itself.jpg"] = Bad("unreadable")
     os.mkfifo(folder / "pipe.jpg")
-    bad["pipe.jpg"] = Bad("not a picture", found=False)
+    bad["pipe.jpg"] = Bad("not an image", found=False)
     (folder / "link-to-device.jpg").symlink_to("/dev/zero")
-    bad["link-to-device.jpg"] = Bad("not a picture", found=False)
+    bad["link-to-device.jpg"] = Bad("not an image", found=False)
     if os.geteuid():  # root reads everything
         _write(folder / "forbidden.jpg", red)
         (folder / "forbidden.jpg").chmod(0)
         bad["forbidden.jpg"] = Bad("unreadable")
 
 
-# --- good pictures
+# --- good images
 
 
 def _plain(mode: str, colour: float | tuple[int, ...], size: tuple[int, int] = SIZE) -> Image.Image:
@@ -122,7 +122,7 @@ def _save(image: Image.Image, format_name: str, **options: Any) -> bytes:
     return file.getvalue()
 
 
-def _good_pictures() -> list[tuple[str, bytes, Good]]:
+def _good_images() -> list[tuple[str, bytes, Good]]:
     return [*_jpegs(), *_pngs(), *_tiffs(), *_other_formats(), *_names()]
 
 
@@ -151,7 +151,7 @@ def _jpegs() -> list[tuple[str, bytes, Good]]:
         ("broken-exif.jpg", _save(red, "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff"), Good(RED)),
         ("trailing-garbage.jpg", jpeg + b"\0garbage" * 1000, Good(RED)),
         ("comment.jpg", _save(red, "JPEG", comment=b"\xff\n\0<b>" * 100), Good(RED)),
-        ("two-pictures.jpg", _save(red, "MPO", save_all=True, append_images=[_plain("RGB", BLUE)]), Good(RED)),
+        ("two-images.jpg", _save(red, "MPO", save_all=True, append_images=[_plain("RGB", BLUE)]), Good(RED)),
         ("reduced.jpg", _save(_plain("RGB", RED, (1600, 1200)), "JPEG", exif=turned), Good(RED, (1200, 1600))),
         ("really-a-jpeg.png", jpeg, Good(RED)),
     ]
@@ -230,7 +230,7 @@ def _tiffs() -> list[tuple[str, bytes, Good]]:
 def _other_formats() -> list[tuple[str, bytes, Good]]:
     red, clear = _plain("RGB", RED), _plain("RGBA", (*RED, 128))
     blue = [_plain("RGB", BLUE)]
-    pictures = [
+    images = [
         ("plain.webp", _save(red, "WEBP"), Good(RED)),
         ("lossless.webp", _save(clear, "WEBP", lossless=True), Good(PINK)),
         ("animated.webp", _save(red, "WEBP", save_all=True, append_images=blue), Good(RED)),
@@ -242,13 +242,13 @@ def _other_formats() -> list[tuple[str, bytes, Good]]:
         ("no-suffix", _save(red, "PNG"), Good(RED, found=False)),
     ]
     if features.check("avif"):
-        pictures.append(("plain.avif", _save(red, "AVIF"), Good(RED)))
-        pictures.append(("transparent.avif", _save(clear, "AVIF"), Good(PINK, tolerance=5)))
+        images.append(("plain.avif", _save(red, "AVIF"), Good(RED)))
+        images.append(("transparent.avif", _save(clear, "AVIF"), Good(PINK, tolerance=5)))
     if HEIF:
         heic = heif_bytes(_plain("RGB", RED, (64, 48)))
-        pictures += [(name, heic, Good(RED, (64, 48), 5)) for name in ("plain.heic", "plain.HIF", "really-a-heic.jpg")]
-        pictures.append(("really-a-jpeg.heic", _save(red, "JPEG"), Good(RED)))
-    return pictures
+        images += [(name, heic, Good(RED, (64, 48), 5)) for name in ("plain.heic", "plain.HIF", "really-a-heic.jpg")]
+        images.append(("really-a-jpeg.heic", _save(red, "JPEG"), Good(RED)))
+    return images
 
 
 def heif_bytes(image: Image.Image, exif: Image.Exif | None = None) -> bytes:
@@ -280,12 +280,12 @@ def _names() -> list[tuple[str, bytes, Good]]:
     return [(name, red, Good(RED)) for name in names]
 
 
-# --- bad pictures
+# --- bad images
 
 
-def _bad_pictures() -> list[tuple[str, bytes, str]]:
+def _bad_images() -> list[tuple[str, bytes, str]]:
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    noise = Image.fromarray(pixels)  # full of detail, so that half of the file is half of the picture
+    noise = Image.fromarray(pixels)  # full of detail, so that half of the file is half of the image
     whole = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "gif": "GIF", "tif": "TIFF", "bmp": "BMP"}
     if features.check("avif"):
         whole["avif"] = "AVIF"
@@ -312,15 +312,15 @@ def _bad_pictures() -> list[tuple[str, bytes, str]]:
         *begun,
         ("truncated-lzw.tif", lzw[: len(lzw) // 2], "damaged"),
         ("empty.jpg", b"", "damaged"),
-        ("zeros.jpg", bytes(10_000), "not a picture"),
-        ("text.jpg", b"This is not a picture.\n", "not a picture"),
-        ("text.heic", b"This is not a picture.\n", "not a picture"),
-        ("page.png", b"<!DOCTYPE html><html><body>404</body></html>", "not a picture"),
-        ("drawing.png", b'<svg xmlns="http://www.w3.org/2000/svg"/>', "not a picture"),
-        ("document.jpg", b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "not a picture"),
-        ("film.jpg", b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(100), "not a picture"),
-        ("sound.webp", b"RIFF\x24\0\0\0WAVEfmt " + bytes(30), "not a picture"),
-        ("headless.jpg", files["jpg"][20:], "not a picture"),
+        ("zeros.jpg", bytes(10_000), "not an image"),
+        ("text.jpg", b"This is not an image.\n", "not an image"),
+        ("text.heic", b"This is not an image.\n", "not an image"),
+        ("page.png", b"<!DOCTYPE html><html><body>404</body></html>", "not an image"),
+        ("drawing.png", b'<svg xmlns="http://www.w3.org/2000/svg"/>', "not an image"),
+        ("document.jpg", b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "not an image"),
+        ("film.jpg", b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(100), "not an image"),
+        ("sound.webp", b"RIFF\x24\0\0\0WAVEfmt " + bytes(30), "not an image"),
+        ("headless.jpg", files["jpg"][20:], "not an image"),
         (
             "postscript.jpg",
             b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n",
@@ -339,8 +339,8 @@ def _bad_pictures() -> list[tuple[str, bytes, str]]:
         ("no-frames.gif", gif(SIZE), "damaged"),
         ("lying.bmp", bytes(lying_bmp), "damaged"),
         ("compressed.bmp", bytes(compressed_bmp), "damaged"),
-        ("new\nline.jpg", b"nothing\n", "not a picture"),
-        (os.fsdecode(b"not-\xff-utf-8.jpg"), b"nothing\n", "not a picture"),
+        ("new\nline.jpg", b"nothing\n", "not an image"),
+        (os.fsdecode(b"not-\xff-utf-8.jpg"), b"nothing\n", "not an image"),
     ]
 
 

@@ -22,18 +22,18 @@ def write_tar(file: Path, members: Iterable[tuple[str | tarfile.TarInfo, bytes]]
 
 
 def samples(images: Path, captions: Path) -> Iterator[tuple[str, bytes]]:
-    """The pictures of a folder in order, each with its captions in a .txt."""
+    """The images of a folder in order, each with its captions in a .txt."""
     texts: dict[str, list[str]] = {}
     for entry in read_csv(captions):
         texts.setdefault(entry.name, []).append(entry.caption)
-    for picture in sorted(images.iterdir()):
-        yield picture.name, picture.read_bytes()
-        yield f"{picture.stem}.txt", "\n".join(texts[picture.name]).encode()
+    for image in sorted(images.iterdir()):
+        yield image.name, image.read_bytes()
+        yield f"{image.stem}.txt", "\n".join(texts[image.name]).encode()
 
 
-def write_shards(folder: Path, images: Path, captions: Path, pictures: int = 10) -> list[Path]:
-    """Shards 00.tar, 01.tar, ... of `pictures` samples each."""
+def write_shards(folder: Path, images: Path, captions: Path, per_shard: int = 10) -> list[Path]:
+    """Shards 00.tar, 01.tar, ... of `per_shard` samples each."""
     folder.mkdir()
     members = list(samples(images, captions))
-    parts = [members[i : i + 2 * pictures] for i in range(0, len(members), 2 * pictures)]
+    parts = [members[i : i + 2 * per_shard] for i in range(0, len(members), 2 * per_shard)]
     return [write_tar(folder / f"{number:02}.tar", part) for number, part in enumerate(parts)]

@@ -112,7 +112,7 @@ UNUSABLE: list[tuple[str, object, str]] = [
     # tables
     ("f.csv", "a.jpg,A dog\nb.jpg,Two cats\n", f"{NO_HEADER} a.jpg, a dog."),
     ("f.csv", "image,words\na.jpg,x\n", f"{NO_HEADER} image, words."),
-    ("f.csv", "picture,caption\na.jpg,x\n", f"{NO_HEADER} picture, caption."),
+    ("f.csv", "image,caption\na.jpg,x\n", f"{NO_HEADER} image, caption."),
     ("f.csv", "image:caption\na.jpg:x\n", f"{NO_HEADER} image:caption."),
     ("f.tsv", "image caption\na.jpg x\n", f"{NO_HEADER} image caption."),
     ("f.csv", "image,caption\n", "FILE holds no captions."),

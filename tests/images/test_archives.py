@@ -1,4 +1,4 @@
-"""Pictures in tar archives: what is listed, what hostile archives come to, and the same results as from a folder."""
+"""Images in tar archives: what is listed, what hostile archives come to, and the same results as from a folder."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from imgcap.dataset.prepared import PreparedFolder
 from imgcap.dataset.readers import SPLITS, Dataset, Record, read_dataset
 from imgcap.errors import ExitCode, ImgcapError, UsageError
 from imgcap.images import archives
-from imgcap.images.archives import ArchivedFile, expand_braces, find_picture, is_archive, pictures_in
+from imgcap.images.archives import ArchivedFile, expand_braces, find_image, images_in, is_archive
 from imgcap.images.decoding import open_image
-from imgcap.images.discovery import PictureError, Selection
+from imgcap.images.discovery import ImageError, Selection
 
 
 def png(colour: str = "red", number: int = 0) -> bytes:
@@ -44,7 +44,7 @@ def header(name: str, kind: bytes = tarfile.REGTYPE, **fields: object) -> tarfil
 
 def listed(file: Path, selection: Selection | None = None) -> list[str]:
     """Members that can be read, and the kinds of errors."""
-    found = pictures_in(str(file), selection or Selection())
+    found = images_in(str(file), selection or Selection())
     return [each.member if isinstance(each, ArchivedFile) else each.kind for each in found]
 
 
@@ -102,16 +102,16 @@ def test_members_are_listed_in_their_order_and_read_in_place(tmp_path: Path) -> 
     assert listed(file, Selection(include=("*.png",), exclude=("x*",))) == ["b.png", "d/a.PNG"]
     assert listed(file, Selection(exclude=("d/",))) == ["b.png", long]
     assert listed(file, Selection(include=("*.gif",))) == ["empty folder"]
-    pictures = [each for each in pictures_in(str(file)) if isinstance(each, ArchivedFile)]
-    assert pictures[0].name == f"{file}/b.png"
+    images = [each for each in images_in(str(file)) if isinstance(each, ArchivedFile)]
+    assert images[0].name == f"{file}/b.png"
     with ThreadPoolExecutor(4) as pool:
-        contents = list(pool.map(ArchivedFile.read, pictures * 50))
+        contents = list(pool.map(ArchivedFile.read, images * 50))
     assert contents == [png(), png("blue"), b"5", b"6"] * 50
-    assert open_image(pictures[1]).tobytes() == draw("blue", 0).tobytes()
-    assert find_picture(f"{file}/d/a.PNG", {str(file)}) == pictures[1]
+    assert open_image(images[1]).tobytes() == draw("blue", 0).tobytes()
+    assert find_image(f"{file}/d/a.PNG", {str(file)}) == images[1]
     for name in (f"{file}/gone.png", f"{tmp_path}/other.tar/b.png"):
-        with pytest.raises(PictureError, match="does not exist"):
-            find_picture(name, {str(file)})
+        with pytest.raises(ImageError, match="does not exist"):
+            find_image(name, {str(file)})
 
 
 def test_pax_archives_and_names_that_are_no_utf_8(tmp_path: Path) -> None:
@@ -142,8 +142,8 @@ def test_hostile_members_are_one_error_each_and_nothing_is_written(tmp_path: Pat
             ("last.png", png()),
         ],
     )
-    assert listed(file) == ["good.png", *["unsupported"] * 3, *["not a picture"] * 4, "unsupported", "last.png"]
-    assert all("\n" not in str(each) for each in pictures_in(str(file)))
+    assert listed(file) == ["good.png", *["unsupported"] * 3, *["not an image"] * 4, "unsupported", "last.png"]
+    assert all("\n" not in str(each) for each in images_in(str(file)))
     assert [path.name for path in tmp_path.rglob("*")] == ["here", "a.tar"]
 
 
@@ -205,7 +205,7 @@ def empty(file: Path) -> None:
     file.touch()
 
 
-def no_pictures(file: Path) -> None:
+def no_images(file: Path) -> None:
     write_tar(file, [("a.txt", b"1")])
 
 
@@ -238,10 +238,10 @@ def missing(file: Path) -> None:
         (in_a_header, ["a.png", "damaged"]),
         (no_tar, ["damaged"]),
         (empty, ["damaged"]),
-        (no_pictures, ["empty folder"]),
+        (no_images, ["empty folder"]),
         (compressed, ["unsupported"]),
-        (folder, ["not a picture"]),
-        pytest.param(pipe, ["not a picture"], marks=pytest.mark.skipif(os.name == "nt", reason="needs named pipes")),
+        (folder, ["not an image"]),
+        pytest.param(pipe, ["not an image"], marks=pytest.mark.skipif(os.name == "nt", reason="needs named pipes")),
         (missing, ["missing"]),
     ],
 )
@@ -255,21 +255,21 @@ def test_damaged_archives_give_what_is_whole_and_one_error(
 
 def test_a_member_that_is_cut_off_or_larger_than_is_sensible_takes_no_memory(tmp_path: Path) -> None:
     gigantic(tmp_path / "a.tar")
-    whole, lie, _ = pictures_in(str(tmp_path / "a.tar"))
+    whole, lie, _ = images_in(str(tmp_path / "a.tar"))
     assert isinstance(whole, ArchivedFile)
     assert isinstance(lie, ArchivedFile)
-    with pytest.raises(PictureError, match="1,099,511,627,776 bytes") as refused:
+    with pytest.raises(ImageError, match="1,099,511,627,776 bytes") as refused:
         lie.read()
     assert refused.value.kind == "too large"
-    with pytest.raises(PictureError, match="cut off"):
+    with pytest.raises(ImageError, match="cut off"):
         replace(lie, size=archives.MOST_BYTES).read()
-    with pytest.raises(PictureError, match="cannot be read"):
+    with pytest.raises(ImageError, match="cannot be read"):
         replace(whole, archive=replace(whole.archive, location=str(tmp_path / "gone.tar"))).read()
 
 
 def test_archives_on_disk_need_no_fsspec(tmp_path: Path) -> None:
     file = write_tar(tmp_path / "a.tar", [("a.png", b"1")])
-    program = "import sys; from imgcap.images.archives import *; print([p.read() for p in pictures_in(sys.argv[1])], "
+    program = "import sys; from imgcap.images.archives import *; print([p.read() for p in images_in(sys.argv[1])], "
     program += "[name for name in ('fsspec', 'torch') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program, str(file)], capture_output=True, text=True, check=True)
     assert done.stdout == "[b'1'] []\n"
@@ -277,18 +277,18 @@ def test_archives_on_disk_need_no_fsspec(tmp_path: Path) -> None:
 
 def test_archives_that_are_replaced_are_read_anew(tmp_path: Path) -> None:
     file = write_tar(tmp_path / "a.tar", [("a.png", b"before")])
-    [before] = pictures_in(str(file))
+    [before] = images_in(str(file))
     assert isinstance(before, ArchivedFile)
     assert before.read() == b"before"
     file.unlink()
     write_tar(file, [("a.png", b"after!")])
     os.utime(file, ns=(1, 1))
-    [after] = pictures_in(str(file))
+    [after] = images_in(str(file))
     assert isinstance(after, ArchivedFile)
     assert after.read() == b"after!"
     assert after.archive != before.archive
     archives._opened.cache_clear()
-    with pytest.raises(PictureError, match="has changed since it was listed"):
+    with pytest.raises(ImageError, match="has changed since it was listed"):
         before.read()
 
 
@@ -317,7 +317,7 @@ def test_samples_are_files_of_one_key(tmp_path: Path) -> None:
             ("3.2.jpg", b""),
             ("3.2.txt", b"Three two ."),
             ("4.jpg", b""),
-            ("5.txt", b"No picture ."),
+            ("5.txt", b"No image ."),
             ("6.jpg", b""),
             ("6.txt", b"\xff\xfe"),
             ("7.json", b'{"caption": 7}'),
@@ -338,7 +338,7 @@ def test_samples_are_files_of_one_key(tmp_path: Path) -> None:
     assert [record.split for record in dataset.records] == ["val", "test", None, None]
     reasons = left_out(dataset)
     assert reasons["a.tar/4.jpg"] == "has no caption"
-    assert reasons["a.tar/5"] == "has captions, but no picture"
+    assert reasons["a.tar/5"] == "has captions, but no image"
     assert "UTF-8" in reasons["a.tar/6.txt"]
     assert "neither text" in reasons["a.tar/7.json"]
     assert "JSON object" in reasons["a.tar/8.json"]
@@ -373,12 +373,12 @@ def test_splits_by_lists_of_keys_or_by_the_name_of_the_member(tmp_path: Path) ->
         read_dataset(pattern)
 
 
-def test_archives_without_captions_or_pictures(tmp_path: Path) -> None:
+def test_archives_without_captions_or_images(tmp_path: Path) -> None:
     write_tar(tmp_path / "a.tar", [("1.png", b"")])
     with pytest.raises(ImgcapError, match="No caption in"):
         read_dataset(str(tmp_path / "a.tar"))
     write_tar(tmp_path / "b.tar", [("1.txt", b"One .")])
-    with pytest.raises(ImgcapError, match="no pictures"):
+    with pytest.raises(ImgcapError, match="no images"):
         read_dataset(str(tmp_path / "b.tar"))
     with pytest.raises(UsageError, match="captions"):
         read_dataset(tmp_path)
@@ -389,7 +389,7 @@ def test_archives_without_captions_or_pictures(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def walls(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of 24 pictures, of which one is damaged, and the same in shards."""
+    """A folder of 24 images, of which one is damaged, and the same in shards."""
     folder = tmp_path_factory.mktemp("walls")
     captions = write_data_set(folder)
     (folder / "images" / "013.png").write_bytes(b"damaged")
@@ -403,7 +403,7 @@ def shards(walls: Path) -> str:
 
 
 def rows(file: Path) -> list[tuple[str, object, object]]:
-    """Name of the picture, caption and kind of error of each row."""
+    """Name of the image, caption and kind of error of each row."""
     parsed = map(json.loads, file.read_text().splitlines())
     return [(Path(row["path"]).name, row.get("caption"), row.get("error_kind")) for row in parsed]
 
@@ -439,11 +439,11 @@ def test_caption_resume_and_shards(
     lines = whole.splitlines(keepends=True)
     (tmp_path / "rows.jsonl").write_bytes(b"".join(lines[:17]) + lines[17][:20])  # as a kill leaves it
     done = imgcap_here(*caption, "-o", tmp_path / "rows.jsonl", "--resume", "--html", tmp_path / "page.html")
-    assert "17 pictures are done" in done.stderr
+    assert "17 images are done" in done.stderr
     assert (tmp_path / "rows.jsonl").read_bytes() == whole
     assert (tmp_path / "page.html").read_text().count("UklGR") == 23
     done = imgcap_here(*caption, "-o", tmp_path / "rows.jsonl", "--resume", "--retry-failed")
-    assert "23 pictures are done, 1 to be done again" in done.stderr
+    assert "23 images are done, 1 to be done again" in done.stderr
 
     for shard in ("2/3", "1/3", "3/3"):
         imgcap_here(*caption, "-o", tmp_path / "parts.jsonl", "--shard", shard)

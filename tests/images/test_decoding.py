@@ -1,4 +1,4 @@
-"""Pictures, decoded from whatever a user has to the colours that a viewer would show."""
+"""Images, decoded from whatever a user has to the colours that a viewer would show."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from helpers.data import EXAMPLES, draw
 from helpers.image_zoo import HEIF, heif_bytes, png
 from imgcap.images import decoding as images
 from imgcap.images.decoding import batched, load_batches, load_pixels, open_image, squash, to_rgb
-from imgcap.images.discovery import PictureError
+from imgcap.images.discovery import ImageError
 
 Colour = tuple[int, int, int]
 RED, WHITE, BLACK, PINK = (255, 0, 0), (255, 255, 255), (0, 0, 0), (255, 127, 127)
@@ -47,7 +47,7 @@ def big_endian(value: int) -> Image.Image:
 
 
 def palette(alpha: int | None = None) -> Image.Image:
-    """A red picture with a palette; with `alpha`, its palette has transparency (mode PA in memory and in TIFF)."""
+    """A red image with a palette; with `alpha`, its palette has transparency (mode PA in memory and in TIFF)."""
     image = Image.new("P" if alpha is None else "PA", SIZE, 1 if alpha is None else (1, alpha))
     image.putpalette([0, 0, 255, 255, 0, 0])
     return image
@@ -61,7 +61,7 @@ def lab() -> Image.Image:
 
 
 def close(image: Image.Image, colour: Colour, tolerance: int = 2) -> bool:
-    """Whether all pixels have a colour, and the picture is plain RGB."""
+    """Whether all pixels have a colour, and the image is plain RGB."""
     assert image.mode == "RGB"
     return bool((np.abs(np.asarray(image).astype(int) - colour) <= tolerance).all())
 
@@ -147,8 +147,8 @@ def test_every_mode_of_a_file_keeps_its_colour(
     ids=["rgb16", "rgba16", "rgba16-clear", "la16", "la16-clear", "grey4", "bilevel", "bilevel-clear"],
 )
 def test_pngs_of_other_depths_keep_their_colour(tmp_path: Path, content: bytes, colour: Colour) -> None:
-    (tmp_path / "picture.png").write_bytes(content)
-    assert close(open_image(tmp_path / "picture.png"), colour)
+    (tmp_path / "image.png").write_bytes(content)
+    assert close(open_image(tmp_path / "image.png"), colour)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_floats_of_any_range_become_visible(tmp_path: Path, values: list[float],
 
 
 def corners() -> Image.Image:
-    """A picture that no rotation or flip maps to itself."""
+    """An image that no rotation or flip maps to itself."""
     pixels = np.zeros((32, 48, 3), np.uint8)
     pixels[:16, :24], pixels[:16, 24:], pixels[16:, :24] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
     return Image.fromarray(pixels)
@@ -205,7 +205,7 @@ STORED = {
     7: lambda image: image.transpose(Image.Transpose.TRANSVERSE),
     8: lambda image: image.rotate(-90, expand=True),
 }
-"""How a camera that writes an EXIF orientation stores an upright picture."""
+"""How a camera that writes an EXIF orientation stores an upright image."""
 
 
 def with_orientation(orientation: object) -> Image.Exif:
@@ -216,7 +216,7 @@ def with_orientation(orientation: object) -> Image.Exif:
 
 @pytest.mark.parametrize("name", ["photo.jpg", "photo.png", "photo.webp", "photo.tif", "photo.avif"])
 @pytest.mark.parametrize("orientation", STORED)
-def test_pictures_come_upright(tmp_path: Path, orientation: int, name: str) -> None:
+def test_images_come_upright(tmp_path: Path, orientation: int, name: str) -> None:
     stored: Image.Image = STORED[orientation](corners())
     stored.save(tmp_path / name, exif=with_orientation(orientation), quality=95)
     found = open_image(tmp_path / name)
@@ -224,7 +224,7 @@ def test_pictures_come_upright(tmp_path: Path, orientation: int, name: str) -> N
     assert np.abs(np.asarray(found).astype(int) - np.asarray(corners())).mean() < 8
 
 
-def test_grey_and_transparent_pictures_come_upright_too(tmp_path: Path) -> None:
+def test_grey_and_transparent_images_come_upright_too(tmp_path: Path) -> None:
     for mode in ("L", "P", "RGBA", "I;16"):
         source = corners().convert("I").convert("I;16") if mode == "I;16" else corners().convert(mode)
         upright, turned = tmp_path / "upright.png", tmp_path / "turned.png"
@@ -246,7 +246,7 @@ def test_grey_and_transparent_pictures_come_upright_too(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("name", ["photo.jpg", "photo.png", "photo.webp"])
-def test_odd_exif_data_is_no_reason_to_refuse_a_picture(tmp_path: Path, name: str, exif: bytes) -> None:
+def test_odd_exif_data_is_no_reason_to_refuse_a_image(tmp_path: Path, name: str, exif: bytes) -> None:
     plain("RGB", RED).save(tmp_path / name, exif=exif)
     assert close(open_image(tmp_path / name), RED)
 
@@ -348,12 +348,12 @@ HEIC_HEADER = b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic"
         ("photo.HIF", b"\0\0\0\x10ftypabcd\0\0\0\0"),
     ],
 )
-def test_a_heic_picture_without_pillow_heif_says_what_to_install(
+def test_a_heic_image_without_pillow_heif_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes
 ) -> None:
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     (tmp_path / name).write_bytes(content + bytes(100))
-    with pytest.raises(PictureError, match=r"pip install 'imgcap\[heif\]'") as caught:
+    with pytest.raises(ImageError, match=r"pip install 'imgcap\[heif\]'") as caught:
         open_image(tmp_path / name)
     assert caught.value.kind == "unsupported"
 
@@ -368,7 +368,7 @@ def test_what_is_named_heic_and_is_something_else_needs_no_pillow_heif(
 
 @pytest.mark.skipif(not HEIF, reason="needs pillow-heif")
 @pytest.mark.parametrize("orientation", STORED)
-def test_heic_pictures_come_upright(orientation: int) -> None:
+def test_heic_images_come_upright(orientation: int) -> None:
     found = open_image(heif_bytes(STORED[orientation](corners()), with_orientation(orientation)), at_least=1)
     assert found.size == corners().size
     assert np.abs(np.asarray(found).astype(int) - np.asarray(corners())).mean() < 8
@@ -414,7 +414,7 @@ def test_an_srgb_profile_changes_nothing(tmp_path: Path, name: str) -> None:
         ("rgba-none.png", plain("RGBA", (*RED, 0)), WHITE),
     ],
 )
-def test_a_profile_is_applied_to_pictures_with_and_without_transparency(
+def test_a_profile_is_applied_to_images_with_and_without_transparency(
     tmp_path: Path, name: str, image: Image.Image, colour: Colour
 ) -> None:
     image.save(tmp_path / name, icc_profile=swapped_profile())
@@ -442,7 +442,7 @@ def test_a_broken_profile_is_ignored(tmp_path: Path) -> None:
 
 
 def noise(name: str, folder: Path, **options: Any) -> bytes:
-    """The bytes of a file full of detail, so that half of it is half of the picture."""
+    """The bytes of a file full of detail, so that half of it is half of the image."""
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     Image.fromarray(pixels).save(folder / name, **options)
     return (folder / name).read_bytes()
@@ -458,13 +458,13 @@ def mutations(content: bytes, count: int) -> Iterable[bytes]:
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.gif", "a.bmp", "a.avif", "a.tif"])
-def test_damage_anywhere_gives_a_picture_or_a_sentence_and_no_warning(tmp_path: Path, name: str) -> None:
+def test_damage_anywhere_gives_a_image_or_a_sentence_and_no_warning(tmp_path: Path, name: str) -> None:
     options: dict[str, Any] = {} if name.endswith(("bmp", "gif")) else {"exif": with_orientation(6)}
     refused = 0
     for content in mutations(noise(name, tmp_path, **options), 60):
         (tmp_path / name).write_bytes(content)
         found = load_pixels(tmp_path / name, 8)
-        if isinstance(found, PictureError):
+        if isinstance(found, ImageError):
             refused += 1
             assert str(found).startswith(str(tmp_path / name))
             assert "\n" not in str(found)
@@ -495,33 +495,33 @@ def raising(error: Exception) -> Callable[[object], Image.Image]:
 def test_whatever_a_decoder_raises_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, kind: str
 ) -> None:
-    file = tmp_path / "picture.png"
+    file = tmp_path / "image.png"
     plain("RGB", RED).save(file)
     monkeypatch.setattr(Image.Image, "load", raising(error))
-    with pytest.raises(PictureError, match=r"picture\.png cannot be (decoded|read): [^\n]*[^:. ]\.$") as caught:
+    with pytest.raises(ImageError, match=r"image\.png cannot be (decoded|read): [^\n]*[^:. ]\.$") as caught:
         open_image(file)
     assert (caught.value.kind, caught.value.path) == (kind, str(file))
 
 
-def test_a_damaged_picture_that_a_program_has_opened_is_one_sentence(tmp_path: Path) -> None:
+def test_a_damaged_image_that_a_program_has_opened_is_one_sentence(tmp_path: Path) -> None:
     file = tmp_path / "truncated.jpg"
     file.write_bytes(noise("whole.jpg", tmp_path)[:3000])
-    with Image.open(file) as opened, pytest.raises(PictureError, match="cannot be decoded") as caught:
+    with Image.open(file) as opened, pytest.raises(ImageError, match="cannot be decoded") as caught:
         open_image(opened)
     assert caught.value.path == str(file)
 
 
-def test_a_picture_is_read_from_bytes() -> None:
+def test_a_image_is_read_from_bytes() -> None:
     content = png(8, 2, bytes(RED))
     assert close(open_image(content), RED)
-    with pytest.raises(PictureError, match=r"^The picture cannot be decoded: ") as caught:
+    with pytest.raises(ImageError, match=r"^The image cannot be decoded: ") as caught:
         open_image(content[:-30])
     assert caught.value.path == ""
     for nothing, sentence in (
-        (b"", "The picture is empty."),
-        (b"text", "The picture is not a picture that can be read."),
+        (b"", "The image is empty."),
+        (b"text", "The image is not an image that can be read."),
     ):
-        with pytest.raises(PictureError) as caught:
+        with pytest.raises(ImageError) as caught:
             open_image(nothing)
         assert str(caught.value) == sentence
 
@@ -536,23 +536,23 @@ FORMATS = ["png", "gif", "tif", "webp", "bmp", "jpg"]
 def test_the_limit_is_exact_and_holds_before_pixels_are_decoded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
-    file = tmp_path / f"picture.{suffix}"
+    file = tmp_path / f"image.{suffix}"
     plain("RGB", RED).save(file)
     assert open_image(file, max_pixels=24).size == SIZE
     monkeypatch.setattr(Image.Image, "load", raising(AssertionError("decoded")))
-    with pytest.raises(PictureError, match="has 6 x 4 = 24 pixels, more than the 23 that are allowed") as caught:
+    with pytest.raises(ImageError, match="has 6 x 4 = 24 pixels, more than the 23 that are allowed") as caught:
         open_image(file, max_pixels=23)
     assert caught.value.kind == "too large"
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_the_limit_is_not_the_one_that_pillow_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
-    file = tmp_path / f"picture.{suffix}"
+    file = tmp_path / f"image.{suffix}"
     plain("RGB", RED).save(file)
     for limit in (5, None):
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
         assert close(open_image(file, max_pixels=24), RED)
-        with pytest.raises(PictureError, match="pixels"):
+        with pytest.raises(ImageError, match="pixels"):
             open_image(file, max_pixels=23)
         assert limit == Image.MAX_IMAGE_PIXELS
 
@@ -561,13 +561,13 @@ def test_threads_that_need_a_higher_limit_leave_pillow_the_one_it_had(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5)
-    plain("RGB", RED).save(tmp_path / "picture.tif")
-    for batch in load_batches([tmp_path / "picture.tif"] * 200, 4, max_pixels=24):
+    plain("RGB", RED).save(tmp_path / "image.tif")
+    for batch in load_batches([tmp_path / "image.tif"] * 200, 4, max_pixels=24):
         assert all(isinstance(pixels, np.ndarray) for pixels in batch)
     assert Image.MAX_IMAGE_PIXELS == 5
 
 
-def test_large_pictures_are_decoded_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_images_are_decoded_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain("RGB", RED).save(tmp_path / "large.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 13)  # of the 24 that it has: a warning, not yet an error
     with pytest.warns(Image.DecompressionBombWarning), Image.open(tmp_path / "large.png"):
@@ -595,13 +595,13 @@ def header_alone(width: int, height: int) -> bytes:
 
 
 def test_what_would_take_too_much_memory_is_refused_unless_a_limit_on_pixels_is_given() -> None:
-    with pytest.raises(PictureError, match="11000 x 11000 pixels and takes 484 MB while it is decoded") as caught:
+    with pytest.raises(ImageError, match="11000 x 11000 pixels and takes 484 MB while it is decoded") as caught:
         open_image(header_alone(11_000, 11_000))
     assert caught.value.kind == "too large"
-    with pytest.raises(PictureError, match="cannot be decoded") as caught:
+    with pytest.raises(ImageError, match="cannot be decoded") as caught:
         open_image(header_alone(11_000, 11_000), max_pixels=121_000_000)
     assert caught.value.kind == "damaged"
-    with pytest.raises(PictureError, match="too many pixels"):
+    with pytest.raises(ImageError, match="too many pixels"):
         open_image(header_alone(20_000, 10_001))
 
 
@@ -631,7 +631,7 @@ def test_memory_is_counted_by_what_the_decoder_keeps(
     monkeypatch.setattr(images, "MAX_MEMORY", megabytes * 1.1e6)
     open_image(content)
     monkeypatch.setattr(images, "MAX_MEMORY", megabytes * 0.9e6)
-    with pytest.raises(PictureError, match="while it is decoded"):
+    with pytest.raises(ImageError, match="while it is decoded"):
         open_image(content)
 
 
@@ -639,12 +639,12 @@ def test_a_reduced_jpeg_takes_less_memory(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(images, "MAX_MEMORY", 100_000)
     content = saved(Image.new("RGB", (640, 480)), "JPEG")
     assert open_image(content, at_least=60).size == (80, 60)
-    with pytest.raises(PictureError, match="640 x 480"):
+    with pytest.raises(ImageError, match="640 x 480"):
         open_image(content)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F"])
-def test_a_large_picture_is_reduced_part_by_part(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+def test_a_large_image_is_reduced_part_by_part(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
     gradient = Image.linear_gradient("L").resize((250, 150))
     source = gradient if mode in ("I;16", "I", "F") else Image.merge("RGB", [gradient, gradient.rotate(180), gradient])
     content = saved(source.convert(mode), "TIFF" if mode in ("CMYK", "I", "F") else "PNG", exif=with_orientation(6))
@@ -667,7 +667,7 @@ def test_a_line_of_many_pixels_is_reduced(size: tuple[int, int]) -> None:
     assert (pixels == RED).all()
 
 
-def test_one_large_picture_is_decoded_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_large_image_is_decoded_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     inside, most, lock = 0, 0, threading.Lock()
 
     def watched(image: Image.Image, at_least: int | None = None) -> Image.Image:
@@ -693,11 +693,11 @@ def test_one_large_picture_is_decoded_at_a_time(monkeypatch: pytest.MonkeyPatch)
     assert len(returned) == 20
 
 
-def test_an_error_keeps_nothing_of_the_picture(tmp_path: Path) -> None:
+def test_an_error_keeps_nothing_of_the_image(tmp_path: Path) -> None:
     file = tmp_path / "torn.png"
     file.write_bytes(saved(plain("RGB", RED), "PNG")[:45])
     error = load_pixels(file, 8)
-    assert isinstance(error, PictureError)
+    assert isinstance(error, ImageError)
     assert error.__traceback__ is None
     assert error.__context__ is None
 
@@ -707,20 +707,20 @@ def test_an_animated_webp_of_a_huge_canvas_is_refused(size: tuple[int, int]) -> 
     content = saved(plain("RGB", RED), "WEBP", save_all=True, append_images=[plain("RGB", WHITE)])
     place = content.index(b"VP8X") + 12
     canvas = b"".join((side - 1).to_bytes(3, "little") for side in size)
-    with pytest.raises(PictureError, match=f"{size[0]} x {size[1]} pixels and takes"):
+    with pytest.raises(ImageError, match=f"{size[0]} x {size[1]} pixels and takes"):
         open_image(content[:place] + canvas + content[place + 6 :])
 
 
 def test_a_tiff_of_a_huge_tile_is_refused() -> None:
     tags = {256: 6, 257: 4, 258: 8, 259: 8, 262: 1, 277: 1, 322: 20_000, 323: 20_000, 324: 8, 325: 8}
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
-    with pytest.raises(PictureError, match="6 x 4 pixels and takes 1,600 MB"):
+    with pytest.raises(ImageError, match="6 x 4 pixels and takes 1,600 MB"):
         open_image(b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4))
 
 
 @pytest.mark.parametrize("name", ["PPM", "ICO", "ICNS", "PCX", "TGA", "DDS", "SGI"])
 def test_formats_that_are_not_supported_reach_no_decoder(name: str) -> None:
-    with pytest.raises(PictureError, match="is not a picture that can be read"):
+    with pytest.raises(ImageError, match="is not an image that can be read"):
         open_image(saved(Image.new("RGB", (16, 16), RED), name))
 
 
@@ -766,7 +766,7 @@ def test_squash_gives_a_square_of_bytes(shape: tuple[int, int]) -> None:
     assert (pixels == RED).all()
 
 
-def test_squash_keeps_the_whole_picture_and_the_order_of_axes() -> None:
+def test_squash_keeps_the_whole_image_and_the_order_of_axes() -> None:
     pixels = squash(corners(), 40)
     assert pixels[5, 5].tolist() == [255, 0, 0]
     assert pixels[5, 35].tolist() == [0, 255, 0]
@@ -794,14 +794,14 @@ def test_batched_keeps_order_and_shortens_the_last(count: int, size: int, length
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 100])
 def test_load_batches_keeps_order_and_puts_an_error_in_the_place_of_a_bad_file(tmp_path: Path, batch_size: int) -> None:
-    sources: list[Path | Image.Image | bytes | PictureError] = []
+    sources: list[Path | Image.Image | bytes | ImageError] = []
     for i in range(23):
         file = tmp_path / f"{i}.png"
         Image.new("RGB", (200 if i % 5 == 0 else 5, 5), (i, 0, 0)).save(file)
         sources.append(file)
     sources[4] = Image.new("RGB", (5, 5), (4, 0, 0))
     sources[6] = (tmp_path / "6.png").read_bytes()
-    sources[7] = PictureError(f"{tmp_path} holds no pictures.", path=str(tmp_path))
+    sources[7] = ImageError(f"{tmp_path} holds no images.", path=str(tmp_path))
     sources[8] = tmp_path / "missing.png"
     batches = list(load_batches(sources, 6, batch_size))
     assert [len(batch) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
@@ -809,7 +809,7 @@ def test_load_batches_keeps_order_and_puts_an_error_in_the_place_of_a_bad_file(t
     assert len(found) == len(sources)
     for i, item in enumerate(found):
         if i in (7, 8):
-            assert isinstance(item, PictureError)
+            assert isinstance(item, ImageError)
             assert (item.path, item is sources[i]) == ((str(tmp_path), True) if i == 7 else (str(sources[8]), False))
         else:
             assert isinstance(item, np.ndarray)

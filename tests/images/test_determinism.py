@@ -1,4 +1,4 @@
-"""Equal pictures get equal features and captions, in batches of any size, on any number of threads and workers."""
+"""Equal images get equal features and captions, in batches of any size, on any number of threads and workers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from helpers.data import EXAMPLES, SMALLEST_PICTURE, Run, draw
+from helpers.data import EXAMPLES, SMALLEST_IMAGE, Run, draw
 from imgcap import load_model
 from imgcap.captioning.captioner import Captioner
 from imgcap.images.decoding import load_batches
@@ -23,7 +23,7 @@ TOLERANCE = 1e-5
 FIGURES = 0.0011
 """Of confidences and logarithms of probabilities in rows, which have three digits: 1 in the last."""
 WAYS = [(1, 1), (3, 1), (8, 2), (1, 2)]
-"""Pictures in a batch, and threads."""
+"""Images in a batch, and threads."""
 
 precisions = pytest.mark.parametrize(
     "precision",
@@ -43,9 +43,9 @@ def threads() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of photographs and walls, 11 in all, so that last batches are smaller."""
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     for file in EXAMPLES.glob("*.jpg"):
         (folder / file.name).write_bytes(file.read_bytes())
     for number, colour in enumerate(["red", "green", "blue", "white", "red", "green", "blue"]):
@@ -55,10 +55,10 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @precisions
 def test_features_are_equal_in_batches_of_any_size_on_any_number_of_threads(
-    encoder_file: Path, pictures: Path, precision: str
+    encoder_file: Path, images: Path, precision: str
 ) -> None:
     encoder = Encoder.load(encoder_file, torch.device("cpu"), precision=precision)
-    [pixels] = load_batches(sorted(pictures.iterdir()), SMALLEST_PICTURE, 11)
+    [pixels] = load_batches(sorted(images.iterdir()), SMALLEST_IMAGE, 11)
     expected = encoder(pixels)  # type: ignore[arg-type]
     assert len(expected.unique(dim=0)) == 11
     for size, threads in WAYS:
@@ -67,12 +67,12 @@ def test_features_are_equal_in_batches_of_any_size_on_any_number_of_threads(
         assert (found - expected).abs().max() <= TOLERANCE * expected.abs().max(), (size, threads)
 
 
-def test_pixels_are_equal_with_any_number_of_workers(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = sorted(pictures.iterdir())
+def test_pixels_are_equal_with_any_number_of_workers(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = sorted(images.iterdir())
     found = []
     for workers, size in [(1, 11), (2, 1), (5, 3)]:
         monkeypatch.setattr("imgcap.images.decoding._DECODING_THREADS", workers)
-        batches = load_batches(files, SMALLEST_PICTURE, size)
+        batches = load_batches(files, SMALLEST_IMAGE, size)
         found.append([pixels.tobytes() for batch in batches for pixels in batch])  # type: ignore[union-attr]
     assert len(set(found[0])) == 11
     assert found[0] == found[1] == found[2]
@@ -92,12 +92,12 @@ def same(row: Any, other: Any) -> bool:
 @precisions
 @pytest.mark.parametrize("options", [["--words", "-n", "2"], ["--sample", "--seed", "7", "-n", "3"]], ids=" ".join)
 def test_rows_are_equal_in_batches_of_any_size_on_any_number_of_threads(
-    imgcap_here: Run, pictures: Path, telling_model: Path, precision: str, options: list[str]
+    imgcap_here: Run, images: Path, telling_model: Path, precision: str, options: list[str]
 ) -> None:
     def rows(size: int, threads: int) -> list[dict[str, Any]]:
         torch.set_num_threads(threads)
         how = ["--model", telling_model, "--precision", precision, "-f", "jsonl", "--batch-size", size]
-        done = imgcap_here("caption", pictures, *how, *options)
+        done = imgcap_here("caption", images, *how, *options)
         assert done.returncode == 0, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -111,12 +111,12 @@ def captioner(telling_model: Path) -> Captioner:
     return load_model(telling_model, device="cpu")
 
 
-def test_samples_follow_from_the_seed_and_the_picture_alone(captioner: Captioner, pictures: Path) -> None:
+def test_samples_follow_from_the_seed_and_the_image_alone(captioner: Captioner, images: Path) -> None:
     def samples(files: list[Path], seed: int) -> dict[str, str]:
         options = replace(captioner.model.config.search, sample=True, seed=seed)
         return {str(caption.path): caption.text for caption in captioner.caption(files, options)}
 
-    files = sorted(pictures.iterdir())
+    files = sorted(images.iterdir())
     seven = samples(files, 7)
     assert samples(files[::-1], 7) == seven
     assert samples(files[4:5], 7).items() <= seven.items()

@@ -1,4 +1,4 @@
-"""Pictures are found in folders, in order, without what was not asked for, and past what cannot be read."""
+"""Images are found in folders, in order, without what was not asked for, and past what cannot be read."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import pytest
 from imgcap.errors import ImgcapError, UsageError
 from imgcap.images.discovery import (
     SUFFIXES,
-    PictureError,
+    ImageError,
     Selection,
     expand,
     find_images,
     is_image_name,
-    no_pictures,
+    no_images,
 )
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs links, pipes and names of any case")
@@ -51,11 +51,11 @@ def names(folder: Path, selection: Selection | None = None) -> list[str]:
         ("", False),
     ],
 )
-def test_pictures_are_known_by_the_end_of_their_name(name: str, expected: bool) -> None:
+def test_images_are_known_by_the_end_of_their_name(name: str, expected: bool) -> None:
     assert is_image_name(name) is expected
 
 
-def test_pictures_are_found_in_order_without_hidden_ones(tmp_path: Path) -> None:
+def test_images_are_found_in_order_without_hidden_ones(tmp_path: Path) -> None:
     touch(tmp_path, "b.png", "a.JPG", "10.jpg", "z/2.webp", "z/1.webp", "c/deep/er/x.gif", "notes.txt", "a.jpg.1")
     touch(tmp_path, ".hidden.jpg", ".git/x.jpg", "z/.cache/y.jpg", "z/._1.webp")
     (tmp_path / "folder.jpg").mkdir()
@@ -68,8 +68,8 @@ def test_every_suffix_is_found(tmp_path: Path) -> None:
 
 
 def test_a_hidden_folder_that_is_named_is_searched(tmp_path: Path) -> None:
-    touch(tmp_path, ".pictures/a.jpg")
-    assert list(find_images(tmp_path / ".pictures")) == [tmp_path / ".pictures" / "a.jpg"]
+    touch(tmp_path, ".images/a.jpg")
+    assert list(find_images(tmp_path / ".images")) == [tmp_path / ".images" / "a.jpg"]
 
 
 @posix
@@ -207,7 +207,7 @@ def test_a_pattern_without_a_name_is_refused(pattern: str) -> None:
         Selection(exclude=("*.jpg", pattern))
 
 
-def test_folders_are_read_one_by_one_as_pictures_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_are_read_one_by_one_as_images_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, *(f"{i}/{j}.jpg" for i in range(9) for j in range(3)))
     looked_into = recorded(monkeypatch)
     found = find_images(tmp_path)
@@ -229,10 +229,10 @@ def test_expand_goes_on_past_a_folder_that_cannot_be_read(tmp_path: Path, monkey
     recorded(monkeypatch, forbidden="b")
     first, error, last = expand([tmp_path])
     assert (first, last) == (tmp_path / "a" / "1.jpg", tmp_path / "c" / "3.jpg")
-    assert isinstance(error, PictureError)
+    assert isinstance(error, ImageError)
     assert str(error) == f"The folder {tmp_path / 'b'} cannot be read: permission denied."
     assert (error.kind, error.path) == ("unreadable", str(tmp_path / "b"))
-    with pytest.raises(PictureError, match="permission denied"):
+    with pytest.raises(ImageError, match="permission denied"):
         list(find_images(tmp_path))
 
 
@@ -257,18 +257,16 @@ def test_expand_leaves_names_that_the_system_refuses_to_whoever_opens_them(tmp_p
         (Selection(False, ("*.jpg",), ("*.gif",)), " among *.jpg without *.gif, not in sub-folders."),
     ],
 )
-def test_a_folder_without_pictures_is_one_sentence_in_its_place(
-    tmp_path: Path, selection: Selection, hint: str
-) -> None:
+def test_a_folder_without_images_is_one_sentence_in_its_place(tmp_path: Path, selection: Selection, hint: str) -> None:
     touch(tmp_path, "empty/notes.txt", "empty/.hidden.jpg", "after.jpg")
     empty = tmp_path / "empty"
     error, after = expand([empty, tmp_path / "after.jpg"], selection)
     assert after == tmp_path / "after.jpg"
-    assert isinstance(error, PictureError)
-    assert str(error) == f"The folder {empty} holds no pictures."
+    assert isinstance(error, ImageError)
+    assert str(error) == f"The folder {empty} holds no images."
     assert (error.kind, error.path) == ("empty folder", str(empty))
     assert error.hint == f"Looked for {', '.join(sorted(SUFFIXES))}{hint}"
-    assert str(no_pictures(empty, selection)) == str(error)
+    assert str(no_images(empty, selection)) == str(error)
 
 
 def test_nothing_is_read_before_it_is_needed(tmp_path: Path) -> None:
@@ -280,7 +278,7 @@ def test_nothing_is_read_before_it_is_needed(tmp_path: Path) -> None:
 
 
 def test_an_error_is_one_printable_line_and_survives_pickling() -> None:
-    error = PictureError("a\nb\udcff.jpg does not exist.", "Look.", "missing", "a\nb\udcff.jpg")
+    error = ImageError("a\nb\udcff.jpg does not exist.", "Look.", "missing", "a\nb\udcff.jpg")
     assert str(error) == "a\\nb\\udcff.jpg does not exist."
     copy = pickle.loads(pickle.dumps(error))
     assert (str(copy), copy.hint, copy.kind, copy.path) == (str(error), "Look.", "missing", "a\nb\udcff.jpg")

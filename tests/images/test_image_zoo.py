@@ -1,4 +1,4 @@
-"""Every kind of picture decodes to its colour, and every kind of damage is one sentence."""
+"""Every kind of image decodes to its colour, and every kind of damage is one sentence."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from helpers.image_zoo import Bad, Good, build_zoo
 from imgcap.images.decoding import Pixels, load_batches, open_image
-from imgcap.images.discovery import PictureError, expand
+from imgcap.images.discovery import ImageError, expand
 
 Zoo = tuple[Path, dict[str, Good], dict[str, Bad]]
 
@@ -30,11 +30,11 @@ def test_the_zoo_is_large(zoo: Zoo) -> None:
     assert len(good) >= 80
     assert len(bad) >= 40
     assert {expected.kind for expected in bad.values()} >= {
-        "missing", "unreadable", "not a picture", "unsupported", "damaged", "too large",
+        "missing", "unreadable", "not an image", "unsupported", "damaged", "too large",
     }  # fmt: skip
 
 
-def test_every_good_picture_has_its_size_and_colour(zoo: Zoo) -> None:
+def test_every_good_image_has_its_size_and_colour(zoo: Zoo) -> None:
     folder, good, _ = zoo
     for name, expected in good.items():
         image = open_image(folder / name)
@@ -47,7 +47,7 @@ def test_every_bad_file_is_one_sentence_of_its_kind_and_takes_no_time(zoo: Zoo) 
     folder, _, bad = zoo
     for name, expected in bad.items():
         started = process_time()
-        with pytest.raises(PictureError) as caught:
+        with pytest.raises(ImageError) as caught:
             open_image(folder / name)
         assert process_time() - started < 1, name
         message = str(caught.value)
@@ -58,7 +58,7 @@ def test_every_bad_file_is_one_sentence_of_its_kind_and_takes_no_time(zoo: Zoo) 
         assert message.isprintable()
 
 
-def test_a_search_finds_what_is_named_like_a_picture_and_is_a_file(zoo: Zoo) -> None:
+def test_a_search_finds_what_is_named_like_a_image_and_is_a_file(zoo: Zoo) -> None:
     folder, good, bad = zoo
     found = list(expand([folder]))
     names = [path.relative_to(folder).as_posix() for path in found if isinstance(path, Path)]
@@ -70,12 +70,12 @@ def test_a_search_finds_what_is_named_like_a_picture_and_is_a_file(zoo: Zoo) -> 
 def test_a_run_over_everything_goes_on_to_the_end(zoo: Zoo) -> None:
     folder, good, bad = zoo
     sources = list(expand(folder / name for name in [*good, *bad]))
-    results: list[Pixels | PictureError] = [item for batch in load_batches(sources, 8, 7) for item in batch]
+    results: list[Pixels | ImageError] = [item for batch in load_batches(sources, 8, 7) for item in batch]
     assert len(results) == len(sources)
-    kinds = Counter(item.kind for item in results if isinstance(item, PictureError))
+    kinds = Counter(item.kind for item in results if isinstance(item, ImageError))
     assert kinds["empty folder"] == 2  # a-folder.jpg and empty
     assert kinds["damaged"] == Counter(expected.kind for expected in bad.values())["damaged"]
-    assert sum(not isinstance(item, PictureError) for item in results) == len(good)
+    assert sum(not isinstance(item, ImageError) for item in results) == len(good)
 
 
 def test_nothing_reaches_stderr(zoo: Zoo) -> None:

@@ -1,4 +1,4 @@
-"""Descriptions in pictures: a person's is never lost, imgcap's is replaced, and no other byte of the file changes."""
+"""Descriptions in images: a person's is never lost, imgcap's is replaced, and no other byte of the file changes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from PIL import Image, ImageCms, ImageSequence
 from PIL.PngImagePlugin import PngInfo
 
 from imgcap.errors import ImgcapError, UsageError
-from imgcap.images import metadata as picture_metadata
+from imgcap.images import metadata as image_metadata
 from imgcap.images.decoding import open_image
 from imgcap.images.metadata import IMGCAP_NAMESPACE, LARGEST_JPEG_PACKET, read_description, write_description
 
@@ -59,10 +59,10 @@ FOREIGN_PACKET = packet(
     f'<odd:thing xmlns:odd="urn:odd" odd:way="1">kept &#38; safe</odd:thing>{NESTED}',
     "xmp:Rating='4'",
 )
-"""A packet with much in it, but no description of the picture."""
+"""A packet with much in it, but no description of the image."""
 
 
-# --- pictures
+# --- images
 
 
 def photo(mode: str = "RGB") -> Image.Image:
@@ -84,7 +84,7 @@ def animated(mode: str) -> dict[str, Any]:
     return {"save_all": True, "append_images": turned(photo(mode)), "duration": [30, 40, 50]}
 
 
-PICTURES: dict[str, tuple[Image.Image, dict[str, Any]]] = {
+IMAGES: dict[str, tuple[Image.Image, dict[str, Any]]] = {
     "plain.jpg": (photo(), {}),
     "progressive.jpg": (photo(), {"progressive": True}),
     "grey.jpg": (photo("L"), {"comment": "a comment"}),
@@ -119,15 +119,15 @@ EXTRAS["all"] = {key: value for extra in EXTRAS.values() for key, value in extra
 
 COMBINATIONS = [
     (name, extra)
-    for name in PICTURES
+    for name in IMAGES
     for extra in EXTRAS
     if name != "several.mpo" or "xmp" not in EXTRAS[extra]  # Pillow writes XMP where it is refused
 ]
 
 
 def save(folder: Path, name: str, **extras: Any) -> Path:
-    """One of `PICTURES` with metadata."""
-    image, options = PICTURES[name]
+    """One of `IMAGES` with metadata."""
+    image, options = IMAGES[name]
     if name.endswith(".png"):
         info = PngInfo()
         info.add_text("Author", "A person", zip=True)
@@ -224,7 +224,7 @@ def test_the_description_is_read_back_and_pixels_and_metadata_are_as_before(
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-@pytest.mark.parametrize("name", [name for name in PICTURES if not name.endswith(".webp")])
+@pytest.mark.parametrize("name", [name for name in IMAGES if not name.endswith(".webp")])
 @pytest.mark.parametrize("extra", ["bare", "exif", "icc"])
 def test_one_segment_or_chunk_is_put_into_a_file_without_xmp(tmp_path: Path, name: str, extra: str) -> None:
     file = save(tmp_path, name, **EXTRAS[extra])
@@ -233,7 +233,7 @@ def test_one_segment_or_chunk_is_put_into_a_file_without_xmp(tmp_path: Path, nam
     assert b"x:xmpmeta" in inserted(before, file.read_bytes())
 
 
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("name", IMAGES)
 def test_imgcap_replaces_its_own_description(tmp_path: Path, name: str) -> None:
     file = save(tmp_path, name)
     write_description(file, "A cat.")
@@ -526,14 +526,14 @@ def test_a_description_in_extended_xmp_is_a_persons(tmp_path: Path) -> None:
     assert "extended XMP" in str(refuses(file, overwrite=True))
 
 
-def test_the_places_of_a_jpegs_further_pictures_stay_right_or_it_is_refused(tmp_path: Path) -> None:
+def test_the_places_of_a_jpegs_further_images_stay_right_or_it_is_refused(tmp_path: Path) -> None:
     file = save(tmp_path, "several.mpo")
     before = frames(file)
     assert len(before) == 3
     write_description(file, TEXT)
     assert frames(file) == before
     late = save(tmp_path, "several.mpo", xmp=FOREIGN_PACKET)  # which Pillow writes after the index
-    assert "further pictures" in str(refuses(late))
+    assert "further images" in str(refuses(late))
 
 
 # --- PNG
@@ -666,7 +666,7 @@ DAMAGE: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
     "a segment of no length": ("plain.jpg", lambda c: patched(c, 4, b"\0\1")),
     "a segment past the end": ("plain.jpg", lambda c: patched(c, b"\xff\xda", b"\xff\xff", 2)),
     "no marker": ("plain.jpg", lambda c: c[:20] + b"\0" + c[20:]),
-    "an end before a picture": ("plain.jpg", lambda c: c[:2] + b"\xff\xd9"),
+    "an end before an image": ("plain.jpg", lambda c: c[:2] + b"\xff\xd9"),
     "nothing but fill bytes": ("plain.jpg", lambda c: c[:2] + b"\xff" * 100_000),
     "no end of image": ("plain.jpg", lambda c: c[:-2] + b"\0\0"),
     "two XMP segments": ("plain.jpg", lambda c: c[:2] + segment(0xE1, XMP_SEGMENT) * 2 + c[2:]),
@@ -681,10 +681,10 @@ DAMAGE: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
     "a size of nothing": ("simple.webp", lambda c: patched(c, 4, b"\4\0\0\0")),
     "a huge WebP chunk": ("simple.webp", lambda c: patched(c, 16, b"\xf0\xff\xff\xff")),
     "a wrong start code": ("simple.webp", lambda c: patched(c, b"\x9d\x01\x2a", b"\0")),
-    "a picture without width": ("simple.webp", lambda c: patched(c, b"\x9d\x01\x2a", b"\0\0", 3)),
+    "an image without width": ("simple.webp", lambda c: patched(c, b"\x9d\x01\x2a", b"\0\0", 3)),
     "a wrong lossless signature": ("lossless.webp", lambda c: patched(c, 20, b"\0")),
     "an unknown first chunk": ("simple.webp", lambda c: patched(c, 12, b"ABCD")),
-    "a header without a picture": ("animated.webp", lambda c: c.replace(b"ANMF", b"ABCD")),
+    "a header without an image": ("animated.webp", lambda c: c.replace(b"ANMF", b"ABCD")),
     "a short header": ("simple.webp", lambda c: c[:4] + b"\x0e\0\0\0WEBPVP8X\2\0\0\0\0\0"),
 }
 
@@ -755,15 +755,15 @@ def decoded(file: Path) -> bytes | None:
 def test_other_formats_are_refused_with_those_that_can_be_written(tmp_path: Path, suffix: str) -> None:
     file = tmp_path / f"a.{suffix}"
     photo().save(file)
-    assert str(refuses(file)) == f"{file} is neither a JPEG, a PNG nor a WebP picture."
+    assert str(refuses(file)) == f"{file} is neither a JPEG, a PNG nor a WebP image."
     with pytest.raises(ImgcapError, match="neither"):
         read_description(file)
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff", b"RIFF", b"RIFF\0\0\0\0WAVE", b"\x89PNG\r\n", b"<html>" * 9])
-def test_what_is_no_picture_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_what_is_no_image_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.jpg").write_bytes(content)
-    assert "is neither a JPEG, a PNG nor a WebP picture" in str(refuses(tmp_path / "a.jpg"))
+    assert "is neither a JPEG, a PNG nor a WebP image" in str(refuses(tmp_path / "a.jpg"))
 
 
 def test_a_missing_file_and_a_folder_are_one_sentence(tmp_path: Path) -> None:
@@ -818,7 +818,7 @@ def test_a_read_only_file_or_folder_is_one_sentence(tmp_path: Path, read_only: s
         locked.chmod(0o755)
 
 
-def test_a_disk_that_fails_leaves_the_picture_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fails_leaves_the_image_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = save(tmp_path, "plain.png")
 
     def full(_descriptor: int) -> None:
@@ -832,13 +832,13 @@ def test_a_file_that_vanishes_is_one_sentence_and_does_not_come_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = save(tmp_path, "plain.png")
-    rewrite = picture_metadata._rewrite
+    rewrite = image_metadata._rewrite
 
     def vanish(path: Path, parts: list[memoryview]) -> None:
         path.unlink()
         rewrite(path, parts)
 
-    monkeypatch.setattr(picture_metadata, "_rewrite", vanish)
+    monkeypatch.setattr(image_metadata, "_rewrite", vanish)
     with pytest.raises(ImgcapError, match=r"plain\.png does not exist\."):
         write_description(file, TEXT)
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""Pictures in tar archives behind URLs: in memory, and on an S3 server on this machine."""
+"""Images in tar archives behind URLs: in memory, and on an S3 server on this machine."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from helpers.tars import write_shards, write_tar
 from imgcap.dataset.prepared import PreparedFolder
 from imgcap.errors import ExitCode, ImgcapError
 from imgcap.images import archives
-from imgcap.images.archives import ArchivedFile, pictures_in
-from imgcap.images.discovery import PictureError
+from imgcap.images.archives import ArchivedFile, images_in
+from imgcap.images.discovery import ImageError
 
 fsspec = pytest.importorskip("fsspec", reason="needs fsspec")
 
 
 @pytest.fixture(scope="module")
 def walls(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of 24 pictures, and the same in three shards."""
+    """A folder of 24 images, and the same in three shards."""
     folder = tmp_path_factory.mktemp("walls")
     write_shards(folder / "shards", folder / "images", write_data_set(folder))
     return folder
@@ -94,7 +94,7 @@ def test_captions_are_those_of_the_folder(
 
     (tmp_path / "rows.jsonl").write_bytes(b"".join(whole.splitlines(keepends=True)[:5]))
     done = imgcap_here("caption", shards, *options, "-o", tmp_path / "rows.jsonl", "--resume")
-    assert "5 pictures are done" in done.stderr
+    assert "5 images are done" in done.stderr
     assert (tmp_path / "rows.jsonl").read_bytes() == whole
     for shard in ("1/2", "2/2"):
         imgcap_here("caption", shards, *options, "-o", tmp_path / "parts.jsonl", "--shard", shard)
@@ -134,7 +134,7 @@ def test_an_archive_that_was_replaced_is_noticed(imgcap_here: Run, url: str, enc
     assert imgcap_here(*prepare).returncode == ExitCode.DONE
     system, path = fsspec.url_to_fs(url)
     shard = bytearray((walls / "shards" / "00.tar").read_bytes())
-    shard[600] ^= 1  # in the first picture
+    shard[600] ^= 1  # in the first image
     system.pipe(f"{path}/00.tar", bytes(shard))
     done = imgcap_here(*prepare)
     assert done.returncode == ExitCode.FAILED
@@ -158,11 +158,11 @@ def test_an_archive_that_is_read_in_order_comes_over_the_network_once(
         return fetch(self, start, end)
 
     monkeypatch.setattr(s3fs.core.S3File, "_fetch_range", counting)
-    pictures = pictures_in(f"{bucket}/large.tar")
+    images = images_in(f"{bucket}/large.tar")
     waiting = []
-    for picture in pictures:  # each is read when 20 more are listed, as by the threads that decode
-        assert isinstance(picture, ArchivedFile)
-        waiting.append(picture)
+    for image in images:  # each is read when 20 more are listed, as by the threads that decode
+        assert isinstance(image, ArchivedFile)
+        waiting.append(image)
         if len(waiting) > 20:
             done = waiting.pop(0)
             assert done.read() == bytes([int(done.member[:3])]) * 900
@@ -170,8 +170,8 @@ def test_an_archive_that_is_read_in_order_comes_over_the_network_once(
 
 
 def test_what_is_not_there_is_one_sentence(url: str) -> None:
-    [error] = pictures_in(f"{url}/gone.tar")
-    assert isinstance(error, PictureError)
+    [error] = images_in(f"{url}/gone.tar")
+    assert isinstance(error, ImageError)
     assert error.kind == "missing"
     assert str(error) == f"The archive {url}/gone.tar does not exist."
 
@@ -181,21 +181,21 @@ def test_a_server_that_cannot_be_reached_is_one_sentence(monkeypatch: pytest.Mon
         raise ConnectionError("nobody answers")
 
     monkeypatch.setattr(archives, "_stamp", refuse)
-    [error] = pictures_in("s3://bucket/a.tar")
-    assert isinstance(error, PictureError)
+    [error] = images_in("s3://bucket/a.tar")
+    assert isinstance(error, ImageError)
     assert error.kind == "unreadable"
     assert str(error) == "The archive s3://bucket/a.tar cannot be read: nobody answers."
 
 
 def test_packages_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ImgcapError, match=r"abacus://a\.tar is not a URL that can be read"):
-        list(pictures_in("abacus://a.tar"))
+        list(images_in("abacus://a.tar"))
     with monkeypatch.context() as patch:
         patch.setattr("fsspec.core.url_to_fs", lambda _: (_ for _ in ()).throw(ImportError("Install s3fs")))
         with pytest.raises(ImgcapError, match="a package that is missing: gcsfs") as refused:
-            list(pictures_in("gs://bucket/a.tar"))
+            list(images_in("gs://bucket/a.tar"))
         assert refused.value.hint == "pip install gcsfs"
     monkeypatch.setitem(sys.modules, "fsspec.core", None)
     with pytest.raises(ImgcapError, match="fsspec") as refused:
-        list(pictures_in("s3://bucket/a.tar"))
+        list(images_in("s3://bucket/a.tar"))
     assert refused.value.hint == "pip install 'imgcap[remote]'"

@@ -35,12 +35,12 @@ def test_a_fit_recovers_the_probabilities_that_outcomes_were_drawn_with() -> Non
     assert truth.std() > 0.15
     assert np.abs(found - truth).mean() < 0.02
     assert calibration.weights == pytest.approx((3.0, 2.0, 0.3), abs=0.5)
-    assert calibration.pictures == 6000
+    assert calibration.images == 6000
     assert calibration.agreeing == outcomes.mean()
     assert calibration.calibration_error < 0.03
 
 
-def test_the_calibration_error_is_that_of_pictures_that_were_not_seen() -> None:
+def test_the_calibration_error_is_that_of_images_that_were_not_seen() -> None:
     """Outcomes without rhyme or reason: what is learnt from them by heart does not help."""
     hypotheses = make_hypotheses(20)
     outcomes = np.random.default_rng(2).random(20) < 0.5
@@ -108,7 +108,7 @@ def test_agreement_is_its_definition_spelt_out() -> None:
 def test_expected_calibration_error_by_hand() -> None:
     probabilities = np.array([0.1, 0.15, 0.32, 0.38, 0.9, 1.0])
     outcomes = np.array([False, True, True, True, True, True])
-    # Bins 1 (gap |0.25 - 1|), 3 (|0.7 - 2|) and 9 (|1.9 - 2|), in sums over six pictures.
+    # Bins 1 (gap |0.25 - 1|), 3 (|0.7 - 2|) and 9 (|1.9 - 2|), in sums over six images.
     assert expected_calibration_error(probabilities, outcomes) == pytest.approx((0.75 + 1.3 + 0.1) / 6)
     assert expected_calibration_error(probabilities, outcomes, bins=1) == pytest.approx(abs(2.85 - 5) / 6)
     assert expected_calibration_error(np.array([0.0, 1.0]), np.array([False, True])) == 0
@@ -121,7 +121,7 @@ def test_expected_calibration_error_by_hand() -> None:
         {"weights": [1.0, 2.0, math.nan]},
         {"weights": "abc"},
         {"weights": [1.0, 2.0, "3"]},
-        {"pictures": None},
+        {"images": None},
         {"calibration_error": math.inf},
     ],
     ids=str,

@@ -134,9 +134,9 @@ def test_the_order_of_the_logits_is_that_of_pack(decoder: LSTMDecoder, count: in
 
 def test_features_are_standardized_and_clamped(decoder: LSTMDecoder) -> None:
     mean, std = decoder.feature_mean, decoder.feature_std
-    neutral = decoder.embed_pictures(mean[None])
-    torch.testing.assert_close(neutral[0], decoder.picture.bias)
-    at, beyond = decoder.embed_pictures(torch.stack([mean + 5.001 * std, mean + 1e6 * std]))
+    neutral = decoder.embed_images(mean[None])
+    torch.testing.assert_close(neutral[0], decoder.image.bias)
+    at, beyond = decoder.embed_images(torch.stack([mean + 5.001 * std, mean + 1e6 * std]))
     torch.testing.assert_close(at, beyond, atol=1e-4, rtol=0)
 
 
@@ -144,7 +144,7 @@ def test_a_feature_that_never_varies_is_no_division_by_zero() -> None:
     made = LSTMDecoder(DecoderConfig(WORDS, embedding_size=2, hidden_size=2))
     made.standardize_features(torch.zeros(FEATURE_SIZE), torch.zeros(FEATURE_SIZE))
     assert made.feature_std.min() > 0
-    assert made.embed_pictures(torch.zeros(1, FEATURE_SIZE)).isfinite().all()
+    assert made.embed_images(torch.zeros(1, FEATURE_SIZE)).isfinite().all()
 
 
 def test_dropout_acts_in_training_only(decoder: LSTMDecoder) -> None:

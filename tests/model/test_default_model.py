@@ -16,7 +16,7 @@ from imgcap.model.store import DEFAULT_MODEL, MODEL_CARD_FILE, locate
 from imgcap.scoring.scores import score
 
 CONSTANT_CAPTION = "a man in a blue shirt is standing on a rock"
-PICTURES = 100
+IMAGES = 100
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +83,8 @@ def test_card_readme_and_documentation_give_the_same_scores() -> None:
 
 
 @pytest.mark.shared_data
-def test_beats_the_constant_caption_clearly_on_unseen_pictures(captioner: Captioner) -> None:
-    names = (SHARED_DATA / "Flickr_8k.testImages.txt").read_text().split()[:PICTURES]
+def test_beats_the_constant_caption_clearly_on_unseen_images(captioner: Captioner) -> None:
+    names = (SHARED_DATA / "Flickr_8k.testImages.txt").read_text().split()[:IMAGES]
     captions: dict[str, list[str]] = {}
     for line in (SHARED_DATA / "Flickr8k.token.txt").read_text().splitlines():
         key, caption = line.split("\t")
@@ -92,12 +92,12 @@ def test_beats_the_constant_caption_clearly_on_unseen_pictures(captioner: Captio
     references = [captions[name] for name in names]
     found = captioner.caption([SHARED_DATA / "images" / name for name in names])
     ours = score([caption.text for caption in found], references)
-    floor = score([CONSTANT_CAPTION] * PICTURES, references)
+    floor = score([CONSTANT_CAPTION] * IMAGES, references)
     assert ours.bleu[3] > 1.5 * floor.bleu[3]
     assert ours.cider_d > 2 * floor.cider_d
 
 
-def test_knows_its_confidence_and_its_training_pictures(captioner: Captioner) -> None:
+def test_knows_its_confidence_and_its_training_images(captioner: Captioner) -> None:
     [[caption]] = captioner.batches([EXAMPLES / "coffee.jpg"], explain=True)
     assert caption.confidence is not None
     assert 0 < caption.confidence < 1

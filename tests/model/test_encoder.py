@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from helpers.data import SMALLEST_PICTURE, draw
+from helpers.data import SMALLEST_IMAGE, draw
 from imgcap.device import pick_device
 from imgcap.errors import ImgcapError, UsageError
 from imgcap.images.decoding import Pixels, squash
@@ -38,11 +38,11 @@ def weights(encoder_file: Path) -> Weights:
 
 @pytest.fixture(scope="module")
 def pixels() -> list[Pixels]:
-    return [squash(draw(colour, i), SMALLEST_PICTURE) for i, colour in enumerate(["red", "green", "blue", "white"] * 2)]
+    return [squash(draw(colour, i), SMALLEST_IMAGE) for i, colour in enumerate(["red", "green", "blue", "white"] * 2)]
 
 
 def config(**changes: object) -> EncoderConfig:
-    return replace(EncoderConfig(pixels=SMALLEST_PICTURE, count_padding=False), **changes)  # type: ignore[arg-type]
+    return replace(EncoderConfig(pixels=SMALLEST_IMAGE, count_padding=False), **changes)  # type: ignore[arg-type]
 
 
 def changed(weights: Weights, name: str, change: Callable[[Tensor], Tensor]) -> Weights:
@@ -107,7 +107,7 @@ def test_features_do_not_depend_on_the_batch(encoder: Encoder, pixels: list[Pixe
 
 
 @pytest.mark.parametrize(("threads", "parts"), [(1, [4, 4]), (5, [5, 3])])
-def test_a_processor_encodes_few_pictures_at_once(
+def test_a_processor_encodes_few_images_at_once(
     encoder: Encoder, pixels: list[Pixels], monkeypatch: pytest.MonkeyPatch, threads: int, parts: list[int]
 ) -> None:
     seen: list[int] = []
@@ -216,13 +216,13 @@ def test_weights_that_do_not_fit_are_refused(
     ("header", "message"),
     [
         ({"resize": "centre-crop"}, "resized by 'centre-crop'"),
-        ({"pixels": 74}, "pictures of 74 pixels"),
-        ({"pixels": 2049}, "pictures of 2049 pixels"),
-        ({"pixels": -299}, "pictures of -299 pixels"),
-        ({"pixels": 299.0}, "pictures of 299.0 pixels"),
-        ({"pixels": True}, "pictures of True pixels"),
-        ({"pixels": "299"}, "pictures of '299' pixels"),
-        ({"pixels": None}, "pictures of None pixels"),
+        ({"pixels": 74}, "images of 74 pixels"),
+        ({"pixels": 2049}, "images of 2049 pixels"),
+        ({"pixels": -299}, "images of -299 pixels"),
+        ({"pixels": 299.0}, "images of 299.0 pixels"),
+        ({"pixels": True}, "images of True pixels"),
+        ({"pixels": "299"}, "images of '299' pixels"),
+        ({"pixels": None}, "images of None pixels"),
         ({"count_padding": "no"}, "count the padding"),
         ({"colours": "BGR"}, "does not describe"),
         ([299], "does not describe"),

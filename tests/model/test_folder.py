@@ -157,7 +157,7 @@ def test_banned_words_are_not_written(model_folder: Path, prepared: PreparedFold
         list(model.search(features, SearchOptions(ban=words)))
 
 
-def test_samples_follow_from_the_pictures_own_seeds(model_folder: Path, prepared: PreparedFolder) -> None:
+def test_samples_follow_from_the_images_own_seeds(model_folder: Path, prepared: PreparedFolder) -> None:
     model = load_model_folder(model_folder, CPU)
     features = torch.from_numpy(prepared.features[[i % 24 for i in range(140)]])  # more than are searched at once
     options = SearchOptions(sample=True, max_length=8)
@@ -211,7 +211,7 @@ OTHER_DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "special words gone": (edit_words(lambda words: words[4:]), "must begin with"),
     "beam of none": (edit_config("search", beam_size=0), "beam size"),
     "confidence of other weights": (
-        edit_config(confidence={"weights": [1], "pictures": 50, "agreeing": 0.5, "calibration_error": 0.1}),
+        edit_config(confidence={"weights": [1], "images": 50, "agreeing": 0.5, "calibration_error": 0.1}),
         "no calibration with the values",
     ),
     "ban a number": (edit_config("search", ban=[5]), "single word can be banned, not 5"),

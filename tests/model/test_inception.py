@@ -51,7 +51,7 @@ def network(weights: dict[str, Tensor], count_padding: bool = True) -> Inception
     return made
 
 
-def pictures(count: int, height: int, width: int) -> Tensor:
+def images(count: int, height: int, width: int) -> Tensor:
     return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(height)) * 2 - 1
 
 
@@ -75,7 +75,7 @@ def test_names_and_shapes_are_torchvisions() -> None:
 def test_features_equal_torchvisions(weights: dict[str, Tensor], height: int, width: int) -> None:
     theirs = reference()
     theirs.load_state_dict(weights)
-    x = pictures(2, height, width)
+    x = images(2, height, width)
     expected = theirs(x)
     features = network(weights)(x)
     assert features.shape == (2, FEATURE_SIZE)
@@ -87,7 +87,7 @@ def test_features_equal_torchvisions(weights: dict[str, Tensor], height: int, wi
 @torch.inference_mode()
 def test_count_padding_changes_nothing_but_the_average_pools(weights: dict[str, Tensor]) -> None:
     counted, left_out = network(weights, True), network(weights, False)
-    x = pictures(1, 107, 107)
+    x = images(1, 107, 107)
     assert relative_error(counted(x), left_out(x)) > 1e-3
     pools = [module for module in left_out.modules() if isinstance(module, AveragePool)]
     assert len(pools) == 9
@@ -112,7 +112,7 @@ def test_folding_the_batch_norms_keeps_the_features(
     if not one_dnn:
         monkeypatch.setattr("imgcap.model.one_dnn.has", lambda *_names: False)
     folded = network(weights, count_padding)
-    x = pictures(3, 139, 107)
+    x = images(3, 139, 107)
     before = folded(x)
     fold_batch_norms(folded)
     assert not any(isinstance(module, (ConvNorm, nn.BatchNorm2d)) for module in folded.modules())
@@ -120,7 +120,7 @@ def test_folding_the_batch_norms_keeps_the_features(
     assert relative_error(folded(x), before) < 1e-4
     fold_batch_norms(folded)  # again: nothing is left to do
     assert relative_error(folded(x[:1]), before[:1]) < 1e-4
-    other = pictures(1, 75, 91)  # another size than the one that the weights were packed for
+    other = images(1, 75, 91)  # another size than the one that the weights were packed for
     assert relative_error(folded(other), network(weights, count_padding)(other)) < 1e-4
 
 
@@ -130,7 +130,7 @@ def test_a_folded_convolution_computes_the_same_and_leaves_its_input_alone() -> 
     for tensor in (trained.bn.weight, trained.bn.bias, trained.bn.running_mean, trained.bn.running_var):
         assert isinstance(tensor, Tensor)
         nn.init.uniform_(tensor, 0.1, 0.5)
-    x = pictures(2, 9, 11)
+    x = images(2, 9, 11)
     kept, expected = x.clone(), trained(x)
     output = FoldedConv(trained)(x)
     assert torch.equal(x, kept)
@@ -139,9 +139,9 @@ def test_a_folded_convolution_computes_the_same_and_leaves_its_input_alone() -> 
     torch.testing.assert_close(output, expected)
 
 
-def test_gradients_reach_every_parameter_and_the_picture(weights: dict[str, Tensor]) -> None:
+def test_gradients_reach_every_parameter_and_the_image(weights: dict[str, Tensor]) -> None:
     trained = network(weights)
-    x = pictures(2, 75, 75).requires_grad_()
+    x = images(2, 75, 75).requires_grad_()
     trained(x).square().mean().backward()
     assert x.grad is not None
     assert x.grad.abs().sum() > 0
@@ -162,5 +162,5 @@ def test_the_named_layers_have_the_strides_they_are_named_for(
         seen.append(tuple(output.shape))
 
     made.get_submodule(layer).register_forward_hook(remember)
-    made(pictures(1, 299, 299))
+    made(images(1, 299, 299))
     assert seen == [shape]

@@ -20,7 +20,7 @@ from imgcap.model.quantization import (
     QuantizedConv,
     QuantizedMaxPool,
     QuantizedPoolConv,
-    calibration_pictures,
+    calibration_images,
     is_supported,
 )
 
@@ -84,9 +84,9 @@ def test_the_greatest_is_found_at_every_size(side: int) -> None:
     assert QuantizedMaxPool(2 * SCALE, SCALE)(x).float().equal((2 * expected).clamp(max=255))
 
 
-def test_the_calibration_pictures_are_the_examples() -> None:
+def test_the_calibration_images_are_the_examples() -> None:
     files = sorted(EXAMPLES.glob("*.jpg"))
-    sheet = calibration_pictures(64)
+    sheet = calibration_images(64)
     assert len(sheet) == len(files)
     for pixels, file in zip(sheet, files, strict=True):
         assert abs(pixels.astype(int) - squash(open_image(file), 64)).mean() < 3

@@ -19,7 +19,7 @@ from imgcap.model.search import Hypothesis, SearchOptions, search
 from imgcap.model.store import DEFAULT_MODEL
 from imgcap.text.vocabulary import END, PAD, SPECIAL_WORDS, START, UNKNOWN
 
-WORDS, LONGEST, PICTURES = 8, 4, 7
+WORDS, LONGEST, IMAGES = 8, 4, 7
 ORDINARY = range(len(SPECIAL_WORDS), WORDS)
 PENALTIES = [0.0, 0.7, 2.5]
 
@@ -48,7 +48,7 @@ def default_decoder() -> LSTMDecoder:
 
 @pytest.fixture(scope="module")
 def features() -> Tensor:
-    return torch.randn(PICTURES, FEATURE_SIZE, generator=torch.Generator().manual_seed(1))
+    return torch.randn(IMAGES, FEATURE_SIZE, generator=torch.Generator().manual_seed(1))
 
 
 def step_log_probabilities(decoder: LSTMDecoder, feature: Tensor, ids: tuple[int, ...]) -> list[float]:
@@ -170,7 +170,7 @@ def test_captions_of_the_default_model_do_not_depend_on_the_batch(
     noise = torch.randn(5, FEATURE_SIZE, generator=torch.Generator().manual_seed(2))
     features = decoder.feature_mean + decoder.feature_std * noise
     together = ids_of(search(decoder, features, options))
-    alone = [ids_of(search(decoder, f[None], options, picture_seeds=[i]))[0] for i, f in enumerate(features)]
+    alone = [ids_of(search(decoder, f[None], options, image_seeds=[i]))[0] for i, f in enumerate(features)]
     assert together == alone
 
 
@@ -295,16 +295,16 @@ SAMPLING = [
 
 
 @pytest.mark.parametrize("options", SAMPLING, ids=["plain", "several", "nucleus"])
-def test_a_picture_keeps_its_samples_in_whatever_company(
+def test_a_image_keeps_its_samples_in_whatever_company(
     decoder: LSTMDecoder, features: Tensor, options: SearchOptions
 ) -> None:
     seeds = [2**63 + 11, 5, 0, 7, 8, 9, 2**64 - 1]
-    together = ids_of(search(decoder, features, options, picture_seeds=seeds))
+    together = ids_of(search(decoder, features, options, image_seeds=seeds))
     for i, seed in enumerate(seeds):
-        assert ids_of(search(decoder, features[i : i + 1], options, picture_seeds=[seed])) == [together[i]]
-    backwards = search(decoder, features.flip(0), options, picture_seeds=seeds[::-1])
+        assert ids_of(search(decoder, features[i : i + 1], options, image_seeds=[seed])) == [together[i]]
+    backwards = search(decoder, features.flip(0), options, image_seeds=seeds[::-1])
     assert ids_of(backwards) == together[::-1]
-    assert ids_of(search(decoder, features, options, picture_seeds=range(7))) == ids_of(
+    assert ids_of(search(decoder, features, options, image_seeds=range(7))) == ids_of(
         search(decoder, features, options)
     )
 
@@ -314,7 +314,7 @@ def test_other_seeds_give_other_samples(features: Tensor) -> None:
     first = ids_of(search(decoder, features, options))
     assert first == ids_of(search(decoder, features, options))
     assert first != ids_of(search(decoder, features, SearchOptions(sample=True, max_length=9, seed=1)))
-    assert first != ids_of(search(decoder, features, options, picture_seeds=range(1, PICTURES + 1)))
+    assert first != ids_of(search(decoder, features, options, image_seeds=range(1, IMAGES + 1)))
 
 
 @pytest.mark.parametrize("options", SAMPLING, ids=["plain", "several", "nucleus"])

@@ -44,10 +44,10 @@ ROWS: list[dict[str, object]] = [
 ]
 
 
-def write(file: Path, rows: list[dict[str, object]], picture: Path | Image.Image | None = None) -> Path:
+def write(file: Path, rows: list[dict[str, object]], image: Path | Image.Image | None = None) -> Path:
     with GalleryWriter(file, f"Walls {HOSTILE}") as gallery:
         for row in rows:
-            gallery.add(row, picture)
+            gallery.add(row, image)
     return file
 
 
@@ -96,26 +96,26 @@ def test_no_text_of_a_row_or_title_is_markup(tmp_path: Path) -> None:
 def test_a_thumbnail_keeps_its_shape_and_is_never_enlarged(
     tmp_path: Path, size: tuple[int, int], expected: tuple[int, int]
 ) -> None:
-    picture = Image.new("RGB", size, "teal")
-    [line] = read(write(tmp_path / "page.html", [{"path": "a"}], picture))[1]
+    image = Image.new("RGB", size, "teal")
+    [line] = read(write(tmp_path / "page.html", [{"path": "a"}], image))[1]
     assert thumbnail(line).size == expected
     assert max(expected) <= THUMBNAIL_SIZE
-    assert picture.size == size
+    assert image.size == size
 
 
-def test_a_picture_that_cannot_be_decoded_has_no_thumbnail(tmp_path: Path) -> None:
-    (tmp_path / "broken.png").write_bytes(b"no picture")
+def test_a_image_that_cannot_be_decoded_has_no_thumbnail(tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no image")
     with GalleryWriter(tmp_path / "page.html", "Walls") as gallery:
-        for picture in (tmp_path / "missing.png", EXAMPLES / "cat.jpg", tmp_path / "broken.png", None):
-            gallery.add({"path": "a"}, picture)
+        for image in (tmp_path / "missing.png", EXAMPLES / "cat.jpg", tmp_path / "broken.png", None):
+            gallery.add({"path": "a"}, image)
     assert [bool(line) for line in read(tmp_path / "page.html")[1]] == [False, True, False, False]
 
 
-def test_a_picture_may_be_a_path_its_content_or_opened(tmp_path: Path) -> None:
+def test_a_image_may_be_a_path_its_content_or_opened(tmp_path: Path) -> None:
     file = EXAMPLES / "cat.jpg"
     with GalleryWriter(tmp_path / "page.html", "Walls") as gallery, Image.open(file) as opened:
-        for picture in (file, str(file), file.read_bytes(), opened):
-            gallery.add({"path": "cat.jpg"}, picture)
+        for image in (file, str(file), file.read_bytes(), opened):
+            gallery.add({"path": "cat.jpg"}, image)
     assert {thumbnail(line).size for line in read(tmp_path / "page.html")[1]} == {(320, 213)}
 
 
@@ -175,11 +175,11 @@ def test_a_folder_that_cannot_be_written_to_is_one_sentence(tmp_path: Path, name
 
 
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
-    picture, row = draw("red", 1, 8), {"path": "a.png", "caption": "a red wall " * 100}
+    image, row = draw("red", 1, 8), {"path": "a.png", "caption": "a red wall " * 100}
 
     def grown(rows: int) -> int:
         for _ in range(rows):
-            gallery.add(row, picture)
+            gallery.add(row, image)
         gc.collect()
         return tracemalloc.get_traced_memory()[0]
 
@@ -214,7 +214,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def large_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """10,000 rows, every third of a dog, the confidence of all different."""
     file = tmp_path_factory.mktemp("page") / "large.html"
-    with GalleryWriter(file, "Many pictures") as gallery:
+    with GalleryWriter(file, "Many images") as gallery:
         for i in range(10_000):
             animal = ("dog", "cat", "horse")[i % 3]
             row = {
@@ -235,7 +235,7 @@ def test_the_page_sends_no_request_and_may_not(browser: Browser, page: Path) -> 
 
 
 def test_hostile_text_is_shown_and_does_nothing(browser: Browser, page: Path) -> None:
-    browser.open(page, "#picture=5")
+    browser.open(page, "#image=5")
     shown = "</script><img src=x onerror=window.broken=1>\\u2028\\u000a'\"&amp;\\udcff\\ud83d\\u202e{{rows}}"
     assert browser.find("#detail h2").text == shown
     assert browser.texts(".spoken span") == [shown]
@@ -292,7 +292,7 @@ def test_filters_and_orders(browser: Browser, page: Path, control: str, value: o
     else:
         browser.pick(control)
     assert [None if "onerror" in name or "script" in name else name for name in file_names(browser)] == names
-    assert browser.count() == ("6 pictures" if len(names) == 6 else f"{len(names)} of 6 pictures")
+    assert browser.count() == ("6 images" if len(names) == 6 else f"{len(names)} of 6 images")
     assert browser.find("#none").is_displayed() == (not names)
 
 
@@ -314,10 +314,10 @@ def test_a_view_is_linked_by_its_address(browser: Browser, page: Path) -> None:
     browser.wait(lambda: file_names(browser) == ["broken.jpg"])
 
 
-@pytest.mark.parametrize("address", ["#%", "#least=x&sort=constructor&state=]&picture=-1", "#picture=99", "#grid"])
+@pytest.mark.parametrize("address", ["#%", "#least=x&sort=constructor&state=]&image=-1", "#image=99", "#grid"])
 def test_an_address_that_makes_no_sense_shows_everything(browser: Browser, page: Path, address: str) -> None:
     browser.open(page, address)
-    assert browser.count() == "6 pictures"
+    assert browser.count() == "6 images"
     assert file_names(browser)[0] == "red.png"
 
 
@@ -331,7 +331,7 @@ def test_the_dialog_shows_all_that_is_known(browser: Browser, page: Path) -> Non
     assert browser.find("#detail img").size["width"] > browser.find(".card img").size["width"]
     browser.press(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
     assert browser.texts(".note") == ["Withheld: the confidence of the caption is below the limit that was set."]
-    browser.wait(lambda: browser.address() == "#picture=3")
+    browser.wait(lambda: browser.address() == "#image=3")
     browser.press(Keys.ESCAPE)
     assert not browser.find("#detail").is_displayed()
     assert at(browser) == 3
@@ -405,7 +405,7 @@ def test_a_page_that_may_not_remember_works(browser: Browser, page: Path) -> Non
         browser.driver.get(page.as_uri())
         browser.find("#theme").click()
         assert browser.find("#theme").get_attribute("aria-pressed") == "true"
-        assert browser.count() == "6 pictures"
+        assert browser.count() == "6 images"
     finally:
         browser.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
 
@@ -422,21 +422,21 @@ def test_no_width_needs_sideways_scrolling_and_cards_do_not_overlap(browser: Bro
             assert one["left"] >= other["right"] or one["top"] >= other["bottom"] or one["right"] <= other["left"]
 
 
-def test_of_a_page_of_ten_thousand_pictures_few_are_drawn(browser: Browser, large_page: Path) -> None:
+def test_of_a_page_of_ten_thousand_images_few_are_drawn(browser: Browser, large_page: Path) -> None:
     browser.open(large_page)
-    assert browser.count() == "10,000 pictures"
+    assert browser.count() == "10,000 images"
 
     def drawn() -> int:
         return int(browser.run("return document.querySelectorAll('body *:not(script)').length"))
 
     assert drawn() < 1500
     for control, value, count in [
-        ("#text", "dog fence", "3,334 of 10,000 pictures"),
-        ("#text", "", "10,000 pictures"),
-        ("#least", 50, "5,050 of 10,000 pictures"),
-        ("#sort", "path", "5,050 of 10,000 pictures"),
-        ("#sort", "caption", "5,050 of 10,000 pictures"),
-        ("#sort", "confidence-down", "5,050 of 10,000 pictures"),
+        ("#text", "dog fence", "3,334 of 10,000 images"),
+        ("#text", "", "10,000 images"),
+        ("#least", 50, "5,050 of 10,000 images"),
+        ("#sort", "path", "5,050 of 10,000 images"),
+        ("#sort", "caption", "5,050 of 10,000 images"),
+        ("#sort", "confidence-down", "5,050 of 10,000 images"),
     ]:
         browser.choose(control, value)
         assert browser.count() == count
@@ -460,9 +460,9 @@ def test_of_a_page_of_ten_thousand_pictures_few_are_drawn(browser: Browser, larg
 
 
 @pytest.mark.parametrize(
-    ("rows", "cards", "count"), [(40, 40, "40 pictures"), (1001, 1000, "The first 1,000 of 1,001 pictures")]
+    ("rows", "cards", "count"), [(40, 40, "40 images"), (1001, 1000, "The first 1,000 of 1,001 images")]
 )
-def test_print_shows_every_picture_of_the_view_up_to_a_limit(
+def test_print_shows_every_image_of_the_view_up_to_a_limit(
     browser: Browser, tmp_path: Path, rows: int, cards: int, count: str
 ) -> None:
     browser.open(write(tmp_path / "page.html", [{"path": f"{i}.png"} for i in range(rows)]))
@@ -478,7 +478,7 @@ def test_print_shows_every_picture_of_the_view_up_to_a_limit(
 def test_text_has_enough_contrast(browser: Browser, page: Path, theme: str) -> None:
     browser.emulate(theme)
     for number in (0, 1, 2, 3, 4):
-        browser.open(page, f"#picture={number}")
+        browser.open(page, f"#image={number}")
         measured = browser.contrasts()
         assert len(measured) > 30
         assert [name for ratio, name in measured if ratio < 4.5] == []
@@ -486,8 +486,8 @@ def test_text_has_enough_contrast(browser: Browser, page: Path, theme: str) -> N
 
 def test_an_empty_page_says_so(browser: Browser, tmp_path: Path) -> None:
     browser.open(write(tmp_path / "empty.html", []))
-    assert browser.count() == "0 pictures"
-    assert browser.find("#none").text == "There are no pictures on this page."
+    assert browser.count() == "0 images"
+    assert browser.find("#none").text == "There are no images on this page."
 
 
 def test_the_examples_are_shown(browser: Browser, tmp_path: Path) -> None:

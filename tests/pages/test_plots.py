@@ -55,7 +55,7 @@ def test_curves_of_a_panel_share_their_axes() -> None:
     assert theirs[0][1] < ours[0][1]
 
 
-def test_everything_is_drawn_inside_the_picture() -> None:
+def test_everything_is_drawn_inside_the_image() -> None:
     root = parse([("A", [LOSS, VAL_LOSS]), ("B", [LOSS])])
     width, height = float(root.attrib["width"]), float(root.attrib["height"])
     assert root.attrib["viewBox"] == f"0 0 {width:.0f} {height:.0f}"

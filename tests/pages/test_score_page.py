@@ -15,7 +15,7 @@ from helpers.browser import Browser
 from helpers.data import draw
 from imgcap.errors import ImgcapError
 from imgcap.pages.plots import Curve, plot_svg
-from imgcap.pages.score_page import GROUP_SIZE, Measure, ScoredPicture, write_score_page
+from imgcap.pages.score_page import GROUP_SIZE, Measure, ScoredImage, write_score_page
 
 NAN = float("nan")
 HOSTILE = "</script><img src=x onerror=window.broken=1>\u2028\n'\"&amp;\udcff\ud83d\u202e{{cards}} {0} \\1"
@@ -25,28 +25,28 @@ CIDER_D = Measure("CIDEr-D", 0.587, 0.56, 0.613, floor=0.087, ceiling=0.85, comp
 CURVES = plot_svg([("Loss", [Curve("loss", (1, 2, 3), (3.0, 2.0, 1.5))])], "epoch")
 
 
-def picture(number: int, cider_d: float = 0.5, caption: str = "a red wall", **more: Any) -> ScoredPicture:
+def image(number: int, cider_d: float = 0.5, caption: str = "a red wall", **more: Any) -> ScoredImage:
     references = more.pop("references", ("the wall is red", "a wall"))
-    return ScoredPicture(f"{number}.png", caption, references, cider_d, more.pop("bleu_4", 0.3), 0.4, **more)
+    return ScoredImage(f"{number}.png", caption, references, cider_d, more.pop("bleu_4", 0.3), 0.4, **more)
 
 
-PICTURES = [
-    picture(0, 0.5, bleu_4=0.1),
-    picture(1, 2.0, "two dogs run", references=("dogs are running",), bleu_4=0.9, compared="one dog runs"),
-    picture(2, 0.0, "a very long caption of a cat on a mat", references=("Été au chat",), bleu_4=0.0),
-    picture(3, NAN, "", bleu_4=NAN),
-    ScoredPicture(HOSTILE, HOSTILE, (HOSTILE,), 1.0, 0.5, 0.5, compared=HOSTILE),
+IMAGES = [
+    image(0, 0.5, bleu_4=0.1),
+    image(1, 2.0, "two dogs run", references=("dogs are running",), bleu_4=0.9, compared="one dog runs"),
+    image(2, 0.0, "a very long caption of a cat on a mat", references=("Été au chat",), bleu_4=0.0),
+    image(3, NAN, "", bleu_4=NAN),
+    ScoredImage(HOSTILE, HOSTILE, (HOSTILE,), 1.0, 0.5, 0.5, compared=HOSTILE),
 ]
 
 
-def write(file: Path, pictures: list[ScoredPicture] = PICTURES, **more: Any) -> Path:
-    options: dict[str, Any] = {"title": "Scores", "measures": [BLEU_4, CIDER_D], "facts": [("Pictures", "5")]}
-    write_score_page(file, pictures=pictures, **{**options, **more})
+def write(file: Path, images: list[ScoredImage] = IMAGES, **more: Any) -> Path:
+    options: dict[str, Any] = {"title": "Scores", "measures": [BLEU_4, CIDER_D], "facts": [("Images", "5")]}
+    write_score_page(file, images=images, **{**options, **more})
     return file
 
 
-def read(tmp_path: Path, pictures: list[ScoredPicture] = PICTURES, **more: Any) -> str:
-    return write(tmp_path / "page.html", pictures, **more).read_text(encoding="utf-8")
+def read(tmp_path: Path, images: list[ScoredImage] = IMAGES, **more: Any) -> str:
+    return write(tmp_path / "page.html", images, **more).read_text(encoding="utf-8")
 
 
 def groups(page: str) -> dict[str, str]:
@@ -62,10 +62,10 @@ def members(page: str, group: str) -> list[str]:
 # What is written.
 
 
-def test_best_worst_and_random_pictures_are_chosen_from_many(tmp_path: Path) -> None:
-    pictures = [picture(i, i * 7919 % 1000 / 100) for i in range(1000)]
-    ranked = [p.image_id for p in sorted(pictures, key=lambda p: -p.cider_d)]
-    page = read(tmp_path, pictures)
+def test_best_worst_and_random_images_are_chosen_from_many(tmp_path: Path) -> None:
+    images = [image(i, i * 7919 % 1000 / 100) for i in range(1000)]
+    ranked = [p.image_id for p in sorted(images, key=lambda p: -p.cider_d)]
+    page = read(tmp_path, images)
     assert members(page, "best") == ranked[:GROUP_SIZE]
     assert members(page, "worst") == ranked[-GROUP_SIZE:]
     drawn = members(page, "random")
@@ -74,12 +74,12 @@ def test_best_worst_and_random_pictures_are_chosen_from_many(tmp_path: Path) -> 
     shown = list(groups(page))
     assert shown == sorted(shown, key=ranked.index)
     assert set(shown) == {*ranked[:GROUP_SIZE], *ranked[-GROUP_SIZE:], *drawn}
-    assert "Of 1,000 pictures, those with the 60 highest and the 60 lowest CIDEr-D, and 60 drawn at random" in page
-    assert page == read(tmp_path, pictures)
+    assert "Of 1,000 images, those with the 60 highest and the 60 lowest CIDEr-D, and 60 drawn at random" in page
+    assert page == read(tmp_path, images)
 
 
-def test_a_picture_of_several_groups_stands_once_with_all_its_tags(tmp_path: Path) -> None:
-    page = read(tmp_path, [picture(i, i / 100) for i in range(1000)])
+def test_a_image_of_several_groups_stands_once_with_all_its_tags(tmp_path: Path) -> None:
+    page = read(tmp_path, [image(i, i / 100) for i in range(1000)])
     several = [tags for tags in groups(page).values() if " " in tags]
     assert several
     assert set(several) <= {"best random", "worst random"}
@@ -88,28 +88,28 @@ def test_a_picture_of_several_groups_stands_once_with_all_its_tags(tmp_path: Pat
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 59, 60, 61, 119, 120, 121, 179, 180])
-def test_all_of_few_pictures_are_shown_and_best_and_worst_are_halves(tmp_path: Path, count: int) -> None:
-    page = read(tmp_path, [picture(i, i / 100) for i in range(count)])
+def test_all_of_few_images_are_shown_and_best_and_worst_are_halves(tmp_path: Path, count: int) -> None:
+    page = read(tmp_path, [image(i, i / 100) for i in range(count)])
     assert list(groups(page)) == [f"{i}.png" for i in reversed(range(count))]
     assert len(members(page, "best")) == len(members(page, "worst")) == min(GROUP_SIZE, (count + 1) // 2)
     assert len(set(members(page, "best")) & set(members(page, "worst"))) == (count % 2 if count < 120 else 0)
-    assert "All pictures" in page
+    assert "All images" in page
 
 
-def test_a_picture_without_a_score_is_neither_best_nor_worst(tmp_path: Path) -> None:
-    page = read(tmp_path, [picture(0, NAN), picture(1, 1.0), picture(2, NAN), picture(3, 2.0)])
+def test_a_image_without_a_score_is_neither_best_nor_worst(tmp_path: Path) -> None:
+    page = read(tmp_path, [image(0, NAN), image(1, 1.0), image(2, NAN), image(3, 2.0)])
     assert groups(page) == {"3.png": "best random", "1.png": "worst random", "0.png": "random", "2.png": "random"}
 
 
-def test_a_page_of_40000_pictures_is_small(tmp_path: Path) -> None:
+def test_a_page_of_40000_images_is_small(tmp_path: Path) -> None:
     words = ("a", "red", "wall", "is", "seen")
-    pictures = [picture(i, i % 997 / 100, words[i % 5], references=(words[i % 3],)) for i in range(40_000)]
-    assert len(read(tmp_path, pictures)) < 300_000
+    images = [image(i, i % 997 / 100, words[i % 5], references=(words[i % 3],)) for i in range(40_000)]
+    assert len(read(tmp_path, images)) < 300_000
 
 
 def test_words_that_a_reference_has_are_underlined(tmp_path: Path) -> None:
     references = ("The dog's ball .", "A ball!")
-    page = read(tmp_path, [picture(0, caption="A dog's RED ball, thrown.  Ball", references=references)])
+    page = read(tmp_path, [image(0, caption="A dog's RED ball, thrown.  Ball", references=references)])
     assert '<span dir="auto"><u>A</u> <u>dog&#x27;s</u> RED <u>ball,</u> thrown.  <u>Ball</u></span>' in page
 
 
@@ -130,7 +130,7 @@ def test_scores_and_what_is_missing_are_written_out(tmp_path: Path) -> None:
 
 
 def test_nothing_is_said_of_a_comparison_where_there_is_none(tmp_path: Path) -> None:
-    page = read(tmp_path, [picture(0)], measures=[BLEU_4])
+    page = read(tmp_path, [image(0)], measures=[BLEU_4])
     assert "ompared" not in page
     assert 'class="diamond"' not in page
 
@@ -171,13 +171,13 @@ def test_marks_stand_where_their_values_are(tmp_path: Path) -> None:
 
 
 def test_lengths_are_counted_in_tokens_and_long_ones_share_a_bar(tmp_path: Path) -> None:
-    pictures = [
-        picture(0, caption="it's a wall .", references=("one two",)),
-        picture(1, caption="w " * 40, references=("w " * 39,)),
-        picture(2, caption="w " * 500, references=()),
-        picture(3, caption="", references=("one two",)),
+    images = [
+        image(0, caption="it's a wall .", references=("one two",)),
+        image(1, caption="w " * 40, references=("w " * 39,)),
+        image(2, caption="w " * 500, references=()),
+        image(3, caption="", references=("one two",)),
     ]
-    page = unescape(read(tmp_path, pictures))
+    page = unescape(read(tmp_path, images))
     assert "Captions have 136.0 words on average, 0 to 500, references 14.3 words on average, 2 to 39." in page
     assert "<title>0 words: captions 25, references 0</title>" in page
     assert "<title>2 words: captions 0, references 66.67</title>" in page
@@ -187,10 +187,10 @@ def test_lengths_are_counted_in_tokens_and_long_ones_share_a_bar(tmp_path: Path)
     assert "words (the last bar: 40 or more)" in page
 
 
-def test_the_histogram_of_cider_d_counts_every_picture_that_has_one(tmp_path: Path) -> None:
-    page = read(tmp_path, [picture(i, cider) for i, cider in enumerate((0.0, 0.001, 0.05, 0.4, 10.0, NAN))])
-    assert "The median of 5 pictures is 0.05, the highest 10.00; 2 of them at 0.00." in page
-    shares = dict(re.findall(r"<title>([\d.]+ to [\d.]+): pictures ([\d.]+)</title>", page))
+def test_the_histogram_of_cider_d_counts_every_image_that_has_one(tmp_path: Path) -> None:
+    page = read(tmp_path, [image(i, cider) for i, cider in enumerate((0.0, 0.001, 0.05, 0.4, 10.0, NAN))])
+    assert "The median of 5 images is 0.05, the highest 10.00; 2 of them at 0.00." in page
+    shares = dict(re.findall(r"<title>([\d.]+ to [\d.]+): images ([\d.]+)</title>", page))
     assert len(shares) == 26
     assert {name: share for name, share in shares.items() if share != "0"} == {
         "0 to 0.4": "60",
@@ -199,17 +199,15 @@ def test_the_histogram_of_cider_d_counts_every_picture_that_has_one(tmp_path: Pa
     }
 
 
-@pytest.mark.parametrize(
-    "pictures", [[], [picture(0)], [picture(0, NAN, bleu_4=NAN)], [picture(0, 0.0, "", references=())]]
-)
+@pytest.mark.parametrize("images", [[], [image(0)], [image(0, NAN, bleu_4=NAN)], [image(0, 0.0, "", references=())]])
 @pytest.mark.parametrize("measures", [[], [Measure("BLEU-4", 0.0, NAN, NAN, None, None)]])
 def test_hardly_anything_to_show_is_shown(
-    tmp_path: Path, browser: Browser, pictures: list[ScoredPicture], measures: list[Measure]
+    tmp_path: Path, browser: Browser, images: list[ScoredImage], measures: list[Measure]
 ) -> None:
-    browser.open(write(tmp_path / "page.html", pictures, measures=measures, facts=[]))
-    assert browser.count() == ("1 picture" if pictures else "0 pictures")
+    browser.open(write(tmp_path / "page.html", images, measures=measures, facts=[]))
+    assert browser.count() == ("1 image" if images else "0 images")
     assert not browser.find("#none").is_displayed()
-    assert browser.texts("h2")[-1] == "Pictures"
+    assert browser.texts("h2")[-1] == "Images"
 
 
 def test_a_page_that_cannot_be_written_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
@@ -233,12 +231,12 @@ def test_a_page_makes_its_folder(tmp_path: Path) -> None:
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
     draw("red", 3).save(folder / "red.png")
-    (folder / "broken.png").write_bytes(b"no picture")
-    pictures = [replace(PICTURES[0], picture=folder / "red.png"), *PICTURES[1:]]
-    pictures[1] = replace(pictures[1], picture=folder / "broken.png")
+    (folder / "broken.png").write_bytes(b"no image")
+    images = [replace(IMAGES[0], image=folder / "red.png"), *IMAGES[1:]]
+    images[1] = replace(images[1], image=folder / "broken.png")
     return write(
         folder / "page.html",
-        pictures,
+        images,
         title=f"Walls {HOSTILE}",
         facts=[("Signature", HOSTILE), (HOSTILE, "1")],
         verdict=HOSTILE,
@@ -287,7 +285,7 @@ def test_everything_but_the_filters_is_there_without_javascript(browser: Browser
     browser.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
         browser.driver.get(page.as_uri())
-        assert browser.find("#count").text == "5 pictures"
+        assert browser.find("#count").text == "5 images"
         assert not browser.find("#filters").is_displayed()
         assert len(browser.driver.find_elements("css selector", ".card")) == 5
         assert browser.find(".drawing svg").is_displayed()
@@ -295,12 +293,12 @@ def test_everything_but_the_filters_is_there_without_javascript(browser: Browser
         browser.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
 
-def test_pictures_are_shown_or_said_to_be_missing(browser: Browser, page: Path) -> None:
+def test_images_are_shown_or_said_to_be_missing(browser: Browser, page: Path) -> None:
     browser.open(page)
-    browser.find("#pictures").location_once_scrolled_into_view  # noqa: B018 (scrolls)
+    browser.find("#images").location_once_scrolled_into_view  # noqa: B018 (scrolls)
     [width] = browser.run("return Promise.all([...document.images].map(async e => (await e.decode(), e.naturalWidth)))")
     assert width == 64
-    assert browser.texts(".picture") == ["No picture", "No picture", "", "No picture", "No picture"]
+    assert browser.texts(".image") == ["No image", "No image", "", "No image", "No image"]
     assert browser.run("return [document.images[0].loading, document.images[0].decoding]") == ["lazy", "async"]
 
 
@@ -343,7 +341,7 @@ def test_filters_and_orders(browser: Browser, page: Path, control: str, value: o
     else:
         browser.pick(control)
     assert ids(browser) == shown
-    assert browser.count() == ("5 pictures" if len(shown) == 5 else f"{len(shown)} of 5 pictures")
+    assert browser.count() == ("5 images" if len(shown) == 5 else f"{len(shown)} of 5 images")
     assert browser.find("#none").is_displayed() == (not shown)
 
 
@@ -367,7 +365,7 @@ def test_everything_is_reached_from_the_keyboard_and_has_a_name(browser: Browser
     browser.press(Keys.TAB)
     assert browser.find(".skip").location["y"] >= 0
     browser.press(Keys.ENTER)
-    assert browser.run("return document.activeElement.id") == "pictures"
+    assert browser.run("return document.activeElement.id") == "images"
     reached = []
     for _ in range(5):
         browser.press(Keys.TAB)

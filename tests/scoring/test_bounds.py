@@ -43,7 +43,7 @@ def test_references_without_words_are_no_constant() -> None:
     assert best_constant([[[], ["dog"]], [[]]]) == ["dog"]
 
 
-def test_the_floor_is_the_score_of_the_constant_for_every_picture() -> None:
+def test_the_floor_is_the_score_of_the_constant_for_every_image() -> None:
     references = [split("a dog runs on grass", "a dog"), split("two cats sit on sand")]
     found = floor(["a", "dog", "runs", "on", "sand"], references)
     assert found == score(["a dog runs on sand"] * 2, [["a dog runs on grass", "a dog"], ["two cats sit on sand"]])
@@ -63,7 +63,7 @@ def test_the_ceiling_is_the_mean_of_each_reference_against_the_others() -> None:
     assert found.verbatim is None
 
 
-def test_the_ceiling_takes_as_many_references_as_every_picture_has() -> None:
+def test_the_ceiling_takes_as_many_references_as_every_image_has() -> None:
     references = [split("a b", "c d", "e f"), split("a b", "c d")]
     found = ceiling(references)
     assert found is not None

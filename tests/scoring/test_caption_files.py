@@ -195,7 +195,7 @@ def test_captions_that_imgcap_writes_without_paths_are_plain_text(tmp_path: Path
     ("format_name", "places"),
     [("jsonl", ("line 2", "line 4")), ("json", ("item 2", "item 4")), ("csv", ("line 3", "line 5"))],
 )
-def test_pictures_that_failed_or_were_withheld_are_named(
+def test_images_that_failed_or_were_withheld_are_named(
     tmp_path: Path, format_name: str, places: tuple[str, str]
 ) -> None:
     rows = [FINE[0], FAILED, FINE[1], WITHHELD]
@@ -211,7 +211,7 @@ def test_a_caption_that_could_not_be_written_elsewhere_is_scored(tmp_path: Path)
     assert read_hypotheses(hypotheses, ["b.jpg"]) == [row["caption"]]
 
 
-def test_pictures_that_failed_leave_no_line_in_text_and_are_missed(tmp_path: Path) -> None:
+def test_images_that_failed_leave_no_line_in_text_and_are_missed(tmp_path: Path) -> None:
     hypotheses = write_rows(tmp_path / "out.txt", "text", [*FINE, FAILED, WITHHELD])
     references = write(tmp_path, "ref.jsonl", [one(row["path"]) for row in (*FINE, FAILED, WITHHELD)])
     assert (
@@ -233,14 +233,14 @@ def test_details_and_alternatives_in_text_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("hypotheses", "references", "sentence"),
     [
-        ([one(1), one(2)], [one(1)], "HYP has captions of pictures that are not in REF: 2."),
+        ([one(1), one(2)], [one(1)], "HYP has captions of images that are not in REF: 2."),
         (
             [one(i) for i in range(9)],
             [one(8)],
-            "HYP has captions of pictures that are not in REF: 0, 1, 2, 3, 4 and 3 more.",
+            "HYP has captions of images that are not in REF: 0, 1, 2, 3, 4 and 3 more.",
         ),
         ([one(1)], [one(1), one(2), one(3), one(2)], "HYP has no caption for 2, 3."),
-        ([one(1), one(2)], [one(1), one("a")], "HYP has captions of pictures that are not in REF: 2."),
+        ([one(1), one(2)], [one(1), one("a")], "HYP has captions of images that are not in REF: 2."),
         ([one(1)], [one("a")], "HYP and REF have no image id in common."),
         ([one("A.jpg")], [one("a.jpg")], "HYP and REF have no image id in common."),
         ([one(7)], [one("007")], "HYP and REF have no image id in common."),
@@ -280,10 +280,10 @@ def test_where_no_id_matches_one_of_each_side_is_shown(tmp_path: Path) -> None:
     assert hint == "Ids are compared as they are written: 'photos/a.jpg' beside 'a.jpg'."
 
 
-def test_all_reference_files_are_named_where_none_has_the_picture(tmp_path: Path) -> None:
+def test_all_reference_files_are_named_where_none_has_the_image(tmp_path: Path) -> None:
     hyp = write(tmp_path, "hyp.jsonl", [one(1), one(2), one(3)])
     first, second = write(tmp_path, "1.jsonl", [one(1)]), write(tmp_path, "2.jsonl", [one(2)])
-    sentence = f"{hyp} has captions of pictures that are not in {first}, {second}: 3."
+    sentence = f"{hyp} has captions of images that are not in {first}, {second}: 3."
     assert str(refusal(read_pairs, hyp, [first, second])) == sentence
 
 
@@ -328,7 +328,7 @@ def test_too_few_references_are_named_with_their_numbers(tmp_path: Path) -> None
     assert str(refusal(read_pairs, hyp, [ref], 3)) == f"Fewer than 3 references in {ref} for a (2), b (1)."
 
 
-def test_a_picture_without_references_has_too_few() -> None:
+def test_a_image_without_references_has_too_few() -> None:
     check_references({"a": ["x"]}, 1, "here")
     assert (
         str(refusal(check_references, {"a": ["x"], "b": []}, 1, "here")) == "Fewer than 1 references in here for b (0)."
@@ -374,7 +374,7 @@ def test_a_file_that_may_not_be_read_is_one_sentence(tmp_path: Path, monkeypatch
     assert str(refusal(read_pairs, file, [file])) == f"{file} cannot be read: permission denied."
 
 
-def test_a_picture_in_place_of_captions_is_one_sentence(tmp_path: Path) -> None:
+def test_a_image_in_place_of_captions_is_one_sentence(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg")
     sentence = f"{tmp_path / 'a.jpg'}, line 1 is not UTF-8 text."
     assert str(refusal(read_pairs, tmp_path / "a.jpg", [tmp_path / "a.jpg"])) == sentence
@@ -397,19 +397,19 @@ def test_captions_to_compare_with_come_in_the_order_of_the_ids(tmp_path: Path) -
         (
             "f.jsonl",
             [one("a"), one("b"), one("c")],
-            "FILE has captions of pictures that are not in the captions to compare with: c.",
+            "FILE has captions of images that are not in the captions to compare with: c.",
         ),
         ("f.jsonl", [one("c")], "FILE and the captions to compare with have no image id in common."),
         ("f.jsonl", [one("a"), one("b"), one("a")], "FILE has more than one caption for a (line 1, line 3)."),
         ("f.txt", "one\ntwo\n", "FILE is plain text without image ids, unlike the captions to compare with."),
     ],
 )
-def test_captions_of_other_pictures_are_not_compared(tmp_path: Path, name: str, content: object, sentence: str) -> None:
+def test_captions_of_other_images_are_not_compared(tmp_path: Path, name: str, content: object, sentence: str) -> None:
     file = write(tmp_path, name, content)
     assert str(refusal(read_hypotheses, file, ["a", "b"])) == sentence.replace("FILE", str(file))
 
 
-def test_pictures_without_a_caption_to_compare_with_are_named_in_order(tmp_path: Path) -> None:
+def test_images_without_a_caption_to_compare_with_are_named_in_order(tmp_path: Path) -> None:
     file = write(tmp_path, "f.jsonl", [one("a")])
     assert str(refusal(read_hypotheses, file, ["c", "d", "a", "b"])) == f"{file} has no caption for c, d, b."
 
@@ -421,7 +421,7 @@ def test_plain_text_of_another_length_is_not_compared(tmp_path: Path) -> None:
 
 
 @pytest.mark.shared_data
-def test_flickr8k_as_published_holds_five_references_of_each_picture(tmp_path: Path) -> None:
+def test_flickr8k_as_published_holds_five_references_of_each_image(tmp_path: Path) -> None:
     tokens = SHARED_DATA / "Flickr8k.token.txt"
     captions = read_captions(tokens)
     assert len(captions) == 8092

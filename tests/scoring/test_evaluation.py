@@ -24,7 +24,7 @@ def test_the_scores_are_those_of_score_within_their_intervals() -> None:
     assert list(found.intervals) == list(METRICS)
     for name, (low, high) in found.intervals.items():
         assert low <= found.scores.metrics[name] <= high
-    assert len(found.pictures) == 3
+    assert len(found.images) == 3
     assert found.references == (2, 2)
     assert found.comparison is None
 
@@ -66,7 +66,7 @@ def test_other_captions_are_compared_with() -> None:
     ours = score(CAPTIONS, REFERENCES).metrics
     for name, difference in found.differences.items():
         assert difference.value == pytest.approx(ours[name] - found.scores.metrics[name])
-    assert found.verdict.startswith("No verdict: ours is ahead of theirs by")  # three pictures prove nothing
+    assert found.verdict.startswith("No verdict: ours is ahead of theirs by")  # three images prove nothing
 
 
 def signature(captions: list[str], references: list[list[str]], made_by: tuple[str, ...] = ()) -> dict[str, str]:
@@ -89,15 +89,15 @@ def test_the_signature_names_the_references_whatever_their_order() -> None:
 
 
 def test_numbers_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ImgcapError, match="There are 2 captions for 3 pictures"):
+    with pytest.raises(ImgcapError, match="There are 2 captions for 3 images"):
         evaluate(CAPTIONS[:2], REFERENCES)
-    with pytest.raises(ImgcapError, match="There are 1 captions for 3 pictures"):
+    with pytest.raises(ImgcapError, match="There are 1 captions for 3 images"):
         evaluate(CAPTIONS, REFERENCES, compared=("other", ["a"]))
-    with pytest.raises(ImgcapError, match="Picture number 2 has no reference"):
+    with pytest.raises(ImgcapError, match="Image number 2 has no reference"):
         evaluate(CAPTIONS, [REFERENCES[0], [], REFERENCES[2]])
 
 
-def test_the_order_of_pictures_changes_nothing_but_the_order() -> None:
+def test_the_order_of_images_changes_nothing_but_the_order() -> None:
     order = random.Random(0).sample(range(3), 3)
 
     def facts(found: Evaluation) -> tuple[object, ...]:

@@ -1,4 +1,4 @@
-"""Scores of each picture: in order, whole, and readable again."""
+"""Scores of each image: in order, whole, and readable again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from imgcap.errors import ImgcapError
 from imgcap.scoring.evaluation import evaluate
-from imgcap.scoring.image_scores import picture_rows, write_picture_rows
+from imgcap.scoring.image_scores import image_rows, write_image_rows
 from imgcap.scoring.scores import score
 
 IDS = ["bad.jpg", "good.jpg", "fair.jpg"]
@@ -20,7 +20,7 @@ REFERENCES = [["a girl sings", "she sings"], ["A brown dog runs on grass ."], ["
 
 def rows(*, worst_first: bool = False, compared: list[str] | None = None) -> list[dict[str, object]]:
     found = evaluate(CAPTIONS, REFERENCES, compared=("other.jsonl", compared) if compared else None)
-    return picture_rows(IDS, CAPTIONS, REFERENCES, found, compared, worst_first=worst_first)
+    return image_rows(IDS, CAPTIONS, REFERENCES, found, compared, worst_first=worst_first)
 
 
 def test_rows_go_from_the_best_to_the_worst() -> None:
@@ -42,7 +42,7 @@ def test_a_row_holds_the_caption_its_references_and_its_scores() -> None:
 
 def test_equal_scores_keep_the_order_given() -> None:
     captions, references = ["x y", "v w", "x v"], [["a"], ["b"], ["c"]]
-    found = picture_rows(IDS, captions, references, evaluate(captions, references))
+    found = image_rows(IDS, captions, references, evaluate(captions, references))
     assert [row["image_id"] for row in found] == IDS
 
 
@@ -54,14 +54,14 @@ def test_captions_that_are_compared_with_stand_beside() -> None:
 
 def test_json_lines_are_read_back(tmp_path: Path) -> None:
     file = tmp_path / "new" / "scores.jsonl"
-    write_picture_rows(file, rows())
+    write_image_rows(file, rows())
     assert [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] == rows()
     assert [path.name for path in file.parent.iterdir()] == ["scores.jsonl"]
 
 
 def test_csv_is_read_back(tmp_path: Path) -> None:
     file = tmp_path / "scores.CSV"
-    write_picture_rows(file, rows())
+    write_image_rows(file, rows())
     with file.open(encoding="utf-8", newline="") as stream:
         found = list(csv.DictReader(stream))
     assert [row["image_id"] for row in found] == ["good.jpg", "fair.jpg", "bad.jpg"]
@@ -71,8 +71,8 @@ def test_csv_is_read_back(tmp_path: Path) -> None:
 
 def test_no_cell_is_a_formula(tmp_path: Path) -> None:
     captions, references = ["=1+1", "a dog"], [["x"], ["a dog"]]
-    found = picture_rows(["@a", "-b"], captions, references, evaluate(captions, references))
-    write_picture_rows(tmp_path / "scores.csv", found)
+    found = image_rows(["@a", "-b"], captions, references, evaluate(captions, references))
+    write_image_rows(tmp_path / "scores.csv", found)
     with (tmp_path / "scores.csv").open(encoding="utf-8", newline="") as stream:
         cells = [cell for row in csv.reader(stream) for cell in row]
     assert {"'@a", "'-b", "'=1+1"} <= set(cells)
@@ -81,4 +81,4 @@ def test_no_cell_is_a_formula(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "scores.jsonl").mkdir()
     with pytest.raises(ImgcapError, match="cannot be written: is a directory"):
-        write_picture_rows(tmp_path / "scores.jsonl", rows())
+        write_image_rows(tmp_path / "scores.jsonl", rows())

@@ -11,7 +11,7 @@ import pytest
 from imgcap.scoring import resampling
 from imgcap.scoring.metrics.bleu import corpus_bleu
 from imgcap.scoring.resampling import DRAWS, SHUFFLES, Difference, compare, intervals, verdict
-from imgcap.scoring.scores import METRICS, PictureScores, score_pictures
+from imgcap.scoring.scores import METRICS, ImageScores, score_images
 
 WORDS = ["a", "dog", "cat", "runs", "sits", "on", "the", "grass", "red", "blue", "ball", "with", "man"]
 Tokens = list[str]
@@ -21,18 +21,18 @@ def captions(source: random.Random, count: int) -> list[Tokens]:
     return [source.choices(WORDS, k=source.randint(4, 10)) for _ in range(count)]
 
 
-def scored(seed: int, count: int = 60, *, copies: float = 0.0) -> PictureScores:
+def scored(seed: int, count: int = 60, *, copies: float = 0.0) -> ImageScores:
     """Random captions against random references, a share `copies` of them equal to a reference."""
     references = [captions(random.Random(i), 2) for i in range(count)]
     source = random.Random(1000 + seed)
     drawn = captions(source, count)
-    return score_pictures([r[0] if source.random() < copies else c for c, r in zip(drawn, references)], references)  # noqa: B905
+    return score_images([r[0] if source.random() < copies else c for c, r in zip(drawn, references)], references)  # noqa: B905
 
 
 def test_the_interval_of_a_mean_is_as_wide_as_its_standard_error_says() -> None:
-    pictures = scored(0, 400, copies=0.5)
-    found = intervals(pictures)
-    for name, values in (("cider_d", pictures.cider_d), ("rouge_l", pictures.rouge_l)):
+    images = scored(0, 400, copies=0.5)
+    found = intervals(images)
+    for name, values in (("cider_d", images.cider_d), ("rouge_l", images.rouge_l)):
         low, high = found[name]
         assert low < values.mean() < high
         # 1,000 draws leave 3 % of chance in the width; an interval of 90 % would be 16 % narrower.
@@ -40,36 +40,36 @@ def test_the_interval_of_a_mean_is_as_wide_as_its_standard_error_says() -> None:
 
 
 def test_intervals_hold_each_metric_of_the_set() -> None:
-    pictures = scored(0, copies=0.5)
-    found = intervals(pictures)
+    images = scored(0, copies=0.5)
+    found = intervals(images)
     assert list(found) == list(METRICS)
     references = [captions(random.Random(i), 2) for i in range(60)]
-    assert len(references) == len(pictures)
-    for name, value in zip(METRICS, resampling.metrics_of_sums(pictures.summands.sum(0)[None], 60)[0], strict=True):
+    assert len(references) == len(images)
+    for name, value in zip(METRICS, resampling.metrics_of_sums(images.summands.sum(0)[None], 60)[0], strict=True):
         low, high = found[name]
         assert low < value < high
         assert low > 0
 
 
-def test_more_pictures_give_narrower_intervals() -> None:
+def test_more_images_give_narrower_intervals() -> None:
     few, many = (intervals(scored(0, count, copies=0.5)) for count in (50, 800))
     for name in METRICS:
         assert (few[name][1] - few[name][0]) > 2 * (many[name][1] - many[name][0])
 
 
-def test_one_picture_has_an_interval_without_width() -> None:
-    found = intervals(score_pictures([["a", "dog"]], [[["a", "dog"]]]))
+def test_one_image_has_an_interval_without_width() -> None:
+    found = intervals(score_images([["a", "dog"]], [[["a", "dog"]]]))
     assert all(low == high for low, high in found.values())
 
 
 @pytest.mark.parametrize("cells", [1, 60 * 7, 60 * DRAWS])
 def test_how_much_is_in_memory_at_a_time_changes_nothing(monkeypatch: pytest.MonkeyPatch, cells: int) -> None:
-    pictures, others = scored(0), scored(1)
+    images, others = scored(0), scored(1)
     monkeypatch.setattr(resampling, "SHUFFLES", 500)
-    expected, differences = intervals(pictures), compare(pictures, others)
+    expected, differences = intervals(images), compare(images, others)
     monkeypatch.setattr(resampling, "_CELLS", cells)
-    found = intervals(pictures)
-    for name, difference in compare(pictures, others).items():
+    found = intervals(images)
+    for name, difference in compare(images, others).items():
         assert found[name] == pytest.approx(expected[name])
         assert difference.p == differences[name].p
         assert difference.interval == pytest.approx(differences[name].interval)
@@ -110,9 +110,9 @@ def test_turned_round_the_difference_has_the_other_sign_and_the_same_p() -> None
 
 
 def test_p_is_the_share_of_exchanges_with_as_large_a_difference() -> None:
-    """Six pictures that are all better by the same: of 64 exchanges two leave so large a difference."""
-    ones = PictureScores(np.ones((6, 10), dtype=np.int64), np.ones(6), np.ones(6))
-    zeros = PictureScores(np.ones((6, 10), dtype=np.int64), np.zeros(6), np.zeros(6))
+    """Six images that are all better by the same: of 64 exchanges two leave so large a difference."""
+    ones = ImageScores(np.ones((6, 10), dtype=np.int64), np.ones(6), np.ones(6))
+    zeros = ImageScores(np.ones((6, 10), dtype=np.int64), np.zeros(6), np.zeros(6))
     found = compare(ones, zeros)
     assert found["cider_d"].p == pytest.approx(2 / 64, abs=0.006)
     assert found["bleu_4"].p == 1
@@ -139,22 +139,22 @@ def differences(cider_d: tuple[float, float], bleu_4: tuple[float, float] = (0.0
         (
             differences((0.031, 0.0012)),
             "ours is better than theirs by 0.0310 in CIDEr-D (95 % interval 0.0110 to 0.0510, p = 0.0012): "
-            "more than chance among these pictures explains.",
+            "more than chance among these images explains.",
         ),
         (
             differences((-0.031, 0.0012)),
             "theirs is better than ours by 0.0310 in CIDEr-D (95 % interval 0.0110 to 0.0510, p = 0.0012): "
-            "more than chance among these pictures explains.",
+            "more than chance among these images explains.",
         ),
         (
             differences((0.004, 0.71), (0.02, 0.001)),
             "No verdict: ours is ahead of theirs by 0.0040 in CIDEr-D (95 % interval -0.0160 to 0.0240, p = 0.7100), "
-            "which chance among these pictures can explain.",
+            "which chance among these images can explain.",
         ),
         (
             differences((0.031, 0.0012), (-0.02, 0.01)),
             "ours is better than theirs by 0.0310 in CIDEr-D (95 % interval 0.0110 to 0.0510, p = 0.0012): "
-            "more than chance among these pictures explains. But BLEU-4 says the opposite.",
+            "more than chance among these images explains. But BLEU-4 says the opposite.",
         ),
     ],
 )

@@ -20,7 +20,7 @@ from imgcap.scoring.scores import check_pairs, score
 from imgcap.text.tokenizer import tokenize
 
 
-def test_means_over_pictures_are_the_scores() -> None:
+def test_means_over_images_are_the_scores() -> None:
     captions = ["a dog runs on the grass", "two girls swim", "a dog"]
     references = [["a dog runs on grass", "it runs"], ["two girls swim in a lake"], ["a cat", "one dog", "a dog"]]
     found = score(captions, references)
@@ -52,7 +52,7 @@ def test_case_and_punctuation_do_not_matter() -> None:
     assert score(["A DOG runs, on grass!", "It doesn\u2019t bite a T-shirt..."], references) == plain
 
 
-def test_the_order_of_pictures_and_references_never_changes_a_score() -> None:
+def test_the_order_of_images_and_references_never_changes_a_score() -> None:
     source = random.Random(1)
     for tokens, reference_tokens in random_sets(40):
         captions, references = list(map(" ".join, tokens)), [list(map(" ".join, texts)) for texts in reference_tokens]
@@ -67,7 +67,7 @@ def test_the_order_of_pictures_and_references_never_changes_a_score() -> None:
         assert (after.mean_length, after.mean_reference_length) == (before.mean_length, before.mean_reference_length)
 
 
-def test_lengths_are_means_over_pictures() -> None:
+def test_lengths_are_means_over_images() -> None:
     found = score(["a dog", "a cat sits here", "!"], [["a b c", "a b c d"], ["x", "a b c d e"], ["a"]])
     assert found.mean_length == pytest.approx(6 / 3)
     assert found.mean_reference_length == pytest.approx((3 + 5 + 1) / 3)
@@ -77,10 +77,10 @@ def test_lengths_are_means_over_pictures() -> None:
     ("captions", "references", "sentence"),
     [
         ([], [], "There are no captions to score."),
-        (["a"], [], "There are 1 captions for 0 pictures with references."),
-        ([], [["a"]], "There are 0 captions for 1 pictures with references."),
-        (["a"] * 1234, [["a"]] * 3, "There are 1,234 captions for 3 pictures with references."),
-        (["a", "b"], [["a"], []], "Picture number 2 has no reference."),
+        (["a"], [], "There are 1 captions for 0 images with references."),
+        ([], [["a"]], "There are 0 captions for 1 images with references."),
+        (["a"] * 1234, [["a"]] * 3, "There are 1,234 captions for 3 images with references."),
+        (["a", "b"], [["a"], []], "Image number 2 has no reference."),
     ],
 )
 def test_captions_that_do_not_fit_their_references_are_refused(

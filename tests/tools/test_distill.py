@@ -30,13 +30,13 @@ def test_a_filtered_convolution_answers_to_differences_and_not_to_the_mean(disti
     conv = nn.Conv2d(8, 4, 3, padding=1, bias=False)
     mean_filter = distill.MeanFilter(conv)
     mean = torch.rand(8) + 1
-    pictures = mean[:, None, None] + 0.1 * torch.randn(64, 8, 9, 9)
-    answers = conv(pictures)
+    images = mean[:, None, None] + 0.1 * torch.randn(64, 8, 9, 9)
+    answers = conv(images)
     frame, spread = answers.mean(0).std((1, 2)), answers.std(0).mean((1, 2))
     mean_filter.apply()
     assert (conv(mean[None, :, None, None].expand(1, 8, 9, 9)).abs() < 0.02 * frame.mean()).all()
-    assert (conv(pictures).mean(0).std((1, 2)) < 0.1 * frame).all()  # no frame around what pictures have in common
-    assert (conv(pictures).std(0).mean((1, 2)) > 0.7 * spread).all()  # but they differ as before
+    assert (conv(images).mean(0).std((1, 2)) < 0.1 * frame).all()  # no frame around what images have in common
+    assert (conv(images).std(0).mean((1, 2)) > 0.7 * spread).all()  # but they differ as before
 
 
 def test_a_filter_does_not_learn_from_an_evaluating_network(distill: Any) -> None:

@@ -1,4 +1,4 @@
-"""Every phase of the default model's making, on a few pictures, by the commands of docs/default-model.md."""
+"""Every phase of the default model's making, on a few images, by the commands of docs/default-model.md."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SPLITS = {"train": 8, "val": 2, "test": 2}
 
 @pytest.fixture
 def flickr(tmp_path: Path) -> Path:
-    """Twelve crops of the example pictures, laid out like Flickr8k: token file, split lists, `images`."""
+    """Twelve crops of the example images, laid out like Flickr8k: token file, split lists, `images`."""
     from PIL import Image
 
     folder = tmp_path / "flickr"
@@ -43,7 +43,7 @@ def flickr(tmp_path: Path) -> Path:
 
 def distil(flickr: Path, start: Path, state: Path, *phases: str) -> str:
     arguments = {
-        "--pictures": flickr / "images",
+        "--images": flickr / "images",
         "--train-list": flickr / "train.txt",
         "--captions": flickr / "tokens.txt",
         "--start": start,
@@ -97,5 +97,5 @@ def test_distil_train_fine_tune_and_self_critical(
     shutil.rmtree(prepared)
     scored = imgcap("eval", again, "--model", best, "--json")
     assert scored.returncode == 0, scored.stderr
-    assert json.loads(scored.stdout)["pictures"] == SPLITS["test"]
+    assert json.loads(scored.stdout)["images"] == SPLITS["test"]
     assert imgcap("caption", EXAMPLES / "cat.jpg", "--model", best).returncode == 0

@@ -54,11 +54,11 @@ def test_words_are_drawn_as_often_as_the_decoder_says(decoder: LSTMDecoder) -> N
 def test_the_reward_is_cider_d_with_the_end_as_a_word() -> None:
     reward = Reward(REFERENCES, VOCABULARY)
     ids = torch.tensor([[A, DOG, RUNS, END], [A, CAT, END, PAD], [A, DOG, RUNS, A], [CAT, END, PAD, PAD]])
-    pictures = [0, 1, 0, 2]
+    images = [0, 1, 0, 2]
     cider = CiderD([[[*tokens, "<end>"] for tokens in captions] for captions in REFERENCES])
     captions = [["a", "dog", "runs", "<end>"], ["a", "cat", "<end>"], ["a", "dog", "runs", "a"], ["cat", "<end>"]]
-    rewards = reward(ids, pictures)
-    torch.testing.assert_close(rewards.double(), torch.from_numpy(cider.score(captions, pictures)), atol=1e-6, rtol=0)
+    rewards = reward(ids, images)
+    torch.testing.assert_close(rewards.double(), torch.from_numpy(cider.score(captions, images)), atol=1e-6, rtol=0)
     assert rewards[0] > rewards[2], "a caption that does not end must score less"
 
 

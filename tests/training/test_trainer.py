@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from helpers.data import SMALLEST_PICTURE, TINY_TRAINING, with_records
+from helpers.data import SMALLEST_IMAGE, TINY_TRAINING, with_records
 from imgcap.captioning.captioner import load_model
 from imgcap.captioning.explain import TrainingIndex
 from imgcap.dataset.prepared import PreparedFolder
@@ -108,7 +108,7 @@ def test_a_killed_and_resumed_training_ends_with_the_same_weights(
 
 @pytest.fixture
 def calibrated_on_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("imgcap.training.trainer.FEWEST_PICTURES", 2)
+    monkeypatch.setattr("imgcap.training.trainer.FEWEST_IMAGES", 2)
 
 
 def test_confidence_is_calibrated_on_the_val_captions(
@@ -122,7 +122,7 @@ def test_confidence_is_calibrated_on_the_val_captions(
     references = [[tokenize(caption) for caption in prepared.records[row].captions] for row in rows]
     expected = fit(found, agreement([model.vocabulary.decode(h.ids) for h in found], references))
     assert isinstance(model.config.confidence, Calibration)
-    assert model.config.confidence.pictures == len(rows)
+    assert model.config.confidence.images == len(rows)
     assert model.config.confidence.weights == pytest.approx(expected.weights, abs=1e-4)
 
 
@@ -137,7 +137,7 @@ def test_a_resumed_training_is_calibrated_as_an_uninterrupted_one(
     assert whole == killed is not None
 
 
-def test_without_enough_val_pictures_of_two_captions_there_is_no_confidence(
+def test_without_enough_val_images_of_two_captions_there_is_no_confidence(
     prepared: PreparedFolder, model_folder: Path, tmp_path: Path, calibrated_on_few: None
 ) -> None:
     assert load_model_folder(model_folder, CPU).config.confidence is None  # they are fewer than 50
@@ -147,7 +147,7 @@ def test_without_enough_val_pictures_of_two_captions_there_is_no_confidence(
     assert load_model_folder(tmp_path / "model", CPU).config.confidence is None
 
 
-def test_the_model_folder_has_an_index_of_its_training_pictures(prepared: PreparedFolder, model_folder: Path) -> None:
+def test_the_model_folder_has_an_index_of_its_training_images(prepared: PreparedFolder, model_folder: Path) -> None:
     index = TrainingIndex.load(model_folder / INDEX_FILE)
     rows = prepared.rows("train")
     assert index.names == tuple(prepared.records[row].path for row in rows)
@@ -176,7 +176,7 @@ def test_a_tuned_encoder_is_what_index_and_confidence_are_made_with(
     train(prepared, options, tmp_path / "tuned")
     captioner = load_model(tmp_path / "tuned", device="cpu")
     row = prepared.rows("train")[0]
-    own = captioner.encoder(next(load_batches([prepared.image_root / prepared.records[row].path], SMALLEST_PICTURE)))
+    own = captioner.encoder(next(load_batches([prepared.image_root / prepared.records[row].path], SMALLEST_IMAGE)))
     assert (own - torch.from_numpy(prepared.features[[row]])).abs().max() > 0.01
     [found] = TrainingIndex.load(tmp_path / "tuned" / INDEX_FILE).explain(own, [""])
     assert found.nearest[0][0] == prepared.records[row].path
@@ -231,7 +231,7 @@ def test_fine_tuning_changes_the_encoder_and_stores_it(
 
 
 @pytest.mark.parametrize("options", [{}, {"word_dropout": 0.4, "accumulation": 3}])
-def test_pictures_are_decoded_a_few_batches_ahead_of_the_same_batches(
+def test_images_are_decoded_a_few_batches_ahead_of_the_same_batches(
     prepared: PreparedFolder, tmp_path: Path, options: dict[str, Any]
 ) -> None:
     """Eight copies of the data set are more than is decoded ahead."""
@@ -253,20 +253,20 @@ def test_pictures_are_decoded_a_few_batches_ahead_of_the_same_batches(
         assert made - used <= 4 * BATCH_SIZE + TINY_TRAINING.batch_size
         used += len(batch.rows)
         assert batch.rows == expected.rows
-        for name in ("mirrored", "picture", "ids", "targets", "lengths"):
+        for name in ("mirrored", "image", "ids", "targets", "lengths"):
             assert np.array_equal(getattr(batch, name), getattr(expected, name))
         for part in own:
             sources = [prepared.image_root / prepared.records[row].path for row in part.batch.rows]
-            [pixels] = load_batches(sources, SMALLEST_PICTURE)
-            assert np.array_equal(part.pictures, pixels)
+            [pixels] = load_batches(sources, SMALLEST_IMAGE)
+            assert np.array_equal(part.images, pixels)
     assert used == 8 * len(rows) > 4 * BATCH_SIZE + TINY_TRAINING.batch_size
 
 
 @pytest.mark.parametrize(("most", "chosen"), [(2, [0, -1]), (1000, slice(None))])
-def test_features_are_standardised_over_evenly_spaced_pictures(
+def test_features_are_standardised_over_evenly_spaced_images(
     prepared: PreparedFolder, monkeypatch: pytest.MonkeyPatch, most: int, chosen: Any
 ) -> None:
-    monkeypatch.setattr("imgcap.training.trainer._STATISTICS_PICTURES", most)
+    monkeypatch.setattr("imgcap.training.trainer._STATISTICS_IMAGES", most)
     decoder = Trainer(prepared, TINY_TRAINING, World(), SilentListener()).decoder
     features = torch.from_numpy(prepared.features[prepared.rows("train")[chosen]])
     torch.testing.assert_close(decoder.feature_mean, features.mean(0))
@@ -277,7 +277,7 @@ def test_a_tuned_encoder_sees_what_is_indexed_alone(
     prepared: PreparedFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(prepared, replace(TINY_TRAINING, epochs=1, fine_tune_encoder=True), tmp_path / "tuned")
-    monkeypatch.setattr("imgcap.captioning.explain.MOST_PICTURES", 3)
+    monkeypatch.setattr("imgcap.captioning.explain.MOST_IMAGES", 3)
     seen: list[int] = []
     decoded = training._decoded
     monkeypatch.setattr(
@@ -377,7 +377,7 @@ def test_starting_from_a_model_keeps_its_words_and_sizes(
 def test_the_model_folder_tells_how_it_was_trained(model_folder: Path, prepared: PreparedFolder) -> None:
     training = read_json(model_folder / "config.json")["training"]
     assert training["options"]["seed"] == TINY_TRAINING.seed
-    assert training["pictures"]["train"] == len(prepared.rows("train"))
+    assert training["images"]["train"] == len(prepared.rows("train"))
     rows = [row for _, row in read_json_lines(model_folder / "metrics.jsonl")]
     assert [row["epoch"] for row in rows] == [1, 2]
     assert training["val_cider_d"] == max(row["val_cider_d"] for row in rows)

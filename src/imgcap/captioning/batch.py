@@ -1,4 +1,4 @@
-"""Caption any number of pictures into rows, sidecars, metadata and a gallery; one bad picture never stops the rest."""
+"""Caption any number of images into rows, sidecars, metadata and a gallery; one bad image never stops the rest."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from imgcap.captioning.captioner import BATCH_SIZE, Caption, Captioner, Picture, picture_name
+from imgcap.captioning.captioner import BATCH_SIZE, Caption, Captioner, ImageSource, image_name
 from imgcap.captioning.rows import NOT_WRITTEN, FileState, Row, RowOptions, RowWriter, make_row, with_state
 from imgcap.captioning.sidecars import Sidecars
 from imgcap.errors import ImgcapError, UsageError
 from imgcap.images.archives import ArchivedFile
-from imgcap.images.discovery import PictureError
+from imgcap.images.discovery import ImageError
 from imgcap.images.metadata import write_description
 from imgcap.model.search import SearchOptions
 from imgcap.pages.gallery import GalleryWriter
@@ -26,7 +26,7 @@ KEPT = "kept"
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """How pictures are captioned and what is told of them."""
+    """How images are captioned and what is told of them."""
 
     search: SearchOptions
     rows: RowOptions = field(default_factory=RowOptions)
@@ -38,7 +38,7 @@ class BatchOptions:
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or (self.max_pixels is not None and self.max_pixels < 1):
-            raise UsageError("The batch size and the most pixels of a picture must be at least 1.")
+            raise UsageError("The batch size and the most pixels of an image must be at least 1.")
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Outputs:
     rows: RowWriter
     sidecars: Sidecars | None = None
     metadata: bool = False
-    """Whether captions are written into the pictures."""
+    """Whether captions are written into the images."""
     overwrite: bool = False
     """Whether descriptions that a person wrote are replaced."""
     gallery: GalleryWriter | None = None
@@ -77,13 +77,13 @@ class Tally:
         )
 
     @property
-    def pictures(self) -> int:
+    def images(self) -> int:
         return self.captioned + self.withheld + self.failed.total()
 
     @property
     def rate(self) -> float:
-        """Pictures a second."""
-        return self.pictures / max(time.monotonic() - self.begun, 1e-9)
+        """Images a second."""
+        return self.images / max(time.monotonic() - self.begun, 1e-9)
 
     def add(self, row: Row) -> None:
         if "error" in row:
@@ -100,7 +100,7 @@ def check_model(captioner: Captioner, options: BatchOptions) -> None:
     if options.rows.min_confidence and not captioner.model.config.confidence:
         raise UsageError(
             f"The model {captioner.model.config.name!r} has no calibrated confidence, so none can be asked for.",
-            "Train it again with at least 50 val pictures that have two captions or more.",
+            "Train it again with at least 50 val images that have two captions or more.",
         )
     if options.explain:
         _ = captioner.training_index  # raises if there is none
@@ -108,23 +108,23 @@ def check_model(captioner: Captioner, options: BatchOptions) -> None:
 
 def caption_batches(
     captioner: Captioner,
-    pictures: Iterable[Picture | PictureError],
+    images: Iterable[ImageSource | ImageError],
     options: BatchOptions,
     outputs: Outputs,
     origin: dict[str, str],
     tally: Tally,
 ) -> Iterator[list[Row]]:
-    """Caption `pictures` in order; after each batch has reached its outputs and `tally`, yield its rows.
+    """Caption `images` in order; after each batch has reached its outputs and `tally`, yield its rows.
 
     Raises `ImgcapError` if the rows or the gallery cannot be written, or where `check_model` does.
     """
     check_model(captioner, options)
-    states: deque[tuple[Picture | PictureError, FileState]] = deque()  # as they were before the pictures were read
+    states: deque[tuple[ImageSource | ImageError, FileState]] = deque()  # as they were before the images were read
 
-    def watched() -> Iterator[Picture | PictureError]:
-        for picture in pictures:
-            states.append((picture, _state(picture, options.rows.by_content)))
-            yield picture
+    def watched() -> Iterator[ImageSource | ImageError]:
+        for image in images:
+            states.append((image, _state(image, options.rows.by_content)))
+            yield image
 
     batches = captioner.batches(
         watched(),
@@ -136,8 +136,8 @@ def caption_batches(
     for batch in batches:
         rows = []
         for caption in batch:
-            picture, state = states.popleft()
-            row = _deliver(caption, picture, state, options.rows, outputs, origin)
+            image, state = states.popleft()
+            row = _deliver(caption, image, state, options.rows, outputs, origin)
             tally.add(row)
             rows.append(row)
             if options.fail_fast and "error" in row:
@@ -148,19 +148,19 @@ def caption_batches(
             return
 
 
-def _state(picture: Picture | PictureError, by_content: bool) -> FileState:
-    if not isinstance(picture, ArchivedFile):
-        return FileState.of(picture_name(picture), by_content)
+def _state(image: ImageSource | ImageError, by_content: bool) -> FileState:
+    if not isinstance(image, ArchivedFile):
+        return FileState.of(image_name(image), by_content)
     digest = None
     if by_content:
-        with suppress(PictureError):  # which it gets as its row
-            digest = hashlib.sha256(picture.read()).hexdigest()
-    return FileState(picture.size, None, digest)
+        with suppress(ImageError):  # which it gets as its row
+            digest = hashlib.sha256(image.read()).hexdigest()
+    return FileState(image.size, None, digest)
 
 
 def _deliver(
     caption: Caption,
-    picture: Picture | PictureError,
+    image: ImageSource | ImageError,
     state: FileState,
     options: RowOptions,
     outputs: Outputs,
@@ -172,29 +172,29 @@ def _deliver(
         written = write_caption(
             Path(caption.path), row["caption"], outputs.sidecars, outputs.metadata, outputs.overwrite
         )
-        if written.get("description"):  # the picture's file is another one now
+        if written.get("description"):  # the image's file is another one now
             state = FileState.of(caption.path, options.by_content)
         row |= written
     row = with_state(row, state)
     outputs.rows.write(row)
     if outputs.gallery:
-        outputs.gallery.add(row, None if isinstance(picture, PictureError) else picture)
+        outputs.gallery.add(row, None if isinstance(image, ImageError) else image)
     return row
 
 
 def write_caption(
-    picture: Path, text: str, sidecars: Sidecars | None, metadata: bool, overwrite: bool, *, by_person: bool = False
+    image: Path, text: str, sidecars: Sidecars | None, metadata: bool, overwrite: bool, *, by_person: bool = False
 ) -> Row:
-    """Write `text` beside or into the picture; returns what its row has to say about that.
+    """Write `text` beside or into the image; returns what its row has to say about that.
 
     `by_person` says that a person has written or checked the text, so that no later run replaces it unasked.
     """
     row: Row = {}
     try:
         if sidecars:
-            sidecars.write(picture, text)
+            sidecars.write(image, text)
         if metadata:
-            written = write_description(picture, text, overwrite=overwrite, by_person=by_person)
+            written = write_description(image, text, overwrite=overwrite, by_person=by_person)
             row["description"] = "written" if written else KEPT
     except ImgcapError as error:
         row |= {"error": str(error), "error_kind": NOT_WRITTEN}

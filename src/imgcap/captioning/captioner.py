@@ -1,4 +1,4 @@
-"""Pictures in, captions out."""
+"""Images in, captions out."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from imgcap.captioning.explain import Explanation, TrainingIndex
 from imgcap.device import pick_device
 from imgcap.images.archives import ArchivedFile
 from imgcap.images.decoding import Pixels, load_batches
-from imgcap.images.discovery import PictureError
+from imgcap.images.discovery import ImageError
 from imgcap.model.decoder import LSTMDecoder
 from imgcap.model.encoder import FLOAT32, Encoder
 from imgcap.model.folder import Model, load_model_folder
 from imgcap.model.search import Hypothesis, SearchOptions
 from imgcap.model.store import DEFAULT_MODEL, ENCODER_FILE, INDEX_FILE, locate
 
-Picture = str | PathLike[str] | ArchivedFile | bytes | Image.Image
+ImageSource = str | PathLike[str] | ArchivedFile | bytes | Image.Image
 """A file by its path or in an archive, the content of one, or pixels."""
 
 BATCH_SIZE = 8
-"""Pictures captioned together: small enough that the first captions come soon."""
+"""Images captioned together: small enough that the first captions come soon."""
 
 MOST_DISTANT = 10.0
 """Feature distance beyond which captions mean little, see `feature_distances`.
 
-With a model that was trained on photographs, pictures of any kind stay below 2: photographs, drawings, noise, plain
+With a model that was trained on photographs, images of any kind stay below 2: photographs, drawings, noise, plain
 black. Pixels that are not scaled to [-1, 1] are at 20 to 50, features of another encoder at 3 to 50.
 """
 _FEW = 4
-"""Pictures of which all must be so far, since a single one may be odd."""
+"""Images of which all must be so far, since a single one may be odd."""
 _LEAST_STD = 1e-3
 """What `LSTMDecoder.standardize_features` puts in the place of smaller deviations."""
 
@@ -49,7 +49,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Wording:
-    """One way to say what a picture shows."""
+    """One way to say what an image shows."""
 
     text: str
     log_probability: float
@@ -62,15 +62,15 @@ class Wording:
 
 @dataclass(frozen=True)
 class Caption:
-    """What a model says about one picture, or why it says nothing."""
+    """What a model says about one image, or why it says nothing."""
 
     path: str | None
-    """The file as it was named; None for a picture that was given as pixels or bytes."""
+    """The file as it was named; None for an image that was given as pixels or bytes."""
     wordings: tuple[Wording, ...] = ()
     """Best first, `SearchOptions.num_captions` at most; empty if there is an error."""
     explanation: Explanation | None = None
-    """What the training pictures tell about this caption, if that was asked for."""
-    error: PictureError | None = None
+    """What the training images tell about this caption, if that was asked for."""
+    error: ImageError | None = None
 
     @property
     def text(self) -> str:
@@ -86,7 +86,7 @@ class Caption:
 
 
 class Captioner:
-    """A model ready to caption pictures; made by `load_model`."""
+    """A model ready to caption images; made by `load_model`."""
 
     def __init__(self, model: Model, encoder: Encoder) -> None:
         self.model = model
@@ -95,71 +95,71 @@ class Captioner:
 
     @overload
     def caption(  # type: ignore[overload-overlap]  # a str is one path, not a sequence of them
-        self, pictures: Picture, options: SearchOptions | None = None
+        self, images: ImageSource, options: SearchOptions | None = None
     ) -> Caption: ...
     @overload
-    def caption(self, pictures: Sequence[Picture], options: SearchOptions | None = None) -> list[Caption]: ...
+    def caption(self, images: Sequence[ImageSource], options: SearchOptions | None = None) -> list[Caption]: ...
 
     def caption(
-        self, pictures: Picture | Sequence[Picture], options: SearchOptions | None = None
+        self, images: ImageSource | Sequence[ImageSource], options: SearchOptions | None = None
     ) -> Caption | list[Caption]:
-        """Caption one picture, a path or a `PIL.Image`, or a list of them.
+        """Caption one image, a path or a `PIL.Image`, or a list of them.
 
-        A single picture that cannot be read raises `ImgcapError`; in a list it gets a `Caption` with an `error`.
+        A single image that cannot be read raises `ImgcapError`; in a list it gets a `Caption` with an `error`.
         """
-        if not isinstance(pictures, (str, PathLike, ArchivedFile, bytes, Image.Image)):
-            return list(self.stream(pictures, options))
-        [caption] = self.stream([pictures], options)
+        if not isinstance(images, (str, PathLike, ArchivedFile, bytes, Image.Image)):
+            return list(self.stream(images, options))
+        [caption] = self.stream([images], options)
         if caption.error:
             raise caption.error
         return caption
 
-    def stream(self, pictures: Iterable[Picture], options: SearchOptions | None = None) -> Iterator[Caption]:
-        """Caption any number of pictures in order, in constant memory; one bad file never stops the rest."""
-        for batch in self.batches(pictures, options):
+    def stream(self, images: Iterable[ImageSource], options: SearchOptions | None = None) -> Iterator[Caption]:
+        """Caption any number of images in order, in constant memory; one bad file never stops the rest."""
+        for batch in self.batches(images, options):
             yield from batch
 
     def batches(
         self,
-        pictures: Iterable[Picture | PictureError],
+        images: Iterable[ImageSource | ImageError],
         options: SearchOptions | None = None,
         *,
         batch_size: int = BATCH_SIZE,
         max_pixels: int | None = None,
         explain: bool = False,
     ) -> Iterator[list[Caption]]:
-        """The captions of `stream` as they are made, `batch_size` pictures at a time; the size changes no caption.
+        """The captions of `stream` as they are made, `batch_size` images at a time; the size changes no caption.
 
-        A `PictureError` among the pictures, as a search of folders gives, is passed on. `max_pixels`
+        A `ImageError` among the images, as a search of folders gives, is passed on. `max_pixels`
         is that of `open_image`. With `explain`, captions carry an explanation.
         Raises `ImgcapError` if the model cannot explain.
         """
         index = self.training_index if explain else None
-        named, opened = tee(pictures)
-        names = map(picture_name, named)
+        named, opened = tee(images)
+        names = map(image_name, named)
         sources = (Path(p) if isinstance(p, (str, PathLike)) else p for p in opened)
         for batch in load_batches(sources, self.encoder.config.pixels, batch_size, max_pixels=max_pixels):
-            found = self._captions([p for p in batch if not isinstance(p, PictureError)], options, index)
-            captions = [Caption(None, error=p) if isinstance(p, PictureError) else next(found) for p in batch]
+            found = self._captions([p for p in batch if not isinstance(p, ImageError)], options, index)
+            captions = [Caption(None, error=p) if isinstance(p, ImageError) else next(found) for p in batch]
             yield [replace(caption, path=name) for caption, name in zip(captions, names)]  # noqa: B905 (names go on)
 
     def _captions(
         self, pixels: list[Pixels], options: SearchOptions | None, index: TrainingIndex | None
     ) -> Iterator[Caption]:
-        """A caption, without its picture's name, for each of `pixels`."""
+        """A caption, without its image's name, for each of `pixels`."""
         if not pixels:
             return
         features = self.encoder(pixels)
         self._check_features(features)
-        seeds = [int.from_bytes(hashlib.sha256(picture.tobytes()).digest()[:8], "big") for picture in pixels]
-        found = self.model.search(features, options or self.model.config.search, picture_seeds=seeds)
+        seeds = [int.from_bytes(hashlib.sha256(image.tobytes()).digest()[:8], "big") for image in pixels]
+        found = self.model.search(features, options or self.model.config.search, image_seeds=seeds)
         wordings = [tuple(map(self._wording, hypotheses)) for hypotheses in found]
         explanations = index.explain(features, [own[0].text for own in wordings]) if index else [None] * len(wordings)
         for own, explanation in zip(wordings, explanations, strict=True):
             yield Caption(None, own, explanation)
 
     def _check_features(self, features: Tensor) -> None:
-        """Warn, once, if all of the first few pictures are unlike anything that the model was trained on."""
+        """Warn, once, if all of the first few images are unlike anything that the model was trained on."""
         if self._checked_features or len(features) < _FEW:
             return
         self._checked_features = True
@@ -167,7 +167,7 @@ class Captioner:
         if nearest > MOST_DISTANT:
             # Without a handler of the caller's, Python writes this line to stderr.
             _log.warning(
-                "The features of these pictures lie %.3g standard deviations or more from those that the model was "
+                "The features of these images lie %.3g standard deviations or more from those that the model was "
                 "trained on, so that captions will mean little: imgcap doctor tells what is wrong.",
                 nearest,
             )
@@ -185,24 +185,24 @@ class Captioner:
 
     @cached_property
     def training_index(self) -> TrainingIndex:
-        """What the model folder knows about its training pictures. Raises `ImgcapError` if it knows nothing."""
+        """What the model folder knows about its training images. Raises `ImgcapError` if it knows nothing."""
         return TrainingIndex.load(self.model.folder / INDEX_FILE)
 
 
-def picture_name(picture: Picture | PictureError) -> str | None:
-    """The path that a picture is known by; None for pixels and bytes."""
-    if isinstance(picture, PictureError):
-        return picture.path
-    if isinstance(picture, ArchivedFile):
-        return picture.name
-    return None if isinstance(picture, (bytes, Image.Image)) else fspath(picture)
+def image_name(image: ImageSource | ImageError) -> str | None:
+    """The path that an image is known by; None for pixels and bytes."""
+    if isinstance(image, ImageError):
+        return image.path
+    if isinstance(image, ArchivedFile):
+        return image.name
+    return None if isinstance(image, (bytes, Image.Image)) else fspath(image)
 
 
 def feature_distances(decoder: LSTMDecoder, features: Tensor, origin: Tensor | None = None) -> Tensor:
     """How far features (B, 2048) lie from `origin`, by default the mean of the training features: float32 (B,).
 
     The root mean square in standard deviations of the training features, over those that varied in training at all;
-    about 1 for a training picture. All tensors but the decoder's are on the CPU.
+    about 1 for a training image. All tensors but the decoder's are on the CPU.
     """
     std = decoder.feature_std.cpu()
     offsets = (features - (decoder.feature_mean.cpu() if origin is None else origin)) / std

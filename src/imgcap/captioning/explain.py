@@ -1,7 +1,7 @@
-"""What a model was trained on, small enough to travel with it: its pictures as codes, its captions as hashes.
+"""What a model was trained on, small enough to travel with it: its images as codes, its captions as hashes.
 
-A picture's code is its feature as the decoder sees it, standardised and clamped, projected onto the principal
-components of the training pictures; its length is left out. Nobody can read pictures or captions from the index.
+An image's code is its feature as the decoder sees it, standardised and clamped, projected onto the principal
+components of the training images; its length is left out. Nobody can read images or captions from the index.
 """
 
 from __future__ import annotations
@@ -29,36 +29,36 @@ from imgcap.text.tokenizer import words
 
 COMPONENTS = 128
 NEAREST = 3
-"""Training pictures that an explanation names."""
+"""Training images that an explanation names."""
 UNLIKE = 0.95
-"""Share of val pictures beyond which a picture is warned of."""
-MOST_PICTURES = 2**17
-"""Training pictures that an index names at most: all of COCO's, 16 MiB of codes, about as much as a decoder."""
+"""Share of val images beyond which an image is warned of."""
+MOST_IMAGES = 2**17
+"""Training images that an index names at most: all of COCO's, 16 MiB of codes, about as much as a decoder."""
 
-_PCA_PICTURES = 8192
+_PCA_IMAGES = 8192
 _CODE_SCALE = 127
 _CLAMP = 5.0
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """How a picture and its caption relate to what the model was trained on."""
+    """How an image and its caption relate to what the model was trained on."""
 
     nearest: tuple[tuple[str, float], ...]
-    """The most similar training pictures, best first: name, and cosine similarity of the codes."""
+    """The most similar training images, best first: name, and cosine similarity of the codes."""
     verbatim: bool
     """Whether the caption stands word for word among the training captions."""
     distance: float
-    """How far the picture is from the training pictures as a whole: 1 for a typical one of them."""
+    """How far the image is from the training images as a whole: 1 for a typical one of them."""
     percentile: float
-    """Share of val pictures, 0-1, that are nearer to them."""
+    """Share of val images, 0-1, that are nearer to them."""
     warning: str
     """What to be wary of, in plain words; empty if nothing."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingIndex:
-    """N training pictures, D components and C different captions, to explain others by."""
+    """N training images, D components and C different captions, to explain others by."""
 
     names: tuple[str, ...]
     codes: Tensor
@@ -69,21 +69,21 @@ class TrainingIndex:
     projection: Tensor
     """float16 (2048, D): leading principal components, in order."""
     variances: Tensor
-    """float32 (D,): variance of the training pictures along each of them."""
+    """float32 (D,): variance of the training images along each of them."""
     caption_hashes: Tensor
     """int64 (C,), ascending."""
     percentiles: Tensor
-    """float32 (101,): distances that 0, 1, ... 100 % of the val pictures do not exceed."""
+    """float32 (101,): distances that 0, 1, ... 100 % of the val images do not exceed."""
 
     @classmethod
     def build(
         cls, prepared: PreparedFolder, decoder: LSTMDecoder, features: MappedFeatures | Features | None = None
     ) -> TrainingIndex:
-        """Index the training pictures of `prepared`, in constant memory but for 8 bytes a caption.
+        """Index the training images of `prepared`, in constant memory but for 8 bytes a caption.
 
-        Pictures are those of `indexed_rows`, captions are all. `features` (N, 2048), float32, row by row those of the
+        Images are those of `indexed_rows`, captions are all. `features` (N, 2048), float32, row by row those of the
         records, replace the prepared ones where the model has an encoder of its own; they are read for `indexed_rows`
-        and val pictures alone. Raises `ImgcapError` if there are no training or val pictures.
+        and val images alone. Raises `ImgcapError` if there are no training or val images.
         """
         features = prepared.features if features is None else features
         rows, val_rows = indexed_rows(prepared), prepared.rows("val")
@@ -117,7 +117,7 @@ class TrainingIndex:
     def load(cls, file: Path) -> TrainingIndex:
         """Read an index. Raises `ImgcapError` if there is none, or it is damaged."""
         if not file.is_file():
-            raise ImgcapError(f"The model {file.parent} has no index of its training pictures.", "Train it again.")
+            raise ImgcapError(f"The model {file.parent} has no index of its training images.", "Train it again.")
         try:
             with safe_open(file, framework="pt") as opened:
                 names = tuple(json.loads(opened.metadata()["names"]))
@@ -126,7 +126,7 @@ class TrainingIndex:
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError):
             whole = False
         if not whole:
-            raise ImgcapError(f"{file} is damaged: it is not an index of training pictures.", "Train the model again.")
+            raise ImgcapError(f"{file} is damaged: it is not an index of training images.", "Train the model again.")
         return index
 
     def _is_whole(self) -> bool:
@@ -151,7 +151,7 @@ class TrainingIndex:
         )
 
     def explain(self, features: Tensor, texts: Sequence[str]) -> list[Explanation]:
-        """Explain pictures by their features, float32 (B, 2048), and the captions written for them."""
+        """Explain images by their features, float32 (B, 2048), and the captions written for them."""
         projected = _project(features.cpu(), self.mean, self.std, self.projection)
         codes = self.codes.float()  # (N, D)
         similarities = F.normalize(projected) @ codes.T / codes.norm(dim=1).clamp(min=1)  # (B, N)
@@ -178,8 +178,8 @@ class TrainingIndex:
 
 
 def indexed_rows(prepared: PreparedFolder) -> Rows:
-    """Rows of the training pictures that an index names, ascending: all, or `MOST_PICTURES` evenly spaced ones."""
-    return evenly_spaced(prepared.rows("train"), MOST_PICTURES)
+    """Rows of the training images that an index names, ascending: all, or `MOST_IMAGES` evenly spaced ones."""
+    return evenly_spaced(prepared.rows("train"), MOST_IMAGES)
 
 
 def evenly_spaced(rows: Rows, most: int) -> Rows:
@@ -204,19 +204,19 @@ def _project(features: Tensor | Features, mean: Tensor, std: Tensor, projection:
 def _principal_components(
     features: MappedFeatures | Features, rows: Rows, mean: Tensor, std: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Leading components, float16 (2048, D), and variances, float32 (D,), of at most 8,192 of the pictures `rows`."""
-    pictures = _standardize(features[evenly_spaced(rows, _PCA_PICTURES)], mean, std)
+    """Leading components, float16 (2048, D), and variances, float32 (D,), of at most 8,192 of the images `rows`."""
+    images = _standardize(features[evenly_spaced(rows, _PCA_IMAGES)], mean, std)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # the method is a random one (Halko et al. 2011)
-        _, scales, components = torch.pca_lowrank(pictures, min(COMPONENTS, len(rows)), center=False, niter=4)
-    return components.half(), (scales**2 / len(pictures)).clamp(min=1e-6)
+        _, scales, components = torch.pca_lowrank(images, min(COMPONENTS, len(rows)), center=False, niter=4)
+    return components.half(), (scales**2 / len(images)).clamp(min=1e-6)
 
 
 def _distances(projected: Tensor, variances: Tensor) -> Tensor:
-    """How far pictures (B, D) are from the training pictures, float32 (B,): 1 for a typical one.
+    """How far images (B, D) are from the training images, float32 (B,): 1 for a typical one.
 
     The Mahalanobis distance (Lee et al. 2018), as a mean over the components but the leading quarter. Those tell the
-    training pictures from each other; the ones after them tell strangers better (Kamoi and Kobayashi 2020).
+    training images from each other; the ones after them tell strangers better (Kamoi and Kobayashi 2020).
     """
     skipped = len(variances) // 4
     return (projected**2 / variances)[:, skipped:].mean(1).sqrt()
@@ -232,6 +232,6 @@ def _warning(percentile: float) -> str:
     if percentile < UNLIKE:
         return ""
     return (
-        "This picture is unlike those that the model was trained on: farther from them than "
-        f"{math.floor(100 * percentile)} % of its val pictures."
+        "This image is unlike those that the model was trained on: farther from them than "
+        f"{math.floor(100 * percentile)} % of its val images."
     )

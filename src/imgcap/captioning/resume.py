@@ -19,9 +19,9 @@ class ResumeOptions:
     """What counts as done."""
 
     by_content: bool = False
-    """Whether a picture is known by its content, not by its size and time."""
+    """Whether an image is known by its content, not by its size and time."""
     retry_failed: bool = False
-    """Whether pictures that failed are tried again."""
+    """Whether images that failed are tried again."""
 
 
 @dataclass
@@ -30,7 +30,7 @@ class DoneRows:
 
     kept: int = 0
     dropped: int = 0
-    """Rows of pictures that have changed since, or failed and are tried again."""
+    """Rows of images that have changed since, or failed and are tried again."""
     _names: set[int] = field(default_factory=set)
 
     def __contains__(self, name: str) -> bool:
@@ -42,9 +42,9 @@ class DoneRows:
 
 
 def take_up(file: Path, origin: dict[str, str], options: ResumeOptions) -> DoneRows:
-    """Make the JSON Lines in `file` ready to go on, and tell which pictures need no caption any more.
+    """Make the JSON Lines in `file` ready to go on, and tell which images need no caption any more.
 
-    A torn last line, as a kill leaves it, is cut off; rows of pictures that have changed since are taken out. Raises
+    A torn last line, as a kill leaves it, is cut off; rows of images that have changed since are taken out. Raises
     `ImgcapError` if another line is broken, or if rows come from another model or other settings than `origin` says.
     """
     done = DoneRows()
@@ -98,8 +98,8 @@ def _is_done(row: Row, options: ResumeOptions) -> bool:
     if before.bytes is not None and before.modified is None:  # in an archive, where it is known by its name
         return True
     now = FileState.of(row["path"], options.by_content)
-    gone = now.bytes is None and "error" not in row  # a caption outlives its picture
-    return gone or before.same_picture(now)
+    gone = now.bytes is None and "error" not in row  # a caption outlives its image
+    return gone or before.same_image(now)
 
 
 def _key(name: str) -> int:

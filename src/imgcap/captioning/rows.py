@@ -1,4 +1,4 @@
-"""Captions as rows: what is told of each picture, written as text, JSON Lines, JSON or CSV."""
+"""Captions as rows: what is told of each image, written as text, JSON Lines, JSON or CSV."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from imgcap.text.tables import from_cell, to_cell
 Row = dict[str, Any]
 
 STDIN = "-"
-"""Path of the picture that came on standard input."""
+"""Path of the image that came on standard input."""
 NOT_WRITTEN = "not written"
 """Kind of a failure after the caption was made."""
 
 _DIGITS = 3
-"""Digits after the point that do not depend on which pictures were computed together."""
+"""Digits after the point that do not depend on which images were computed together."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class RowOptions:
     words: bool = False
     """Whether each word's probability is told."""
     by_content: bool = False
-    """Whether the SHA-256 of each picture is told."""
+    """Whether the SHA-256 of each image is told."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_confidence <= 1:
@@ -56,7 +56,7 @@ class RowOptions:
 
 @dataclass(frozen=True)
 class FileState:
-    """What tells whether a picture is still the one that was captioned."""
+    """What tells whether an image is still the one that was captioned."""
 
     bytes: int | None = None
     modified: int | None = None
@@ -79,7 +79,7 @@ class FileState:
     def from_row(cls, row: Row) -> FileState:
         return cls(row.get("bytes"), row.get("modified"), row.get("sha256"))
 
-    def same_picture(self, other: FileState) -> bool:
+    def same_image(self, other: FileState) -> bool:
         """By content where both know it, else by size and time."""
         if self.sha256 and other.sha256:
             return self.sha256 == other.sha256
@@ -101,7 +101,7 @@ def make_origin(captioner: Captioner, search: SearchOptions, options: RowOptions
 
 
 def make_row(caption: Caption, options: RowOptions, origin: dict[str, str]) -> Row:
-    """The row of one picture; `origin` names the model and the settings, and stands in each row."""
+    """The row of one image; `origin` names the model and the settings, and stands in each row."""
     row: Row = {"path": caption.path or STDIN}
     if caption.error:
         row |= {"error": str(caption.error), "error_kind": caption.error.kind}
@@ -137,7 +137,7 @@ def _figures(wording: Wording) -> Row:
 
 
 def with_state(row: Row, state: FileState) -> Row:
-    """`row` with the state of its picture's file, by which a later run knows the picture again."""
+    """`row` with the state of its image's file, by which a later run knows the image again."""
     row = row | {"bytes": state.bytes, "modified": state.modified}
     return row | {"sha256": state.sha256} if state.sha256 else row
 
@@ -159,7 +159,7 @@ class RowWriter:
 
 
 class TextWriter(RowWriter):
-    """Path, tab, caption for people and for `cut`; pictures without a caption leave no line."""
+    """Path, tab, caption for people and for `cut`; images without a caption leave no line."""
 
     def __init__(self, stream: TextIO, bare: bool = False) -> None:
         super().__init__(stream)
@@ -174,10 +174,10 @@ class TextWriter(RowWriter):
             lines.append("  words: " + ", ".join(f"{printable(word)} {p:.2f}" for word, p in row["words"]))
         if "nearest" in row:
             nearest = ", ".join(f"{printable(name)} {similarity:.2f}" for name, similarity in row["nearest"])
-            lines.append(f"  nearest training pictures: {nearest}")
+            lines.append(f"  nearest training images: {nearest}")
             if row["verbatim"]:
                 lines.append("  this caption stands verbatim in the training captions")
-            distance = f"farther from them than {row['percentile']:.0%} of the val pictures"
+            distance = f"farther from them than {row['percentile']:.0%} of the val images"
             lines.append(f"  {row.get('warning', distance)}")
         self.stream.writelines(line + "\n" for line in lines)
 

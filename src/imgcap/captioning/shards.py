@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from imgcap.errors import ImgcapError, listing
-from imgcap.files import make_folder, only_writer, read_json, reason, replacing, write_json
+from imgcap.files import current_keys, make_folder, only_writer, read_json, reason, replacing, write_json
 from imgcap.sharding import WHOLE, Shard
 
 
@@ -24,18 +24,18 @@ from imgcap.sharding import WHOLE, Shard
 class Finished:
     """What a complete shard is a share of."""
 
-    pictures: int
-    """Pictures of the whole run."""
+    images: int
+    """Images of the whole run."""
     names: str
     """SHA-256 of their names, in their order."""
     rows: int
-    """Pictures of this shard."""
+    """Images of this shard."""
     origin: dict[str, str]
     """Model and settings, as they stand in each row."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.pictures, int):
-            raise TypeError(self.pictures)
+        if not isinstance(self.images, int):
+            raise TypeError(self.images)
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class ShardState:
     """What is said of a shard in the file beside its rows."""
 
     batch_size: int
-    """Of all batches of so many pictures, the shard has every n-th."""
+    """Of all batches of so many images, the shard has every n-th."""
     finished: Finished | None = None
     """None until the shard is complete."""
 
@@ -53,7 +53,7 @@ class ShardState:
         batch_size, finished = said["batch_size"], said["finished"]
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(batch_size)
-        return cls(batch_size, None if finished is None else Finished(**finished))
+        return cls(batch_size, None if finished is None else Finished(**current_keys(finished)))
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class RowShard:
 
 @dataclass(frozen=True)
 class ShardedRun:
-    """A run that writes `output` in `count` shards of batches of `batch_size` pictures; `count` may be 1."""
+    """A run that writes `output` in `count` shards of batches of `batch_size` images; `count` may be 1."""
 
     output: Path
     count: int
@@ -170,16 +170,16 @@ def merge(output: Path, overwrite: bool = False) -> int:
     if not begun:
         raise ImgcapError(f"There are no shards of {output}.", "`imgcap caption ... --shard 1/4` and so on write them.")
     shards = ShardedRun(output, begun[0].shard.count, 1).shards()
-    pictures, batch_size = _check(output, shards)
+    images, batch_size = _check(output, shards)
     try:
         with only_writer(output), replacing(output) as partial, partial.open("wb") as file:
-            for lines in _batches(shards, pictures, batch_size):
+            for lines in _batches(shards, images, batch_size):
                 file.writelines(lines)
     except OSError as error:
         raise ImgcapError(f"The shards of {output} cannot be put together: {reason(error)}.") from None
     for shard in shards:
         shard.remove()
-    return pictures
+    return images
 
 
 def _find(output: Path) -> list[RowShard]:
@@ -217,7 +217,7 @@ def _batch_size(shards: list[RowShard]) -> int | None:
 
 
 def _check(output: Path, shards: list[RowShard]) -> tuple[int, int]:
-    """The pictures and the batch size of the run that all `shards` are of.
+    """The images and the batch size of the run that all `shards` are of.
 
     Raises `ImgcapError` if one is not complete, lacks rows, or is of another run.
     """
@@ -232,30 +232,30 @@ def _check(output: Path, shards: list[RowShard]) -> tuple[int, int]:
     batch_size = _batch_size(shards) or 1
     first = finished[shards[0]]
     for shard, said in finished.items():
-        if (said.pictures, said.origin) != (first.pictures, first.origin):
+        if (said.images, said.origin) != (first.images, first.origin):
             raise _different_runs(shards[0], shard)
-        wanted = sum(1 for _ in shard.shard.items(range(first.pictures), batch_size))
+        wanted = sum(1 for _ in shard.shard.items(range(first.images), batch_size))
         with shard.file.open("rb") as lines:
             rows = sum(1 for _ in lines)
         if rows != wanted or said.rows != wanted:
             raise ImgcapError(
                 f"{shard.file} holds {rows:,} rows instead of {wanted:,}.", f"Run shard {shard.shard} again."
             )
-    return first.pictures, batch_size
+    return first.images, batch_size
 
 
 def _different_runs(one: RowShard, other: RowShard) -> ImgcapError:
     return ImgcapError(
-        f"Shards {one.shard} and {other.shard} of {one.output} are of different runs: pictures, model or settings have "
+        f"Shards {one.shard} and {other.shard} of {one.output} are of different runs: images, model or settings have "
         "changed.",
         "Remove the older one and run it again.",
     )
 
 
-def _batches(shards: list[RowShard], pictures: int, batch_size: int) -> Iterator[list[bytes]]:
+def _batches(shards: list[RowShard], images: int, batch_size: int) -> Iterator[list[bytes]]:
     """The lines of one batch after the other; a file is open only while it is read, as there may be thousands."""
     places = [0] * len(shards)
-    for number in range(-(-pictures // batch_size)):
+    for number in range(-(-images // batch_size)):
         which = number % len(shards)
         with shards[which].file.open("rb") as file:
             file.seek(places[which])

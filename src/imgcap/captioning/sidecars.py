@@ -1,4 +1,4 @@
-"""Sidecars: one small text file for each picture, beside it or in a folder of their own."""
+"""Sidecars: one small text file for each image, beside it or in a folder of their own."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _SUFFIX = re.compile(r"\.[\w.-]{0,30}\w")
 
 @dataclass(frozen=True)
 class Sidecars:
-    """Where captions are written. Raises `UsageError` for an ending that could hit a picture.
+    """Where captions are written. Raises `UsageError` for an ending that could hit an image.
 
-    A picture's sidecar has its name with another ending: `photo.jpg` gets `photo.txt`. Pictures of one folder that
+    An image's sidecar has its name with another ending: `photo.jpg` gets `photo.txt`. Images of one folder that
     would share a sidecar keep their own ending too: `photo.jpg.txt` and `photo.png.txt`. So no two ever collide,
     whatever is captioned in which order.
     """
 
     suffix: str = ".txt"
     folder: Path | None = None
-    """The folder that sidecars are mirrored under, sub-folders kept; None for beside the picture."""
+    """The folder that sidecars are mirrored under, sub-folders kept; None for beside the image."""
     root: Path = Path()
-    """The folder of pictures that `folder` mirrors; see `common_root`."""
+    """The folder of images that `folder` mirrors; see `common_root`."""
     overwrite: bool = False
 
     def __post_init__(self) -> None:
@@ -47,20 +47,20 @@ class Sidecars:
             except OSError as error:
                 raise ImgcapError(f"The folder {self.folder} cannot be written to: {reason(error)}.") from None
 
-    def path(self, picture: Path) -> Path:
+    def path(self, image: Path) -> Path:
         """The sidecar's path."""
-        plain = is_image_name(picture.name) and picture.name not in _ambiguous(picture.parent)
-        name = (picture.stem if plain else picture.name) + self.suffix
+        plain = is_image_name(image.name) and image.name not in _ambiguous(image.parent)
+        name = (image.stem if plain else image.name) + self.suffix
         if self.folder is None:
-            return picture.with_name(name)
-        parent = Path(os.path.relpath(picture.parent.absolute(), self.root.absolute()))
+            return image.with_name(name)
+        parent = Path(os.path.relpath(image.parent.absolute(), self.root.absolute()))
         if ".." in parent.parts:
-            raise ImgcapError(f"{picture} is not under {self.root}, so it has no place under {self.folder}.")
+            raise ImgcapError(f"{image} is not under {self.root}, so it has no place under {self.folder}.")
         return self.folder / parent / name
 
-    def write(self, picture: Path, text: str) -> Path:
+    def write(self, image: Path, text: str) -> Path:
         """Write `text` and return where. Raises `ImgcapError` if another text is there already, or it cannot be."""
-        target = self.path(picture)
+        target = self.path(image)
         line = text + "\n"
         try:
             if target.exists() and not self.overwrite:
@@ -79,7 +79,7 @@ class Sidecars:
 
 @lru_cache(maxsize=16)
 def _ambiguous(folder: Path) -> frozenset[str]:
-    """Names of the pictures in `folder` whose sidecars keep the picture's ending."""
+    """Names of the images in `folder` whose sidecars keep the image's ending."""
     try:
         with os.scandir(folder) as entries:
             files = [entry.name for entry in entries if entry.is_file()]

@@ -24,7 +24,7 @@ _BATCH = 128
 
 @dataclass(frozen=True)
 class CaptionedRecord:
-    """A model's caption of one picture of a data set, beside its references."""
+    """A model's caption of one image of a data set, beside its references."""
 
     image_id: str
     path: str
@@ -44,7 +44,7 @@ class CaptionedSplit:
 
     @property
     def training(self) -> list[tuple[str, ...]]:
-        """The captions of each picture in the prepared folder's training split."""
+        """The captions of each image in the prepared folder's training split."""
         return [record.captions for record in self.prepared.records if record.split == TRAIN]
 
 
@@ -57,7 +57,7 @@ def caption_split(
     world: World | None = None,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> CaptionedSplit:
-    """Caption the pictures of `split` from their prepared features.
+    """Caption the images of `split` from their prepared features.
 
     `choose_options` turns the model's own search options into those to use. All processes of `world` share the work and
     get all captions. Raises `ImgcapError` if the model needs the features of another encoder, or the split is empty.

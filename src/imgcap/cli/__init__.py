@@ -21,7 +21,7 @@ _M_ARENA_MAX = -8
 
 app = typer.Typer(
     name="imgcap",
-    help="Caption pictures offline, and retrain the captioner on your own.",
+    help="Caption images offline, and retrain the captioner on your own.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -101,7 +101,7 @@ def _drop_stdout() -> None:
 
 
 def _share_one_heap() -> None:
-    """Have all threads allocate from one heap: glibc gives each its own, and what a picture took stays in each."""
+    """Have all threads allocate from one heap: glibc gives each its own, and what an image took stays in each."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt:
         mallopt(_M_ARENA_MAX, 1)

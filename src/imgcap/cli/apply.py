@@ -1,4 +1,4 @@
-"""`imgcap apply`: captions that a person has checked, back to the pictures."""
+"""`imgcap apply`: captions that a person has checked, back to the images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def apply(
     overwrite: options.Overwrite = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Neither progress nor summary.")] = False,
 ) -> None:
-    """Write the captions of a file, corrected by hand, into sidecars or the pictures' metadata.
+    """Write the captions of a file, corrected by hand, into sidecars or the images' metadata.
 
     Paths are those of the file: run it where `imgcap caption` ran. Rows without a caption are left out. Descriptions
     that are written count as a person's, so that `imgcap caption` never replaces them unasked.
@@ -53,6 +53,6 @@ def apply(
         more = f"; {kept:,} keep the description that a person wrote" * bool(kept) + f"; {failed:,} failed" * bool(
             failed
         )
-        say(f"Wrote captions for {len(rows) - failed - kept:,} of {len(rows):,} pictures{more}.")
+        say(f"Wrote captions for {len(rows) - failed - kept:,} of {len(rows):,} images{more}.")
     if failed:
         raise typer.Exit(ExitCode.SOME_FAILED if failed < len(rows) else ExitCode.FAILED)

@@ -1,4 +1,4 @@
-"""`imgcap caption`: pictures in, captions out."""
+"""`imgcap caption`: images in, captions out."""
 
 from __future__ import annotations
 
@@ -31,35 +31,35 @@ _SHARDS_NEED = "Shards go with -o FILE.jsonl.", "Each writes a file of its own b
 def caption(
     paths: Annotated[
         list[str] | None,
-        typer.Argument(help="Pictures, folders or .tar archives that are searched for pictures, or - for stdin."),
+        typer.Argument(help="Images, folders or .tar archives that are searched for images, or - for stdin."),
     ] = None,
     from_file: Annotated[
-        Path | None, typer.Option(help="A list of paths, one a line; - for stdin.", rich_help_panel=options.PICTURES)
+        Path | None, typer.Option(help="A list of paths, one a line; - for stdin.", rich_help_panel=options.IMAGES)
     ] = None,
-    recursive: Annotated[bool, typer.Option(help="Search sub-folders too.", rich_help_panel=options.PICTURES)] = True,
+    recursive: Annotated[bool, typer.Option(help="Search sub-folders too.", rich_help_panel=options.IMAGES)] = True,
     include: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only these of a folder's pictures, such as '*.jpg'. Repeat it.", rich_help_panel=options.PICTURES
+            help="Only these of a folder's images, such as '*.jpg'. Repeat it.", rich_help_panel=options.IMAGES
         ),
     ] = None,
     exclude: Annotated[
         list[str] | None,
-        typer.Option(help="None of these, such as 'thumbs/**'. Repeat it.", rich_help_panel=options.PICTURES),
+        typer.Option(help="None of these, such as 'thumbs/**'. Repeat it.", rich_help_panel=options.IMAGES),
     ] = None,
     max_pixels: Annotated[
         int | None,
         typer.Option(
-            help="Pictures with more pixels are not decoded; by default what takes over 450 MB.",
+            help="Images with more pixels are not decoded; by default what takes over 450 MB.",
             show_default=False,
-            rich_help_panel=options.PICTURES,
+            rich_help_panel=options.IMAGES,
         ),
     ] = None,
     model: options.Model = DEFAULT_MODEL,
     num_captions: Annotated[
         int,
         typer.Option(
-            "--num-captions", "-n", help="Different captions for each picture.", rich_help_panel=options.WORDING
+            "--num-captions", "-n", help="Different captions for each image.", rich_help_panel=options.WORDING
         ),
     ] = 1,
     beam_size: options.BeamSize = None,
@@ -102,8 +102,8 @@ def caption(
         bool,
         typer.Option(
             "--explain",
-            help="Nearest training pictures, whether the caption stands in the training captions, and a warning for "
-            "pictures unlike all of them.",
+            help="Nearest training images, whether the caption stands in the training captions, and a warning for "
+            "images unlike all of them.",
             rich_help_panel=options.TELLING,
         ),
     ] = False,
@@ -133,25 +133,25 @@ def caption(
     ] = False,
     retry_failed: Annotated[
         bool,
-        typer.Option("--retry-failed", help="With --resume: try failed pictures again.", rich_help_panel=options.RUN),
+        typer.Option("--retry-failed", help="With --resume: try failed images again.", rich_help_panel=options.RUN),
     ] = False,
     by_content: Annotated[
         bool,
         typer.Option(
             "--by-content",
-            help="Know pictures by SHA-256, not by size and time of change.",
+            help="Know images by SHA-256, not by size and time of change.",
             rich_help_panel=options.RUN,
         ),
     ] = False,
     skip_existing: Annotated[
         bool,
-        typer.Option("--skip-existing", help="Leave out pictures that have a sidecar.", rich_help_panel=options.RUN),
+        typer.Option("--skip-existing", help="Leave out images that have a sidecar.", rich_help_panel=options.RUN),
     ] = False,
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast", help="Stop at the first failure.", rich_help_panel=options.RUN)
     ] = False,
     batch_size: Annotated[
-        int, typer.Option(help="Pictures computed together; changes no caption.", rich_help_panel=options.RUN)
+        int, typer.Option(help="Images computed together; changes no caption.", rich_help_panel=options.RUN)
     ] = 8,
     shard: options.Shard = None,
     quiet: Annotated[
@@ -160,9 +160,9 @@ def caption(
     device: options.Device = None,
     precision: options.Precision = "float32",
 ) -> None:
-    """Write a caption for each picture.
+    """Write a caption for each image.
 
-    A single picture gets its bare caption, several get lines of path, tab and caption. A picture that cannot be read is
+    A single image gets its bare caption, several get lines of path, tab and caption. An image that cannot be read is
     reported and the others go on. Exit codes: 0 all have captions, 3 some failed, 1 none succeeded, 2 wrong usage.
     """
     inputs = _inputs(paths or [], from_file)
@@ -188,7 +188,7 @@ def caption(
     with interruptible("Nothing was captioned."), joined(device) as world:
         sharded = _sharded(world, output, share, batch_size, anew)
         if sharded:
-            unfit = [("--html", html), ("--skip-existing", skip_existing), ("A picture from stdin", from_stdin)]
+            unfit = [("--html", html), ("--skip-existing", skip_existing), ("An image from stdin", from_stdin)]
             _check_shards(sharded, kind, [name for name, given in unfit if given], overwrite)
         silent = quiet or bare or not world.is_first
         captioner = load_model(model, str(world.device), precision)
@@ -300,7 +300,7 @@ def _end(ends: list[tuple[Tally, bool]], earlier: bool, silent: bool, go_on: str
     """Say how the run went, and leave with the exit code that says it too.
 
     `ends` has what each process has done and whether it was stopped. Of those that torchrun has `launched` none fails
-    for a picture that cannot be read: it would start all of them again.
+    for an image that cannot be read: it would start all of them again.
     """
     tally, stopped = sum((own for own, _ in ends[1:]), ends[0][0]), any(stop for _, stop in ends)
     if not silent:
@@ -313,18 +313,18 @@ def _end(ends: list[tuple[Tally, bool]], earlier: bool, silent: bool, go_on: str
 
 
 def _inputs(paths: list[str], from_file: Path | None) -> list[Path | str]:
-    """All paths that were given, `-` for the picture on stdin, and archives as text. Raises `UsageError` if none is."""
+    """All paths that were given, `-` for the image on stdin, and archives as text. Raises `UsageError` if none is."""
     if from_file is None:
         listed: list[str] = []
     elif _is_stdin(from_file):
         if "-" in paths:
-            raise UsageError("Stdin cannot be both a picture and a list of paths.")
+            raise UsageError("Stdin cannot be both an image and a list of paths.")
         listed = _read_list(sys.stdin.buffer.read())
     else:
         listed = _read_list(read_bytes(from_file))
     if not paths and not listed:
         raise UsageError(
-            f"{from_file} lists no paths." if from_file else "Give a picture, a folder, or - for stdin.",
+            f"{from_file} lists no paths." if from_file else "Give an image, a folder, or - for stdin.",
             "See `imgcap caption --help`.",
         )
     return [each for text in (*paths, *listed) for each in (expand_braces(text) if is_archive(text) else [Path(text)])]
@@ -339,10 +339,10 @@ def _read_list(data: bytes) -> list[str]:
 def _files(inputs: list[Path | str], only: bool) -> list[Path]:
     """The inputs on disk that can be written beside; raises `UsageError` if there may be `only` such ones."""
     if only and any(map(_is_stdin, inputs)):
-        raise UsageError("A picture from stdin is no file that could get a sidecar or metadata.")
+        raise UsageError("An image from stdin is no file that could get a sidecar or metadata.")
     files = [path for path in inputs if isinstance(path, Path)]
     if only and len(files) < len(inputs):
-        raise UsageError("Pictures in archives get neither sidecars nor metadata.", "Write rows with -o FILE.jsonl.")
+        raise UsageError("Images in archives get neither sidecars nor metadata.", "Write rows with -o FILE.jsonl.")
     return files
 
 
@@ -377,13 +377,11 @@ def _check_page(html: Path | None, output: Path | None, may_be_there: bool) -> N
 
 
 def _summary(tally: Tally) -> str:
-    """What came of all pictures, in one line."""
-    if not tally.pictures:
+    """What came of all images, in one line."""
+    if not tally.images:
         return "There was nothing left to do."
-    seconds = tally.pictures / tally.rate
-    parts = [
-        f"Captioned {tally.captioned:,} of {tally.pictures:,} pictures in {seconds:,.1f} s, {tally.rate:.1f} a second"
-    ]
+    seconds = tally.images / tally.rate
+    parts = [f"Captioned {tally.captioned:,} of {tally.images:,} images in {seconds:,.1f} s, {tally.rate:.1f} a second"]
     if tally.withheld:
         parts.append(f"{tally.withheld:,} withheld for their confidence")
     if tally.kept:

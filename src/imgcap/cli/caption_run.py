@@ -1,4 +1,4 @@
-"""What `imgcap caption` does once its options are checked: shares of the pictures, each from its list to its rows."""
+"""What `imgcap caption` does once its options are checked: shares of the images, each from its list to its rows."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imgcap.captioning.batch import BatchOptions, Outputs, Tally, caption_batches
-from imgcap.captioning.captioner import Captioner, Picture, picture_name
+from imgcap.captioning.captioner import Captioner, ImageSource, image_name
 from imgcap.captioning.resume import DoneRows, ResumeOptions, take_up
 from imgcap.captioning.rows import STDIN, Row, open_rows, read_rows
 from imgcap.captioning.shards import Finished, RowShard
 from imgcap.captioning.sidecars import Sidecars
 from imgcap.cli.console import Watch, print_error, say, stdout, stoppable
 from imgcap.files import only_writer
-from imgcap.images.archives import find_picture, is_url, pictures_in
-from imgcap.images.discovery import PictureError, Selection, expand
+from imgcap.images.archives import find_image, images_in, is_url
+from imgcap.images.discovery import ImageError, Selection, expand
 from imgcap.pages.gallery import GalleryWriter
 from imgcap.sharding import Shard
 
 
-class Listing(Iterable[Picture | PictureError]):
-    """All pictures of a run as they come, and what tells those of another run: their number and their names."""
+class Listing(Iterable[ImageSource | ImageError]):
+    """All images of a run as they come, and what tells those of another run: their number and their names."""
 
-    def __init__(self, pictures: Iterable[Picture | PictureError]) -> None:
-        self._pictures = pictures
+    def __init__(self, images: Iterable[ImageSource | ImageError]) -> None:
+        self._images = images
         self._names = hashlib.sha256()
         self.count = 0
 
-    def __iter__(self) -> Iterator[Picture | PictureError]:
-        for picture in self._pictures:
+    def __iter__(self) -> Iterator[ImageSource | ImageError]:
+        for image in self._images:
             self.count += 1
-            self._names.update((picture_name(picture) or STDIN).encode("utf-8", "surrogatepass") + b"\0")
-            yield picture
+            self._names.update((image_name(image) or STDIN).encode("utf-8", "surrogatepass") + b"\0")
+            yield image
 
     @property
     def names(self) -> str:
@@ -51,7 +51,7 @@ class Ended:
 
     tally: Tally
     kept: int
-    """Pictures that an earlier run has done."""
+    """Images that an earlier run has done."""
     listing: Listing
     stopped: bool
     """Whether Ctrl-C has ended it early."""
@@ -75,7 +75,7 @@ class Run:
     html: Path | None
     sidecars: Sidecars | None
     skip_existing: bool
-    """Whether pictures that have a sidecar are left out."""
+    """Whether images that have a sidecar are left out."""
     metadata: bool
     overwrite: bool
     goes_on: bool
@@ -92,7 +92,7 @@ class Run:
             shard.begin(batch_size)
             ended = self.share(shard.shard, batch_size, shard.file)
             if ended.whole:
-                listing, rows = ended.listing, ended.kept + ended.tally.pictures
+                listing, rows = ended.listing, ended.kept + ended.tally.images
                 shard.finish(batch_size, Finished(listing.count, listing.names, rows, self.origin))
             yield ended
             if not ended.whole:
@@ -101,15 +101,15 @@ class Run:
     def _unfinished(self, shards: list[RowShard]) -> list[RowShard]:
         """Those of `shards` that are not complete; first the begun ones, which may tell of other settings at once."""
         finished = {shard: said for shard in shards if (said := shard.finished())}
-        listing = Listing(self._pictures() if finished else ())
+        listing = Listing(self._images() if finished else ())
         deque(listing, maxlen=0)
         of_this = (listing.count, listing.names, self.origin)
-        done = {shard for shard, said in finished.items() if (said.pictures, said.names, said.origin) == of_this}
+        done = {shard for shard, said in finished.items() if (said.images, said.names, said.origin) == of_this}
         return sorted((shard for shard in shards if shard not in done), key=lambda shard: not shard.file.exists())
 
     def share(self, share: Shard, batch_size: int, file: Path | None) -> Ended:
-        """Caption the pictures of `share` into `file`, or to stdout."""
-        tally, listing = Tally(), Listing(self._pictures())
+        """Caption the images of `share` into `file`, or to stdout."""
+        tally, listing = Tally(), Listing(self._images())
         with ExitStack() as stack:
             for place in filter(None, (file, self.html)):
                 stack.enter_context(only_writer(place))
@@ -127,7 +127,7 @@ class Run:
             on_terminal = not file and sys.stdout.isatty()
             watch = stack.enter_context(Watch("Captioning", self.silent, rows_on_terminal=on_terminal))
             if not any(str(path) == STDIN or is_url(str(path)) for path in self.inputs):
-                watch.count(self._left(share.items(self._pictures(), batch_size), done, None))
+                watch.count(self._left(share.items(self._images(), batch_size), done, None))
             stopped = stack.enter_context(stoppable())
             left = self._left(share.items(listing, batch_size), done, self.sidecars if self.skip_existing else None)
             for batch in caption_batches(self.captioner, left, self.options, outputs, self.origin, tally):
@@ -137,13 +137,13 @@ class Run:
         whole = not stopped() and not (self.options.fail_fast and tally.failed)
         return Ended(tally, done.kept, listing, stopped(), whole)
 
-    def _pictures(self) -> Iterator[Picture | PictureError]:
-        """All pictures that were asked for."""
+    def _images(self) -> Iterator[ImageSource | ImageError]:
+        """All images that were asked for."""
         for path in self.inputs:
             if str(path) == STDIN:
                 yield sys.stdin.buffer.read()
             elif isinstance(path, str):
-                yield from pictures_in(path, self.selection)
+                yield from images_in(path, self.selection)
             else:
                 yield from expand([path], self.selection)
 
@@ -154,33 +154,33 @@ class Run:
         done = take_up(earlier, self.origin, self.resume)
         if not self.silent:
             dropped = f", {done.dropped:,} to be done again" * bool(done.dropped)
-            say(f"{earlier}: {done.kept:,} pictures are done{dropped}")
+            say(f"{earlier}: {done.kept:,} images are done{dropped}")
         return done
 
     @staticmethod
     def _left(
-        pictures: Iterable[Picture | PictureError], done: DoneRows, skip: Sidecars | None
-    ) -> Iterator[Picture | PictureError]:
-        """The pictures that `done` does not hold and, with `skip`, that have no sidecar."""
-        for picture in pictures:
-            name = picture_name(picture)
+        images: Iterable[ImageSource | ImageError], done: DoneRows, skip: Sidecars | None
+    ) -> Iterator[ImageSource | ImageError]:
+        """The images that `done` does not hold and, with `skip`, that have no sidecar."""
+        for image in images:
+            name = image_name(image)
             if name is None or not (name in done or (skip and os.path.exists(skip.path(Path(name))))):  # noqa: PTH110
-                yield picture
+                yield image
 
     @contextmanager
     def _gallery(self, html: Path, earlier: Path | None) -> Iterator[GalleryWriter]:
         """A gallery that begins with the rows of the run that is gone on with."""
         archives = {path for path in self.inputs if isinstance(path, str)}
 
-        def picture(path: str) -> Picture | None:
+        def image(path: str) -> ImageSource | None:
             if any(path.startswith(f"{archive}/") for archive in archives):
-                with suppress(PictureError):
-                    return find_picture(path, archives)
+                with suppress(ImageError):
+                    return find_image(path, archives)
             return None if path == STDIN else Path(path)
 
         with GalleryWriter(html, "Captions") as gallery:
             for row in read_rows(earlier) if earlier else ():
-                gallery.add(row, picture(row["path"]))
+                gallery.add(row, image(row["path"]))
             yield gallery
 
 
@@ -189,4 +189,4 @@ def _tell(rows: list[Row], tally: Tally, watch: Watch) -> None:
     for row in rows:
         if "error" in row:
             print_error(row["error"])
-    watch.advance(tally.pictures, tally.failed.total())
+    watch.advance(tally.images, tally.failed.total())

@@ -63,7 +63,7 @@ def interruptible(advice: str) -> Iterator[Callable[[], None]]:
 
 
 def _bar(*more: TextColumn) -> Progress:
-    """A bar over pictures on stderr, with `more` columns behind it, that leaves stdout to the rows."""
+    """A bar over images on stderr, with `more` columns behind it, that leaves stdout to the rows."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), *more)
@@ -73,7 +73,7 @@ def _bar(*more: TextColumn) -> Progress:
 def counting(
     description: str, silent: bool = False
 ) -> tuple[AbstractContextManager[object], Callable[[int, int], None]]:
-    """A progress bar over pictures, and the `(done, total)` callback that moves it."""
+    """A progress bar over images, and the `(done, total)` callback that moves it."""
     if silent:
         return nullcontext(), lambda _done, _total: None
     progress = _bar()
@@ -141,7 +141,7 @@ class Watch:
         if self._bar:
             self._bar.stop()
 
-    def count(self, pictures: Iterable[object]) -> None:
+    def count(self, images: Iterable[object]) -> None:
         """Count what there is to do while it is done already; a bar without an end becomes one with an end."""
         if not self._bar:
             return
@@ -149,7 +149,7 @@ class Watch:
 
         def run() -> None:
             total = 0
-            for _ in pictures:
+            for _ in images:
                 if self._ended:
                     return
                 total += 1
@@ -158,10 +158,10 @@ class Watch:
         Thread(target=run, daemon=True).start()
 
     def advance(self, done: int, failed: int) -> None:
-        """`done` pictures so far, `failed` among them."""
+        """`done` images so far, `failed` among them."""
         rate = done / max(time.monotonic() - self._begun, 1e-9)
         if self._bar:
             self._bar.update(self._task, completed=done, more=f"{rate:.1f}/s" + f", {failed:,} failed" * bool(failed))
         elif self._log and time.monotonic() - self._last_line >= self.LINE_EVERY:
             self._last_line = time.monotonic()
-            say(f"{done:,} pictures, {rate:.1f} a second" + f", {failed:,} failed" * bool(failed))
+            say(f"{done:,} images, {rate:.1f} a second" + f", {failed:,} failed" * bool(failed))

@@ -18,7 +18,7 @@ def doctor(
     model: options.Model = DEFAULT_MODEL,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Check versions, cache, models, and what the model makes of bundled pictures; say what to do about what is wrong.
+    """Check versions, cache, models, and what the model makes of bundled images; say what to do about what is wrong.
 
     Exit codes: 0 all is well, 1 something is wrong.
     """

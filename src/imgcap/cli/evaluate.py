@@ -38,8 +38,8 @@ class _Captions:
     references: Sequence[Sequence[str]]
     training: Sequence[Sequence[str]] | None = None
     made_by: Sequence[str] = ()
-    pictures: Callable[[], Sequence[Path | ArchivedFile | None]] = tuple
-    """Finds the picture of each caption, for the page that shows them; nothing if there are none."""
+    images: Callable[[], Sequence[Path | ArchivedFile | None]] = tuple
+    """Finds the image of each caption, for the page that shows them; nothing if there are none."""
     model_folder: Path | None = None
 
 
@@ -68,7 +68,7 @@ def evaluate(
         ),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(help="Folder of the pictures, for --html.", rich_help_panel=FILES)
+        Path | None, typer.Option(help="Folder of the images, for --html.", rich_help_panel=FILES)
     ] = None,
     training_captions: Annotated[
         Path | None,
@@ -80,18 +80,18 @@ def evaluate(
     ] = None,
     compare: Annotated[
         Path | None,
-        typer.Option(help="Other captions of the same pictures: are they better or worse?", rich_help_panel=TRUST),
+        typer.Option(help="Other captions of the same images: are they better or worse?", rich_help_panel=TRUST),
     ] = None,
     floor: Annotated[
         str | None,
         typer.Option(
             metavar="CAPTION",
-            help="The caption said of every picture; by default the one with the highest BLEU-4.",
+            help="The caption said of every image; by default the one with the highest BLEU-4.",
             rich_help_panel=TRUST,
         ),
     ] = None,
     min_refs: Annotated[
-        int, typer.Option(help="Fewest references that each picture must have.", rich_help_panel=TRUST)
+        int, typer.Option(help="Fewest references that each image must have.", rich_help_panel=TRUST)
     ] = 1,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel=options.OUTPUT)
@@ -100,11 +100,11 @@ def evaluate(
         bool, typer.Option("--markdown", help="Print a table for a README.", rich_help_panel=options.OUTPUT)
     ] = False,
     html: Annotated[
-        Path | None, typer.Option(help="Write one page with plots and pictures.", rich_help_panel=options.OUTPUT)
+        Path | None, typer.Option(help="Write one page with plots and images.", rich_help_panel=options.OUTPUT)
     ] = None,
     per_image: Annotated[
         Path | None,
-        typer.Option(help="Write each picture's scores to .jsonl or .csv, best first.", rich_help_panel=options.OUTPUT),
+        typer.Option(help="Write each image's scores to .jsonl or .csv, best first.", rich_help_panel=options.OUTPUT),
     ] = None,
     worst_first: Annotated[
         bool, typer.Option("--worst-first", help="Turn --per-image round.", rich_help_panel=options.OUTPUT)
@@ -120,7 +120,7 @@ def evaluate(
 ) -> None:
     """Score captions: BLEU-1 to BLEU-4, CIDEr-D and ROUGE-L with their intervals, between floor and ceiling.
 
-    The floor is the best caption that never looks at a picture, the ceiling what one person scores against the others.
+    The floor is the best caption that never looks at an image, the ceiling what one person scores against the others.
     Captions are tokenised as coco-caption tokenises them; a signature says all that it takes to repeat the scores.
     """
     _check_calls(prepared, hypotheses, references, images, training_captions, save_captions)
@@ -169,12 +169,12 @@ def evaluate(
     else:
         score_table.print_table(evaluation, captions.title)
     if per_image:
-        from imgcap.scoring.image_scores import picture_rows, write_picture_rows
+        from imgcap.scoring.image_scores import image_rows, write_image_rows
 
-        rows = picture_rows(
+        rows = image_rows(
             captions.image_ids, captions.hypotheses, captions.references, evaluation, compared, worst_first=worst_first
         )
-        write_picture_rows(per_image, rows)
+        write_image_rows(per_image, rows)
     if html:
         _write_page(html, captions, evaluation, compared)
 
@@ -211,16 +211,16 @@ def _check_outputs(files: list[Path], overwrite: bool) -> None:
 
 
 def _from_files(
-    hypotheses: Path, references: list[Path], images: Path | None, training: Path | None, min_refs: int
+    hypotheses: Path, references: list[Path], image_folder: Path | None, training: Path | None, min_refs: int
 ) -> _Captions:
-    from imgcap.images.discovery import PictureFinder
+    from imgcap.images.discovery import ImageFinder
     from imgcap.scoring.caption_files import read_captions, read_pairs
 
     pairs = read_pairs(hypotheses, references, min_refs)
-    pictures: list[Path | None] = []
-    if images:
-        found = map(PictureFinder.in_folder(images).find, pairs.image_ids)
-        pictures = [images / path if path else None for path in found]
+    images: list[Path | None] = []
+    if image_folder:
+        found = map(ImageFinder.in_folder(image_folder).find, pairs.image_ids)
+        images = [image_folder / path if path else None for path in found]
     return _Captions(
         name=str(hypotheses),
         title=str(hypotheses),
@@ -228,7 +228,7 @@ def _from_files(
         hypotheses=pairs.hypotheses,
         references=pairs.references,
         training=list(read_captions(training).values()) if training else None,
-        pictures=lambda: pictures,
+        images=lambda: images,
     )
 
 
@@ -267,28 +267,28 @@ def _from_model(
             f"length_penalty:{search.length_penalty:g}",
             f"max_length:{search.max_length}",
         ],
-        pictures=lambda: [_picture(found.prepared, record.path) for record in found.records],
+        images=lambda: [_image(found.prepared, record.path) for record in found.records],
         model_folder=found.model.folder,
     )
 
 
-def _picture(prepared: PreparedFolder, path: str) -> Path | ArchivedFile | None:
-    from imgcap.images.discovery import PictureError
+def _image(prepared: PreparedFolder, path: str) -> Path | ArchivedFile | None:
+    from imgcap.images.discovery import ImageError
 
     try:
         return prepared.source(path)
-    except PictureError:  # its archive has gone, and its scores can be shown without it
+    except ImageError:  # its archive has gone, and its scores can be shown without it
         return None
 
 
 def _write_page(file: Path, captions: _Captions, evaluation: Evaluation, compared: Sequence[str] | None) -> None:
-    from imgcap.pages.score_page import Measure, ScoredPicture, write_score_page
+    from imgcap.pages.score_page import Measure, ScoredImage, write_score_page
     from imgcap.scoring.scores import METRICS
     from imgcap.training.trainer import learning_curves
 
     comparison, ceiling = evaluation.comparison, evaluation.ceiling
-    shown = captions.pictures()
-    by_picture = evaluation.pictures
+    shown = captions.images()
+    by_image = evaluation.images
     measures = [
         Measure(
             name=title,
@@ -302,15 +302,15 @@ def _write_page(file: Path, captions: _Captions, evaluation: Evaluation, compare
         )
         for name, title in METRICS.items()
     ]
-    pictures = [
-        ScoredPicture(
+    images = [
+        ScoredImage(
             image_id=image_id,
             caption=captions.hypotheses[i],
             references=tuple(captions.references[i]),
-            cider_d=float(by_picture.cider_d[i]),
-            bleu_4=float(by_picture.bleu_4[i]),
-            rouge_l=float(by_picture.rouge_l[i]),
-            picture=shown[i] if shown else None,
+            cider_d=float(by_image.cider_d[i]),
+            bleu_4=float(by_image.bleu_4[i]),
+            rouge_l=float(by_image.rouge_l[i]),
+            image=shown[i] if shown else None,
             compared=compared[i] if compared else None,
         )
         for i, image_id in enumerate(captions.image_ids)
@@ -320,7 +320,7 @@ def _write_page(file: Path, captions: _Captions, evaluation: Evaluation, compare
         title=captions.title,
         measures=measures,
         facts=[*score_table.facts(evaluation), ("signature", evaluation.signature)],
-        pictures=pictures,
+        images=images,
         curves=learning_curves(captions.model_folder) if captions.model_folder else None,
         verdict=comparison.verdict if comparison else None,
         notes=score_table.notes(evaluation),

@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from imgcap.captioning.sidecars import Sidecars
 
-PICTURES, WORDING, TELLING, OUTPUT, RUN = "Pictures", "Wording", "What is told", "Output", "Long runs"
+IMAGES, WORDING, TELLING, OUTPUT, RUN = "Images", "Wording", "What is told", "Output", "Long runs"
 """Groups of options in `--help`."""
 
 Model = Annotated[str, typer.Option("--model", "-m", help="Model: a name from `imgcap model list`, or a folder.")]
@@ -71,7 +71,7 @@ Shard = Annotated[
     str | None,
     typer.Option(
         "--shard",
-        help="Do only this share of the pictures, such as 2/4; other machines that share the folder do the others.",
+        help="Do only this share of the images, such as 2/4; other machines that share the folder do the others.",
         show_default=False,
         rich_help_panel=RUN,
     ),

@@ -1,4 +1,4 @@
-"""`imgcap prepare`: pictures and captions to a prepared folder."""
+"""`imgcap prepare`: images and captions to a prepared folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHOWN = 10
 
 def prepare(
     images: Annotated[
-        str, typer.Option(help="Folder of the pictures, or .tar archives or their URLs: 'shards/{000..099}.tar'.")
+        str, typer.Option(help="Folder of the images, or .tar archives or their URLs: 'shards/{000..099}.tar'.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write features and captions to.")],
     captions: Annotated[
@@ -44,13 +44,13 @@ def prepare(
     ] = None,
     split: Annotated[
         list[str] | None,
-        typer.Option(help="SPLIT=FILE with one picture name a line; SPLIT is train, val or test. Repeat it."),
+        typer.Option(help="SPLIT=FILE with one image name a line; SPLIT is train, val or test. Repeat it."),
     ] = None,
     encoder: Annotated[
         str, typer.Option(help="default, imagenet (downloaded once), a model, or a .safetensors file.")
     ] = "default",
     mirrored: Annotated[
-        bool, typer.Option("--mirrored", help="Encode the mirrored pictures too: `train` then draws from both views.")
+        bool, typer.Option("--mirrored", help="Encode the mirrored images too: `train` then draws from both views.")
     ] = False,
     dtype: Annotated[
         str, typer.Option(help="float32, or float16: features take half the disk, and scores stay the same.")
@@ -61,9 +61,9 @@ def prepare(
     shard: options.Shard = None,
     device: options.Device = None,
 ) -> None:
-    """Compute the features of all pictures once, for training and scoring.
+    """Compute the features of all images once, for training and scoring.
 
-    Interrupt it whenever you like: the same command goes on where it stopped. Pictures that cannot be used are listed
+    Interrupt it whenever you like: the same command goes on where it stopped. Images that cannot be used are listed
     and the others go on (exit code 3).
     """
     split_files = _split_files(split or [])
@@ -126,7 +126,7 @@ def _tell(prepared: PreparedFolder, output: Path) -> None:
 
     metadata, left_out = prepared.metadata, prepared.left_out()
     splits = ", ".join(f"{name} {count:,}" for name, count in metadata.splits.items() if count)
-    say(f"{output}: {metadata.pictures:,} pictures ({splits}) with {metadata.captions:,} captions.")
+    say(f"{output}: {metadata.images:,} images ({splits}) with {metadata.captions:,} captions.")
     if left_out:
         say(f"Left out {len(left_out):,}:")
         for item in left_out[:SHOWN]:
@@ -137,7 +137,7 @@ def _tell(prepared: PreparedFolder, output: Path) -> None:
 
 @contextmanager
 def _progress(world: World, check_interrupt: Callable[[], None]) -> Iterator[Callable[[int, int], None]]:
-    """Count pictures on a bar, if this process is the one that speaks, and end where Ctrl-C was noted."""
+    """Count images on a bar, if this process is the one that speaks, and end where Ctrl-C was noted."""
     progress, count = counting("Encoding", silent=not world.is_first)
 
     def on_progress(done: int, total: int) -> None:

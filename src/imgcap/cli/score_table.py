@@ -89,7 +89,7 @@ def as_json(evaluation: Evaluation, title: str) -> dict[str, Any]:
             "differences": {name: asdict(difference) for name, difference in compared.differences.items()},
             "verdict": compared.verdict,
         },
-        "pictures": len(evaluation.pictures),
+        "images": len(evaluation.images),
         "references": evaluation.references,
         "signature": evaluation.signature,
     }
@@ -146,12 +146,12 @@ def notes(evaluation: Evaluation) -> list[str]:
     number = f"{most}" if fewest == most else f"{fewest} to {most}"
     other = [f"other: the captions of {evaluation.comparison.name}."] if evaluation.comparison else []
     return [
-        f"{len(evaluation.pictures):,} pictures with {number} references.",
+        f"{len(evaluation.images):,} images with {number} references.",
         *other,
-        f'floor: "{evaluation.floor_caption}" said of every picture.',
+        f'floor: "{evaluation.floor_caption}" said of every image.',
         f"ceiling: mean of each of the first {min(fewest, MAX_PEOPLE)} references against the others."
         if evaluation.ceiling
-        else "ceiling: needs a second reference of every picture.",
+        else "ceiling: needs a second reference of every image.",
     ]
 
 

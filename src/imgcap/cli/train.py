@@ -25,7 +25,7 @@ def train(
     epochs: Annotated[int, typer.Option(help="Most times that every caption is seen.")] = 80,
     patience: Annotated[int, typer.Option(help="Stop after this many epochs without a better val score.")] = 8,
     batch_size: Annotated[
-        int, typer.Option(help="Captions in a batch; pictures with --fine-tune-encoder or --self-critical.")
+        int, typer.Option(help="Captions in a batch; images with --fine-tune-encoder or --self-critical.")
     ] = 128,
     accumulation: Annotated[
         int, typer.Option(help="Parts that a batch is computed in, one after the other, to take less memory.")
@@ -43,18 +43,18 @@ def train(
     average: Annotated[
         float, typer.Option(help="Keep a moving average of the weights, decaying by this each step; 0 for none.")
     ] = 0.0,
-    embedding_size: Annotated[int, typer.Option(help="Size of picture and word embeddings.")] = 512,
+    embedding_size: Annotated[int, typer.Option(help="Size of image and word embeddings.")] = 512,
     hidden_size: Annotated[int, typer.Option(help="Size of the LSTM.")] = 512,
     min_count: Annotated[int, typer.Option(help="Fewest times a word must stand in the training captions.")] = 3,
     fine_tune_encoder: Annotated[
-        bool, typer.Option("--fine-tune-encoder", help="Train the CNN too, from the pictures themselves.")
+        bool, typer.Option("--fine-tune-encoder", help="Train the CNN too, from the images themselves.")
     ] = False,
     encoder_learning_rate: Annotated[float, typer.Option(help="Peak learning rate of the CNN.")] = 2e-5,
     self_critical: Annotated[
         bool,
         typer.Option("--self-critical", help="Learn from the CIDEr-D of sampled captions; needs --start-from."),
     ] = False,
-    samples: Annotated[int, typer.Option(help="Captions sampled for each picture with --self-critical.")] = 5,
+    samples: Annotated[int, typer.Option(help="Captions sampled for each image with --self-critical.")] = 5,
     start_from: Annotated[
         str | None, typer.Option(help="Start from the weights of this model, a name or folder.", show_default=False)
     ] = None,

@@ -64,10 +64,10 @@ PROGRESS_FILE, SHARDS_FOLDER = "progress.jsonl", ".shards"
 
 @dataclass(frozen=True)
 class FeatureOptions:
-    """What is written of each picture."""
+    """What is written of each image."""
 
     mirrored: bool = False
-    """Whether the features of the mirrored picture are as well."""
+    """Whether the features of the mirrored image are as well."""
     dtype: str = "float32"
     """float32, or float16 for half the disk: what is read is float32 again, with 11 significant bits."""
 
@@ -103,7 +103,7 @@ class FeatureOptions:
 
 
 PLAIN = FeatureOptions()
-"""Pictures as they are, in float32."""
+"""Images as they are, in float32."""
 
 
 def prepare(
@@ -117,9 +117,9 @@ def prepare(
     overwrite: bool = False,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> PreparedFolder:
-    """Encode the pictures of `dataset` into the folder `out`, going on where an interrupted run stopped.
+    """Encode the images of `dataset` into the folder `out`, going on where an interrupted run stopped.
 
-    Pictures that cannot be decoded are left out and listed. `on_progress(done, total)` counts pictures. A folder that
+    Images that cannot be decoded are left out and listed. `on_progress(done, total)` counts images. A folder that
     is complete already, from the same inputs, is returned as it is; one from other inputs needs `overwrite`, and is
     kept until the new one is whole; so does one with other things under the names used here. Raises `ImgcapError`, also
     if another process is preparing the same folder.
@@ -148,7 +148,7 @@ def prepare_shard(
     overwrite: bool = False,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> None:
-    """Encode the pictures of `shard`, for `prepare` with the same arguments to put together; goes on where it stopped.
+    """Encode the images of `shard`, for `prepare` with the same arguments to put together; goes on where it stopped.
 
     Any number of shards can be at work on the same folder, on machines that share it. Raises `ImgcapError`.
     """
@@ -210,12 +210,12 @@ def _digest(dataset: Dataset, encoder_fingerprint: str, options: FeatureOptions)
     return digest.hexdigest()
 
 
-def _stamp(picture: Path | ArchivedFile) -> tuple[int | str, ...] | None:
-    """Size and time of the last change; None for a picture that cannot be read, which will be left out."""
-    if isinstance(picture, ArchivedFile):
-        return *picture.archive.stamp, picture.offset, picture.size
+def _stamp(image: Path | ArchivedFile) -> tuple[int | str, ...] | None:
+    """Size and time of the last change; None for an image that cannot be read, which will be left out."""
+    if isinstance(image, ArchivedFile):
+        return *image.archive.stamp, image.offset, image.size
     try:
-        stat = picture.stat()
+        stat = image.stat()
     except OSError:
         return None
     return stat.st_size, stat.st_mtime_ns
@@ -230,13 +230,13 @@ class _Work:
         self.views = options.views(folder)
         self.progress = folder / PROGRESS_FILE
         self.done = 0
-        """Pictures that were tried."""
+        """Images that were tried."""
         self.rows = 0
-        """Pictures that have features."""
+        """Images that have features."""
         self.failed: dict[int, str] = {}
-        """Why a picture has none, by its place in the data set."""
+        """Why an image has none, by its place in the data set."""
         self.ends: list[int] = []
-        """Pictures that had features after each batch."""
+        """Images that had features after each batch."""
         self.digest = digest
         rows = self._read_progress()
         same_inputs = rows[:1] == [{"digest": digest}]
@@ -357,7 +357,7 @@ class _FinishedBatches:
         return batch in self._batches
 
     def read(self, batch: int) -> tuple[list[Features], list[tuple[int, str]]]:
-        """The features of a batch in each view, and which pictures failed."""
+        """The features of a batch in each view, and which images failed."""
         views, first, row = self._batches[batch]
         return [self._rows(view, first, row["rows"]) for view in views], [(i, why) for i, why in row["failed"]]
 
@@ -422,24 +422,24 @@ def _encode(
 ) -> None:
     """Add the batches of `shard` that are not there yet; those in `finished` need no encoding."""
 
-    def pictures(batch: int) -> range:
+    def images(batch: int) -> range:
         return range(batch * BATCH_SIZE, min((batch + 1) * BATCH_SIZE, len(dataset.records)))
 
     batches = shard.of(range(-(-len(dataset.records) // BATCH_SIZE)))
-    left, total = batches[len(work.ends) :], sum(len(pictures(batch)) for batch in batches)
-    sources = (dataset.source(dataset.records[i]) for batch in left if batch not in finished for i in pictures(batch))
+    left, total = batches[len(work.ends) :], sum(len(images(batch)) for batch in batches)
+    sources = (dataset.source(dataset.records[i]) for batch in left if batch not in finished for i in images(batch))
     decoded = load_batches(sources, encoder.config.pixels, BATCH_SIZE)
     on_progress(work.done, total)
     for batch in left:
         if batch in finished:
             features, failed = finished.read(batch)
         else:
-            results = dict(zip(pictures(batch), next(decoded), strict=True))
+            results = dict(zip(images(batch), next(decoded), strict=True))
             failed = [(i, str(result)) for i, result in results.items() if isinstance(result, ImgcapError)]
             good = [result for result in results.values() if not isinstance(result, ImgcapError)]
             views = [good, [pixels[:, ::-1] for pixels in good]][: len(work.views)]
             features = [encoder(view).numpy() if view else np.empty((0, FEATURE_SIZE), np.float32) for view in views]
-        work.add(features, len(pictures(batch)), failed)
+        work.add(features, len(images(batch)), failed)
         on_progress(work.done, total)
 
 
@@ -456,7 +456,7 @@ def _finish(
     if not work.rows:
         shutil.rmtree(work.folder)
         raise ImgcapError(
-            f"None of the {len(dataset.records):,} pictures could be decoded.", f"The first: {work.failed[0]}"
+            f"None of the {len(dataset.records):,} images could be decoded.", f"The first: {work.failed[0]}"
         )
     (out / METADATA_FILE).unlink(missing_ok=True)
     flush_folder(out)  # never the old metadata beside other features
@@ -478,7 +478,7 @@ def _finish(
         encoder=encoder_name,
         encoder_fingerprint=encoder_fingerprint,
         encoder_config=encoder_config,
-        pictures=len(records),
+        images=len(records),
         captions=sum(len(record.captions) for record in records),
         splits={split: splits.count(split) for split in (*SPLITS, "none")},
         left_out=len(left_out),

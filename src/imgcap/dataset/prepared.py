@@ -1,12 +1,12 @@
-"""The prepared folder: the features of a data set's pictures, computed once, beside its captions.
+"""The prepared folder: the features of a data set's images, computed once, beside its captions.
 
 prepared.json         what this is: encoder, counts, digest of the inputs; written last
 encoder.safetensors   the encoder that the features came from
-records.jsonl         one captioned picture a line, in the order of the feature rows
+records.jsonl         one captioned image a line, in the order of the feature rows
 records.npy           where each line begins and what split it is of, so that none is read before it is needed
 left_out.jsonl        what the data set names that is not in here, and why
 features/00000.npy    float32 or float16 (rows, 2048), 65,536 rows in each file but the last
-mirrored/00000.npy    the same of the mirrored pictures, if they were asked for: a second view to train on
+mirrored/00000.npy    the same of the mirrored images, if they were asked for: a second view to train on
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import numpy.typing as npt
 from imgcap.dataset.readers import SPLITS, LeftOut, Record
 from imgcap.errors import ImgcapError, UsageError
 from imgcap.files import (
+    current_keys,
     parse_json_line,
     read_json,
     read_json_lines,
@@ -33,7 +34,7 @@ from imgcap.files import (
     replacing,
     write_json_lines,
 )
-from imgcap.images.archives import ArchivedFile, find_picture
+from imgcap.images.archives import ArchivedFile, find_image
 from imgcap.model.encoder import EncoderConfig
 from imgcap.model.inception import FEATURE_SIZE
 from imgcap.model.store import ENCODER_FILE
@@ -68,15 +69,15 @@ class PreparedMetadata:
     """Name or path that the encoder was given by."""
     encoder_fingerprint: str
     encoder_config: EncoderConfig
-    pictures: int
+    images: int
     captions: int
     splits: dict[str, int]
-    """Pictures by split; "none" counts those that are in no split."""
+    """Images by split; "none" counts those that are in no split."""
     left_out: int
     mirrored: bool = False
-    """Whether the mirrored pictures' features are there too."""
+    """Whether the mirrored images' features are there too."""
     archives: Sequence[str] = ()
-    """Archives that the pictures are in, relative to `image_root`."""
+    """Archives that the images are in, relative to `image_root`."""
 
 
 class MappedFeatures:
@@ -107,7 +108,7 @@ class MappedFeatures:
 class PreparedFolder:
     """A complete prepared folder: `metadata`, `records` and `features`, row i of which belongs to record i.
 
-    `mirrored` holds the features of the mirrored pictures, or is None.
+    `mirrored` holds the features of the mirrored images, or is None.
     """
 
     def __init__(self, root: Path) -> None:
@@ -126,7 +127,7 @@ class PreparedFolder:
         except Exception as error:  # on a damaged header NumPy raises whatever it stumbles over
             why = " ".join(str(error).split()).rstrip(".")[:200]
             raise ImgcapError(f"The features in {self.root} cannot be read: {why}.", "Prepare again.") from None
-        if not len(features) == len(self.records) == self.metadata.pictures:
+        if not len(features) == len(self.records) == self.metadata.images:
             raise ImgcapError(
                 f"{self.root} is damaged: {len(features):,} rows of {folder} for {len(self.records):,} records.",
                 "Prepare again with --overwrite.",
@@ -138,10 +139,10 @@ class PreparedFolder:
         return Path(self.metadata.image_root)
 
     def source(self, path: str) -> Path | ArchivedFile:
-        """The picture of the record with this path. Raises `PictureError` if its archive has gone."""
+        """The image of the record with this path. Raises `ImageError` if its archive has gone."""
         if not self.metadata.archives:
             return self.image_root / path
-        return find_picture(self._prefix + path, self._archives)
+        return find_image(self._prefix + path, self._archives)
 
     @property
     def _prefix(self) -> str:
@@ -169,7 +170,7 @@ class PreparedFolder:
         rows = np.flatnonzero(self.records.splits == SPLIT_CODES.index(split))
         if not len(rows):
             there = ", ".join(f"{name} ({count:,})" for name, count in self.metadata.splits.items() if count)
-            raise ImgcapError(f"{self.root} has no pictures in the split {split!r}.", f"It has: {there}.")
+            raise ImgcapError(f"{self.root} has no images in the split {split!r}.", f"It has: {there}.")
         return rows
 
 
@@ -183,6 +184,7 @@ def read_metadata(root: Path) -> PreparedMetadata:
         )
     data = read_json(root / METADATA_FILE)
     try:
+        data = current_keys(data)
         if data["format_version"] != FORMAT_VERSION:
             raise ImgcapError(f"{root} was prepared by another version of imgcap.", "Prepare again with --overwrite.")
         metadata = PreparedMetadata(**{**data, "encoder_config": EncoderConfig(**data["encoder_config"])})

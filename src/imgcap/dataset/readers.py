@@ -14,7 +14,7 @@ from typing import Any
 from imgcap.errors import ImgcapError, UsageError, listing
 from imgcap.files import read_json, read_json_lines, read_text
 from imgcap.images.archives import ArchivedFile, archived_files, expand_braces, is_url
-from imgcap.images.discovery import PictureError, PictureFinder, find_images, is_image_name, no_pictures
+from imgcap.images.discovery import ImageError, ImageFinder, find_images, is_image_name, no_images
 from imgcap.text.tables import parse_table
 from imgcap.text.tokenizer import has_words
 
@@ -22,7 +22,7 @@ TRAIN, VAL, TEST = SPLITS = ("train", "val", "test")
 _SPLIT_NAMES = {
     "train": TRAIN,
     "training": TRAIN,
-    "restval": TRAIN,  # Karpathy's name for COCO validation pictures that join the training split
+    "restval": TRAIN,  # Karpathy's name for COCO validation images that join the training split
     "val": VAL,
     "valid": VAL,
     "validation": VAL,
@@ -31,7 +31,7 @@ _SPLIT_NAMES = {
 }
 
 VAL_SHARE = TEST_SHARE = 0.1
-"""Share of the pictures in each held-out split when the data set brings no splits of its own."""
+"""Share of the images in each held-out split when the data set brings no splits of its own."""
 
 _IMAGE_COLUMNS = ("image", "file_name", "filename", "image_name", "image_path", "path", "file", "image_id")
 _CAPTION_COLUMNS = ("caption", "captions", "text", "comment")
@@ -39,7 +39,7 @@ _CAPTION_COLUMNS = ("caption", "captions", "text", "comment")
 
 @dataclass(frozen=True)
 class Record:
-    """One captioned picture: `path` is relative to the data set's `root`, `split` None if it is in none."""
+    """One captioned image: `path` is relative to the data set's `root`, `split` None if it is in none."""
 
     image_id: str
     path: str
@@ -57,16 +57,16 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A captioned data set: its picture folder, its records in a fixed order, and what had to be left out."""
+    """A captioned data set: its image folder, its records in a fixed order, and what had to be left out."""
 
     root: Path | str
-    """The folder of the pictures, or the path or URL below which their archives are."""
+    """The folder of the images, or the path or URL below which their archives are."""
     records: tuple[Record, ...]
     left_out: tuple[LeftOut, ...]
     archives: tuple[str, ...] = ()
-    """Archives of the pictures, relative to `root`."""
+    """Archives of the images, relative to `root`."""
     archived: Mapping[str, ArchivedFile] = field(default_factory=dict)
-    """The pictures in `archives`, by the paths of their records."""
+    """The images in `archives`, by the paths of their records."""
 
     @property
     def location(self) -> str:
@@ -74,13 +74,13 @@ class Dataset:
         return str(self.root.resolve()) if isinstance(self.root, Path) else self.root
 
     def source(self, record: Record) -> Path | ArchivedFile:
-        """The picture of a record."""
+        """The image of a record."""
         return self.root / record.path if isinstance(self.root, Path) else self.archived[record.path]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One caption as its file has it: the picture's name there, the caption, and the split if the file says."""
+    """One caption as its file has it: the image's name there, the caption, and the split if the file says."""
 
     name: str
     caption: str
@@ -93,23 +93,23 @@ def read_dataset(
     format_name: str | None = None,
     split_files: Mapping[str, Path] | None = None,
 ) -> Dataset:
-    """Match the captions in `captions` (a file or folder) with the pictures under `images`.
+    """Match the captions in `captions` (a file or folder) with the images under `images`.
 
     `images` is a folder, or the text that names tar archives, perhaps with ranges in braces; without `captions` they
-    are those beside the pictures in the archives. `format_name` is one of `FORMATS`, or None to detect it.
-    `split_files` maps split names to files with one picture name a line; without them the splits come with the
-    captions, or, if those have none, from a hash of each picture's name (80 / 10 / 10 %). Raises `ImgcapError` or
+    are those beside the images in the archives. `format_name` is one of `FORMATS`, or None to detect it.
+    `split_files` maps split names to files with one image name a line; without them the splits come with the
+    captions, or, if those have none, from a hash of each image's name (80 / 10 / 10 %). Raises `ImgcapError` or
     `UsageError`.
     """
     if isinstance(images, Path) and not images.is_dir():
-        raise ImgcapError(f"The picture folder {images} does not exist.")
+        raise ImgcapError(f"The image folder {images} does not exist.")
     read = _captions_reader(captions, format_name) if captions else None
     if isinstance(images, Path) and read is None:
-        raise UsageError("Pictures in a folder need captions.", "Give the caption file or folder by --captions.")
+        raise UsageError("Images in a folder need captions.", "Give the caption file or folder by --captions.")
     shards = _Shards(images) if isinstance(images, str) else None
-    finder = PictureFinder(shards.pictures) if shards else PictureFinder.in_folder(Path(images))
+    finder = ImageFinder(shards.images) if shards else ImageFinder.in_folder(Path(images))
     if not finder.paths:
-        raise no_pictures(images) if isinstance(images, Path) else ImgcapError(f"{images} holds no pictures.")
+        raise no_images(images) if isinstance(images, Path) else ImgcapError(f"{images} holds no images.")
 
     grouped: dict[str, list[Entry]] = {}  # by path relative to the root, in the order of the captions
     left_out: dict[str, str] = dict(shards.left_out) if shards else {}
@@ -123,12 +123,12 @@ def read_dataset(
             left_out.setdefault(entry.name, "has an empty caption")
     if not grouped:
         hint = f"It names {listing(list(left_out), 3)}." if left_out else "It has no captions."
-        raise ImgcapError(f"No caption in {captions or images} belongs to a picture in {images}.", hint)
+        raise ImgcapError(f"No caption in {captions or images} belongs to an image in {images}.", hint)
 
     listed = _read_split_files(split_files or {}, finder, left_out)
     splits = listed if split_files else {path: _split_of(entries) for path, entries in grouped.items()}
     if not any(splits.values()):
-        names = {path: shards.pictures[path].member if shards else path for path in grouped}
+        names = {path: shards.images[path].member if shards else path for path in grouped}
         splits = dict(_automatic_splits(names))
     left_out |= {path: "is in a split list, but has no caption" for path in listed if path not in grouped}
     without = finder.paths - grouped.keys() - listed.keys()
@@ -139,7 +139,7 @@ def read_dataset(
     )
     unused = tuple(LeftOut(name, why) for name, why in left_out.items())
     if shards:
-        return Dataset(shards.root, records, unused, shards.archives, shards.pictures)
+        return Dataset(shards.root, records, unused, shards.archives, shards.images)
     return Dataset(Path(images), records, unused)
 
 
@@ -154,8 +154,8 @@ def _captions_reader(captions: Path, format_name: str | None) -> Callable[[], It
 
 def _why_not_found(name: str) -> str:
     if is_image_name(name) or "." not in name:
-        return "has captions, but no picture"
-    return "has captions, but its name does not end like a picture's"
+        return "has captions, but no image"
+    return "has captions, but its name does not end like an image's"
 
 
 def _split_of(entries: list[Entry]) -> str | None:
@@ -163,28 +163,28 @@ def _split_of(entries: list[Entry]) -> str | None:
 
 
 def _read_split_files(
-    files: Mapping[str, Path], finder: PictureFinder, left_out: dict[str, str]
+    files: Mapping[str, Path], finder: ImageFinder, left_out: dict[str, str]
 ) -> dict[str, str | None]:
-    """Split of each picture that the lists name; a listed name without picture goes to `left_out`."""
+    """Split of each image that the lists name; a listed name without image goes to `left_out`."""
     splits: dict[str, str | None] = {}
     for split, file in files.items():
         names = [line.strip() for line in read_text(file).split("\n") if line.strip()]
         paths = [finder.find(name) for name in names]
         if not any(paths):
-            raise ImgcapError(f"The split list {file} names none of the pictures.", "It needs one file name a line.")
+            raise ImgcapError(f"The split list {file} names none of the images.", "It needs one file name a line.")
         for name, path in zip(names, paths, strict=True):
             if path is None:
-                left_out.setdefault(name, f"is in the {split} list, but has no picture")
+                left_out.setdefault(name, f"is in the {split} list, but has no image")
             elif splits.setdefault(path, split) != split:
                 raise ImgcapError(f"{path} is in two split lists, {splits[path]} and {split}.")
     return splits
 
 
 def _automatic_splits(names: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """A split for each path by a hash of its name, so that new pictures leave the old ones where they are.
+    """A split for each path by a hash of its name, so that new images leave the old ones where they are.
 
-    In an archive, a name is that of the member, so that pictures can move from one archive to another. Only in tiny
-    sets, where a split would come out empty, the pictures nearest to it are moved there.
+    In an archive, a name is that of the member, so that images can move from one archive to another. Only in tiny
+    sets, where a split would come out empty, the images nearest to it are moved there.
     """
     hashes = ((path, hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()) for path, name in names.items())
     place = {path: int.from_bytes(digest[:8], "big") / 2**64 for path, digest in hashes}
@@ -220,9 +220,9 @@ def read_flickr8k(file: Path) -> Iterator[Entry]:
 
 
 def read_csv(file: Path) -> Iterator[Entry]:
-    """A table with a header: a picture column, a caption column, perhaps a split column (Kaggle's `image,caption`)."""
+    """A table with a header: an image column, a caption column, perhaps a split column (Kaggle's `image,caption`)."""
     columns, rows = parse_table(read_text(file), file)
-    image = _column(columns, _IMAGE_COLUMNS, file, "picture")
+    image = _column(columns, _IMAGE_COLUMNS, file, "image")
     caption = _column(columns, _CAPTION_COLUMNS, file, "caption")
     for line, row in rows:
         split = row.get("split", "").strip()
@@ -266,7 +266,7 @@ def read_karpathy(file: Path) -> Iterator[Entry]:
 
 
 def read_jsonl(file: Path) -> Iterator[Entry]:
-    """JSON Lines: objects with a picture, a caption or a list of captions, and perhaps a split."""
+    """JSON Lines: objects with an image, a caption or a list of captions, and perhaps a split."""
     for number, row in read_json_lines(file):
         where = f"line {number}"
         name = _text(row, _key(row, _IMAGE_COLUMNS, file, where), file, where)
@@ -285,13 +285,13 @@ def _captions_of(row: Any, file: object, where: str) -> list[str]:
 
 
 def read_sidecars(folder: Path) -> Iterator[Entry]:
-    """A folder with a .txt file beside each picture, one caption a line."""
-    for picture in find_images(folder):
-        sidecar = picture.with_suffix(".txt")
+    """A folder with a .txt file beside each image, one caption a line."""
+    for image in find_images(folder):
+        sidecar = image.with_suffix(".txt")
         if sidecar.is_file():
             for line in read_text(sidecar).split("\n"):
                 if line.strip():
-                    yield Entry(picture.relative_to(folder).as_posix(), line.strip())
+                    yield Entry(image.relative_to(folder).as_posix(), line.strip())
 
 
 def read_imagefolder(folder: Path) -> Iterator[Entry]:
@@ -314,7 +314,7 @@ def _metadata_files(folder: Path) -> list[Path]:
 class _Shards:
     """Tar archives in WebDataset's convention: `key.jpg` with `key.txt`, a caption a line, or `key.json` beside it.
 
-    The key is what stands before the first dot of a file's name; where that is the key of several pictures, captions
+    The key is what stands before the first dot of a file's name; where that is the key of several images, captions
     belong to the one that has the same name up to its ending.
     """
 
@@ -324,7 +324,7 @@ class _Shards:
         locations = [name if is_url(name) else Path(name).resolve().as_posix() for name in names]
         self.root = _common_folder(locations)
         self.archives = tuple(dict.fromkeys(_relative(location, self.root) for location in locations))
-        self.pictures: dict[str, ArchivedFile] = {}
+        self.images: dict[str, ArchivedFile] = {}
         """By path relative to `root`."""
         self.entries: list[Entry] = []
         self.left_out: dict[str, str] = {}
@@ -332,16 +332,16 @@ class _Shards:
             self._read(location)
 
     def _read(self, location: str) -> None:
-        pictures: list[ArchivedFile] = []
+        images: list[ArchivedFile] = []
         texts: dict[str, list[str]] = {}  # captions by the name of their file without its ending
         rows: dict[str, tuple[list[str], str | None]] = {}  # captions and split, likewise
         for file in archived_files(location, _is_of_sample):
-            if isinstance(file, PictureError):
+            if isinstance(file, ImageError):
                 if file.path == location and file.kind != "damaged":
                     raise file
                 self.left_out[_relative(file.path, self.root)] = str(file)
             elif is_image_name(file.member):
-                pictures.append(file)
+                images.append(file)
             else:
                 stem, ending = file.member.rsplit(".", 1)
                 try:
@@ -351,18 +351,18 @@ class _Shards:
                         rows[stem] = _captions_and_split(file)
                 except ImgcapError as error:
                     self.left_out[_relative(file.name, self.root)] = str(error)
-        for picture in pictures:
-            path = _relative(picture.name, self.root)
-            self.pictures[path] = picture
-            names = _stem_and_key(picture.member)
+        for image in images:
+            path = _relative(image.name, self.root)
+            self.images[path] = image
+            names = _stem_and_key(image.member)
             captions, split = next((rows[name] for name in names if name in rows), ([], None))
             captions = next((texts[name] for name in names if name in texts), captions)
             self.entries += (Entry(path, caption, split) for caption in captions)
-        with_picture = {name for picture in pictures for name in _stem_and_key(picture.member)}
+        with_image = {name for image in images for name in _stem_and_key(image.member)}
         with_captions = (*texts, *(name for name, (captions, _) in rows.items() if captions))
         for name in with_captions:
-            if name not in with_picture:
-                self.left_out[_relative(f"{location}/{name}", self.root)] = "has captions, but no picture"
+            if name not in with_image:
+                self.left_out[_relative(f"{location}/{name}", self.root)] = "has captions, but no image"
 
 
 def _stem_and_key(member: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Pictures in tar archives, as WebDataset keeps them: on disk or behind a URL, read where they are, never unpacked."""
+"""Images in tar archives, as WebDataset keeps them: on disk or behind a URL, read where they are, never unpacked."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import IO, Any, BinaryIO, cast
 
 from imgcap.errors import ImgcapError, UsageError
 from imgcap.files import reason
-from imgcap.images.discovery import EVERYTHING, Kind, PictureError, Selection, is_image_name
+from imgcap.images.discovery import EVERYTHING, ImageError, Kind, Selection, is_image_name
 
 MOST_BYTES = 1_000_000_000
 """Size of the largest member that is read."""
@@ -49,7 +49,7 @@ class Archive:
 
 @dataclass(frozen=True)
 class ArchivedFile:
-    """A file in a tar archive: a picture, or what is said of one."""
+    """A file in a tar archive: an image, or what is said of one."""
 
     archive: Archive
     member: str
@@ -64,24 +64,24 @@ class ArchivedFile:
         return f"{self.archive.location}/{self.member}"
 
     def read(self) -> bytes:
-        """Its content. Raises `PictureError`; can be called from any thread."""
+        """Its content. Raises `ImageError`; can be called from any thread."""
         if self.size > MOST_BYTES:
             what = f"has {self.size:,} bytes, more than the {MOST_BYTES:,} that are read from an archive"
-            raise PictureError(f"{self.name} {what}.", kind="too large", path=self.name)
+            raise ImageError(f"{self.name} {what}.", kind="too large", path=self.name)
         try:
             content = _opened(self.archive).read(self.offset, self.size)
         except ImgcapError:
             raise
         except Exception as error:  # each of fsspec's file systems has errors of its own
             sentence = f"{self.name} cannot be read: {_why(error)}."
-            raise PictureError(sentence, kind="unreadable", path=self.name) from None
+            raise ImageError(sentence, kind="unreadable", path=self.name) from None
         if len(content) < self.size:
-            raise PictureError(f"{self.name} is cut off: its archive ends before.", path=self.name)
+            raise ImageError(f"{self.name} is cut off: its archive ends before.", path=self.name)
         return content
 
 
 def is_archive(text: str) -> bool:
-    """Whether an input is a tar archive, or a pattern of several, and no picture or folder."""
+    """Whether an input is a tar archive, or a pattern of several, and no image or folder."""
     return is_url(text) or (text.lower().endswith(_ENDINGS) and not os.path.isdir(text))  # noqa: PTH112 (as in `expand`)
 
 
@@ -120,11 +120,11 @@ def _too_many(pattern: str) -> UsageError:
     return UsageError(f"{pattern} stands for more than {MOST_ARCHIVES:,} archives.")
 
 
-def pictures_in(location: str, selection: Selection = EVERYTHING) -> Iterator[ArchivedFile | PictureError]:
-    """The pictures in an archive that `selection` takes, in their order; none is read.
+def images_in(location: str, selection: Selection = EVERYTHING) -> Iterator[ArchivedFile | ImageError]:
+    """The images in an archive that `selection` takes, in their order; none is read.
 
-    What is hidden is left out. In the place of a picture that cannot be used, and of an archive that cannot be read or
-    has no picture, comes a `PictureError`. Raises `ImgcapError` if a package is missing that URLs need.
+    What is hidden is left out. In the place of an image that cannot be used, and of an archive that cannot be read or
+    has no image, comes a `ImageError`. Raises `ImgcapError` if a package is missing that URLs need.
     """
 
     def wanted(member: str) -> bool:
@@ -136,54 +136,54 @@ def pictures_in(location: str, selection: Selection = EVERYTHING) -> Iterator[Ar
         empty = False
         yield found
     if empty:
-        hint = "Members that are named like pictures count, and --include and --exclude choose among them."
-        yield PictureError(f"The archive {location} holds no pictures.", hint, "empty folder", location)
+        hint = "Members that are named like images count, and --include and --exclude choose among them."
+        yield ImageError(f"The archive {location} holds no images.", hint, "empty folder", location)
 
 
-def find_picture(name: str, locations: Container[str]) -> ArchivedFile:
-    """The picture that is called ARCHIVE/MEMBER, where ARCHIVE is one of `locations`. Raises `PictureError`."""
+def find_image(name: str, locations: Container[str]) -> ArchivedFile:
+    """The image that is called ARCHIVE/MEMBER, where ARCHIVE is one of `locations`. Raises `ImageError`."""
     for slash in re.finditer("/", name):
         location, member = name[: slash.start()], name[slash.end() :]
         if location in locations and (found := _table(location).get(member)):
             return found
-    raise PictureError(f"{name} does not exist.", kind="missing", path=name)
+    raise ImageError(f"{name} does not exist.", kind="missing", path=name)
 
 
 @lru_cache(_TABLES)
 def _table(location: str) -> dict[str, ArchivedFile]:
-    """The pictures of an archive by name. Raises `PictureError` if there are none."""
-    found = list(pictures_in(location))
-    table = {picture.member: picture for picture in found if isinstance(picture, ArchivedFile)}
+    """The images of an archive by name. Raises `ImageError` if there are none."""
+    found = list(images_in(location))
+    table = {image.member: image for image in found if isinstance(image, ArchivedFile)}
     if not table:
-        raise next(error for error in found if isinstance(error, PictureError))
+        raise next(error for error in found if isinstance(error, ImageError))
     return table
 
 
-def archived_files(location: str, wanted: Callable[[str], bool]) -> Iterator[ArchivedFile | PictureError]:
+def archived_files(location: str, wanted: Callable[[str], bool]) -> Iterator[ArchivedFile | ImageError]:
     """The files in an archive whose names are `wanted`, hidden ones left out, in their order; nothing else is read.
 
     In the place of one that cannot be used, and of an archive or a rest of it that cannot be read, comes a
-    `PictureError`. Raises `ImgcapError` if a package is missing that URLs need.
+    `ImageError`. Raises `ImgcapError` if a package is missing that URLs need.
     """
     try:
         archive = Archive(location, _stamp(location))
         opened = _opened(archive)
         compressed = opened.read(0, 6).startswith(_COMPRESSED)
-    except PictureError as error:
+    except ImageError as error:
         yield error
         return
     except ImgcapError:
         raise
     except FileNotFoundError:
-        yield PictureError(f"The archive {location} does not exist.", kind="missing", path=location)
+        yield ImageError(f"The archive {location} does not exist.", kind="missing", path=location)
         return
     except Exception as error:  # each of fsspec's file systems has errors of its own
         sentence = f"The archive {location} cannot be read: {_why(error)}."
-        yield PictureError(sentence, kind="unreadable", path=location)
+        yield ImageError(sentence, kind="unreadable", path=location)
         return
     if compressed:
-        sentence = f"The archive {location} is compressed, so that no picture can be read from it on its own."
-        yield PictureError(sentence, "Decompress it to a .tar first, for example with gunzip.", "unsupported", location)
+        sentence = f"The archive {location} is compressed, so that no image can be read from it on its own."
+        yield ImageError(sentence, "Decompress it to a .tar first, for example with gunzip.", "unsupported", location)
         return
     seen: set[str] = set()
     try:
@@ -196,11 +196,11 @@ def archived_files(location: str, wanted: Callable[[str], bool]) -> Iterator[Arc
             seen.add(member)
             if refusal:
                 kind, what = refusal
-                yield PictureError(f"{file.name} {what}.", kind=kind, path=file.name)
+                yield ImageError(f"{file.name} {what}.", kind=kind, path=file.name)
             else:
                 yield file
     except Exception as error:  # on damaged archives tarfile raises whatever it stumbles over
-        yield PictureError(f"The rest of the archive {location} cannot be read: {_why(error)}.", path=location)
+        yield ImageError(f"The rest of the archive {location} cannot be read: {_why(error)}.", path=location)
 
 
 def _is_hidden(member: str) -> bool:
@@ -214,7 +214,7 @@ def _refusal(entry: tarfile.TarInfo, member: str, seen: set[str]) -> tuple[Kind,
     if entry.issparse():
         return "unsupported", "is stored as a sparse file"
     if not entry.isreg():
-        return "not a picture", "is a link or a device, not a file"
+        return "not an image", "is a link or a device, not a file"
     if member in seen:
         return "unsupported", "has the name of a file before it in its archive"
     return None
@@ -273,9 +273,9 @@ class _OpenArchive:
 
 @lru_cache(_OPEN_ARCHIVES)
 def _opened(archive: Archive) -> _OpenArchive:
-    if _stamp(archive.location) != archive.stamp:  # elsewhere in it are other pictures now
+    if _stamp(archive.location) != archive.stamp:  # elsewhere in it are other images now
         sentence = f"The archive {archive.location} has changed since it was listed."
-        raise PictureError(sentence, kind="unreadable", path=archive.location)
+        raise ImageError(sentence, kind="unreadable", path=archive.location)
     if not is_url(archive.location):
         return _OpenArchive(Path(archive.location).open("rb"))
     system, path = _file_system(archive.location)
@@ -284,14 +284,14 @@ def _opened(archive: Archive) -> _OpenArchive:
 
 
 def _stamp(location: str) -> tuple[str, ...]:
-    """What `Archive.stamp` says. Raises `PictureError` for what is no file, and whatever the file system does."""
+    """What `Archive.stamp` says. Raises `ImageError` for what is no file, and whatever the file system does."""
     if is_url(location):
         system, path = _file_system(location)
         about = system.info(path)
         return tuple(str(about[name]) for name in _CHANGES if about.get(name) is not None)
     state = Path(location).stat()
     if not stat.S_ISREG(state.st_mode):  # opening a pipe would wait for somebody to write into it
-        raise PictureError(f"{location} is not a file.", kind="not a picture", path=location)
+        raise ImageError(f"{location} is not a file.", kind="not an image", path=location)
     return str(state.st_size), str(state.st_mtime_ns)
 
 

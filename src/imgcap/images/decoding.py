@@ -1,4 +1,4 @@
-"""Decode any picture to upright RGB pixels."""
+"""Decode any image to upright RGB pixels."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from PIL import ExifTags, Image, ImageCms, ImageFile, TiffImagePlugin, Unidentif
 
 from imgcap.files import reason
 from imgcap.images.archives import ArchivedFile
-from imgcap.images.discovery import HEIF_SUFFIXES, Kind, PictureError
+from imgcap.images.discovery import HEIF_SUFFIXES, ImageError, Kind
 
 Source = Path | ArchivedFile | Image.Image | bytes
-"""A picture: a file, one in an archive, an opened picture, or what a file holds."""
+"""An image: a file, one in an archive, an opened image, or what a file holds."""
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -36,16 +36,16 @@ RESIZE = "squash-bicubic"
 """Name of what `squash` does, kept with everything that was computed from its output."""
 
 BATCH_SIZE = 32
-"""Pictures that go through the encoder together."""
+"""Images that go through the encoder together."""
 
 MAX_PIXELS = 200_000_000
-"""Most pixels of a picture: what the largest sensors of telephones give."""
+"""Most pixels of an image: what the largest sensors of telephones give."""
 
 MAX_MEMORY = 450_000_000
-"""Most bytes that a picture may take while it is decoded: 112 million pixels at 4 bytes each, less in many formats."""
+"""Most bytes that an image may take while it is decoded: 112 million pixels at 4 bytes each, less in many formats."""
 
 MAX_SCANS = 100
-"""Most scans of a JPEG. For each the decoder goes over the whole picture, though it may be ten bytes long."""
+"""Most scans of a JPEG. For each the decoder goes over the whole image, though it may be ten bytes long."""
 
 SPARE = 2
 """What is decoded has at least this many times the pixels that are wanted, along each side.
@@ -58,23 +58,23 @@ _BATCHES_AHEAD = 3
 _HEADER_BYTES = 64
 _TILE_PIXELS = 1 << 20
 _LARGE = 1 << 25
-"""Pixels of a picture that is reduced before it is squashed."""
+"""Pixels of an image that is reduced before it is squashed."""
 _MUCH_MEMORY = 1 << 26
-"""Bytes that one picture at a time may take to be decoded."""
+"""Bytes that one image at a time may take to be decoded."""
 _LONG = 1 << 14
-"""Side of a picture that is reduced too: what `squash` makes of it along one side takes memory."""
+"""Side of an image that is reduced too: what `squash` makes of it along one side takes memory."""
 _FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "EPS"]
 """What Pillow may take a file for, whatever its name: it has many more decoders, few of them looked after."""
 _COPIES = {"AVIF": 3, "HEIF": 2, "WEBP": 4}
-"""How many pictures of 4 bytes a pixel there are at once in a format's decoder, if more than one."""
+"""How many images of 4 bytes a pixel there are at once in a format's decoder, if more than one."""
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"II*\0", b"MM\0*")
 _JPEG_MARKER = re.compile(rb"\xff([^\0\1\xd0-\xd7\xff])")
-"""Of what has a length, or ends the picture: no stuffed byte, no restart."""
+"""Of what has a length, or ends the image: no stuffed byte, no restart."""
 _BRANDS = (b"WEBP", b"avif", b"avis")
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
 _MALLOC_TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
 _PILLOW_LIMIT = Lock()
-_LARGE_PICTURE = Lock()
+_LARGE_IMAGE = Lock()
 _GREY_MODES = ("1", "L", "LA", "La")
 _WHITE = (255, 255, 255)
 _TURNS = {
@@ -86,7 +86,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What makes a picture upright, by its EXIF orientation."""
+"""What makes an image upright, by its EXIF orientation."""
 _T = TypeVar("_T")
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # else Pillow's messages go to stderr where nobody asked
@@ -95,12 +95,12 @@ with suppress(AttributeError, OSError):  # and so do those of libtiff, where Pil
 
 
 def open_image(source: Source, max_pixels: int | None = None, at_least: int | None = None) -> Image.Image:
-    """Decode a picture to upright 8-bit RGB: first frame, EXIF rotation applied, transparency over white, sRGB.
+    """Decode an image to upright 8-bit RGB: first frame, EXIF rotation applied, transparency over white, sRGB.
 
-    `source` is a file, its content, or a picture that a program has opened. More than `max_pixels` are refused before
+    `source` is a file, its content, or an image that a program has opened. More than `max_pixels` are refused before
     any is decoded; without it, files of more than `MAX_PIXELS` and those that would take more than `MAX_MEMORY`. With
-    `at_least`, a large picture may be reduced by integers that leave `at_least` pixels of each side: a JPEG by 2, 4 or
-    8 while it is decoded, others of many megapixels afterwards. Raises `PictureError` for what cannot be decoded.
+    `at_least`, a large image may be reduced by integers that leave `at_least` pixels of each side: a JPEG by 2, 4 or
+    8 while it is decoded, others of many megapixels afterwards. Raises `ImageError` for what cannot be decoded.
     """
     path = _path(source)
     try:
@@ -110,22 +110,22 @@ def open_image(source: Source, max_pixels: int | None = None, at_least: int | No
                 return to_rgb(source, at_least)
             with _open_file(source) as file:
                 return _decode(file, path, max_pixels, at_least)
-    except PictureError:
+    except ImageError:
         raise
     except Exception as error:  # on damaged files Pillow's decoders raise whatever they stumble over
         refusal = error if isinstance(error, _Refusal) else _explain(error)
-    raise PictureError(f"{path or 'The picture'} {refusal.what}.", kind=refusal.kind, path=path)
+    raise ImageError(f"{path or 'The image'} {refusal.what}.", kind=refusal.kind, path=path)
 
 
 def _path(source: Source) -> str:
-    """How a picture is named; "" for one that has no file."""
+    """How an image is named; "" for one that has no file."""
     if isinstance(source, ArchivedFile):
         return source.name
     return os.fspath(source) if isinstance(source, Path) else str(getattr(source, "filename", ""))
 
 
 class _Refusal(Exception):  # noqa: N818 (an answer, which `open_image` turns into the error)
-    """Why a picture is not decoded: `what` completes the sentence that begins with its name."""
+    """Why an image is not decoded: `what` completes the sentence that begins with its name."""
 
     def __init__(self, kind: Kind, what: str) -> None:
         super().__init__(what)
@@ -151,9 +151,9 @@ def _open_file(source: Path | ArchivedFile | bytes) -> BinaryIO:
         return io.BytesIO(source if isinstance(source, bytes) else source.read())
     mode = source.stat().st_mode
     if stat.S_ISDIR(mode):
-        raise _Refusal("not a picture", "is a folder, not a picture")
+        raise _Refusal("not an image", "is a folder, not an image")
     if not stat.S_ISREG(mode):  # opening a pipe would wait for somebody to write into it
-        raise _Refusal("not a picture", "is a pipe or a device, not a file")
+        raise _Refusal("not an image", "is a pipe or a device, not a file")
     return source.open("rb")
 
 
@@ -171,14 +171,14 @@ def _decode(file: BinaryIO, path: str, max_pixels: int | None, at_least: int | N
                 return _decode_first_frame(file, header, max_pixels, at_least)
     except UnidentifiedImageError:
         if header.startswith(_SIGNATURES) or header[8:12] in _BRANDS or _is_heif(header, path):
-            raise _Refusal("damaged", "is damaged, or a kind of picture that cannot be read") from None
-        raise _Refusal("not a picture", "is not a picture that can be read") from None
+            raise _Refusal("damaged", "is damaged, or a kind of image that cannot be read") from None
+        raise _Refusal("not an image", "is not an image that can be read") from None
 
 
 def _decode_first_frame(file: BinaryIO, header: bytes, max_pixels: int | None, at_least: int | None) -> Image.Image:
     with Image.open(file, formats=[*_FORMATS, "HEIF"] if "HEIF" in Image.OPEN else _FORMATS) as image:
         if image.format == "EPS":  # Pillow would start Ghostscript
-            raise _Refusal("unsupported", "is a PostScript drawing, not a picture that can be decoded")
+            raise _Refusal("unsupported", "is a PostScript drawing, not an image that can be decoded")
         _check_size(image, max_pixels or MAX_PIXELS)
         size, memory = f"{image.width} x {image.height}", 0
         if image.format in ("JPEG", "MPO"):
@@ -193,7 +193,7 @@ def _decode_first_frame(file: BinaryIO, header: bytes, max_pixels: int | None, a
             _scale_transparent_colour(image, bits=header[24])
         if memory <= _MUCH_MEMORY:
             return to_rgb(image, at_least)
-        with _LARGE_PICTURE:
+        with _LARGE_IMAGE:
             rgb = None
             try:
                 rgb = to_rgb(image, at_least)
@@ -205,7 +205,7 @@ def _decode_first_frame(file: BinaryIO, header: bytes, max_pixels: int | None, a
 
 
 def _return_memory() -> None:
-    """Give free memory back to the system: glibc keeps a picture's blocks, for each thread that has decoded one."""
+    """Give free memory back to the system: glibc keeps an image's blocks, for each thread that has decoded one."""
     if _MALLOC_TRIM:
         _MALLOC_TRIM(0)
 
@@ -277,9 +277,9 @@ def _reduce_jpeg(image: ImageFile.ImageFile, at_least: int) -> None:
 
 @contextmanager
 def _pillow_allowing(max_pixels: int) -> Iterator[None]:
-    """Lets Pillow decode `max_pixels`: it refuses pictures of more than twice `Image.MAX_IMAGE_PIXELS`.
+    """Lets Pillow decode `max_pixels`: it refuses images of more than twice `Image.MAX_IMAGE_PIXELS`.
 
-    Only for a picture that Pillow has refused, one at a time, because the limit holds for the whole program.
+    Only for an image that Pillow has refused, one at a time, because the limit holds for the whole program.
     """
     with _PILLOW_LIMIT:
         before = Image.MAX_IMAGE_PIXELS
@@ -302,13 +302,13 @@ def _register_heif() -> None:
     try:
         from pillow_heif import register_heif_opener
     except ImportError:
-        what = "is a HEIC picture, for which pillow-heif is missing (pip install 'imgcap[heif]')"
+        what = "is a HEIC image, for which pillow-heif is missing (pip install 'imgcap[heif]')"
         raise _Refusal("unsupported", what) from None
     register_heif_opener()
 
 
 class _Silence:
-    """Drops Pillow's warnings (odd metadata, large pictures) while any thread is inside.
+    """Drops Pillow's warnings (odd metadata, large images) while any thread is inside.
 
     What cannot be decoded raises. `warnings.catch_warnings` alone would let one thread undo what another has set.
     """
@@ -335,7 +335,7 @@ _SILENCE = _Silence()
 
 
 def to_rgb(image: Image.Image, at_least: int | None = None) -> Image.Image:
-    """Any Pillow picture as an upright, opaque, 8-bit sRGB picture of its own; `image` itself is not changed.
+    """Any Pillow image as an upright, opaque, 8-bit sRGB image of its own; `image` itself is not changed.
 
     `at_least` is that of `open_image`.
     """
@@ -356,13 +356,13 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
     """What makes `image` upright, by its EXIF or XMP orientation."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # broken metadata, of any kind, is no reason to refuse the picture
+    except Exception:  # broken metadata, of any kind, is no reason to refuse the image
         return None
     return _TURNS.get(orientation) if isinstance(orientation, int) else None
 
 
 def _reduction(size: tuple[int, int], at_least: int) -> tuple[int, int]:
-    """By what a picture is reduced along each side before it is squashed: an ordinary one is not."""
+    """By what an image is reduced along each side before it is squashed: an ordinary one is not."""
     width, height = size
     if width * height <= _LARGE and max(size) <= _LONG:
         return 1, 1
@@ -427,7 +427,7 @@ def _finite(image: Image.Image) -> npt.NDArray[np.float64]:
 
 
 def _flatten(image: Image.Image, mode: str) -> Image.Image:
-    """The picture over white, in `mode`."""
+    """The image over white, in `mode`."""
     if not image.has_transparency_data:
         return image.convert(mode)
     rgba = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
@@ -441,35 +441,35 @@ def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
             image = image.convert("RGB")
         converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError):
-        return image  # a broken profile, or one of another kind of picture, is no reason to refuse the picture
+        return image  # a broken profile, or one of another kind of image, is no reason to refuse the image
     return converted or image
 
 
 def squash(image: Image.Image, size: int) -> Pixels:
-    """RGB picture -> uint8 (size, size, 3): the whole picture, aspect ratio not kept, bicubic with antialiasing."""
+    """RGB image -> uint8 (size, size, 3): the whole image, aspect ratio not kept, bicubic with antialiasing."""
     resample: Literal[Image.Resampling.BICUBIC] = Image.Resampling.BICUBIC
     return np.array(image.resize((size, size), resample))
 
 
-def load_pixels(source: Source | PictureError, size: int, max_pixels: int | None = None) -> Pixels | PictureError:
-    """Pixels of one picture as `squash` gives them, or the error, so that one bad file never stops the rest.
+def load_pixels(source: Source | ImageError, size: int, max_pixels: int | None = None) -> Pixels | ImageError:
+    """Pixels of one image as `squash` gives them, or the error, so that one bad file never stops the rest.
 
-    An error in the place of a picture is passed on.
+    An error in the place of an image is passed on.
     """
-    if isinstance(source, PictureError):
+    if isinstance(source, ImageError):
         return source
     try:
         return squash(open_image(source, max_pixels, SPARE * size), size)
-    except PictureError as error:
-        return error.with_traceback(None)  # which would keep what was decoded of the picture
+    except ImageError as error:
+        return error.with_traceback(None)  # which would keep what was decoded of the image
 
 
 def load_batches(
-    sources: Iterable[Source | PictureError], size: int, batch_size: int = BATCH_SIZE, max_pixels: int | None = None
-) -> Iterator[list[Pixels | PictureError]]:
+    sources: Iterable[Source | ImageError], size: int, batch_size: int = BATCH_SIZE, max_pixels: int | None = None
+) -> Iterator[list[Pixels | ImageError]]:
     """Batches of what `load_pixels` gives, in the order of `sources`, decoded in threads ahead of their use."""
     with ThreadPoolExecutor(_DECODING_THREADS) as pool:
-        waiting: deque[list[Future[Pixels | PictureError]]] = deque()
+        waiting: deque[list[Future[Pixels | ImageError]]] = deque()
         for batch in batched(sources, batch_size):
             waiting.append([pool.submit(load_pixels, source, size, max_pixels) for source in batch])
             if len(waiting) > _BATCHES_AHEAD:

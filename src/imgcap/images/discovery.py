@@ -1,4 +1,4 @@
-"""Picture files: which of the files in a folder are pictures, and what is said of one that cannot be used."""
+"""Image files: which of the files in a folder are images, and what is said of one that cannot be used."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from imgcap.files import reason
 HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
 """Of these, the ones that need pillow-heif."""
 SUFFIXES = HEIF_SUFFIXES | {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".avif"}
-"""File name endings, in lower case, that count as pictures when a folder is searched."""
+"""File name endings, in lower case, that count as images when a folder is searched."""
 
-Kind = Literal["missing", "unreadable", "not a picture", "unsupported", "damaged", "too large", "empty folder"]
+Kind = Literal["missing", "unreadable", "not an image", "unsupported", "damaged", "too large", "empty folder"]
 """Why there are no pixels, as something to count:
 
     missing         nothing has this name, or it is a link to nothing
     unreadable      the system does not let the file or folder be read
-    not a picture   a folder, pipe or device instead of a file, or a file of something else
-    unsupported     a picture of a format that needs what is not installed, or is not decoded at all
-    damaged         begins like a picture and cannot be decoded
+    not an image   a folder, pipe or device instead of a file, or a file of something else
+    unsupported     an image of a format that needs what is not installed, or is not decoded at all
+    damaged         begins like an image and cannot be decoded
     too large       more pixels than are allowed, or than fit into memory
-    empty folder    a folder that was searched and has no picture that was asked for
+    empty folder    a folder that was searched and has no image that was asked for
 """
 
 
-class PictureError(ImgcapError):
-    """A picture, or a folder of pictures, that cannot be used; the sentence is one line whatever the file's name is."""
+class ImageError(ImgcapError):
+    """An image, or a folder of images, that cannot be used; the sentence is one line whatever the file's name is."""
 
     def __init__(self, message: str, hint: str = "", kind: Kind = "damaged", path: str = "") -> None:
         super().__init__(printable(message), hint)
         self.kind: Kind = kind
         self.path = path
-        """The file or folder as it was named; "" for a picture that has no file."""
+        """The file or folder as it was named; "" for an image that has no file."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which pictures of a folder are taken. Raises `UsageError` for a pattern without a name in it.
+    """Which images of a folder are taken. Raises `UsageError` for a pattern without a name in it.
 
     A pattern is matched against the path inside the folder, written with "/": `*` is any part of a name, `?` one
     character, `[ab]` one of several, `**` any number of folders. A pattern without a slash, or with one only at its
@@ -54,9 +54,9 @@ class Selection:
     recursive: bool = True
     """Whether sub-folders are searched."""
     include: tuple[str, ...] = ()
-    """Patterns of which a picture must match one; without any, all pictures are taken."""
+    """Patterns of which an image must match one; without any, all images are taken."""
     exclude: tuple[str, ...] = ()
-    """Patterns of which a picture must match none; a folder that matches one is not even looked into."""
+    """Patterns of which an image must match none; a folder that matches one is not even looked into."""
 
     def __post_init__(self) -> None:
         for pattern in (*self.include, *self.exclude):
@@ -104,23 +104,23 @@ def is_image_name(name: str) -> bool:
 
 
 def find_images(folder: Path, selection: Selection = EVERYTHING) -> Iterator[Path]:
-    """The pictures in `folder` that `selection` takes: those of the folder itself first, then sub-folder by sub-folder,
+    """The images in `folder` that `selection` takes: those of the folder itself first, then sub-folder by sub-folder,
     each sorted.
 
-    What is hidden is left out, and so is what is named like a picture and is no file. Links to files count as files;
-    links to folders are not followed, so that nothing comes twice and no loop is entered. Raises `PictureError` at the
+    What is hidden is left out, and so is what is named like an image and is no file. Links to files count as files;
+    links to folders are not followed, so that nothing comes twice and no loop is entered. Raises `ImageError` at the
     first folder that cannot be read.
     """
     for found in _walk(folder, selection):
-        if isinstance(found, PictureError):
+        if isinstance(found, ImageError):
             raise found
         yield found
 
 
-def expand(paths: Iterable[Path], selection: Selection = EVERYTHING) -> Iterator[Path | PictureError]:
+def expand(paths: Iterable[Path], selection: Selection = EVERYTHING) -> Iterator[Path | ImageError]:
     """Files as they are given, hidden or not, and folders replaced by what `find_images` finds in them.
 
-    In the place of a folder that cannot be read, or has no picture that `selection` takes, comes a `PictureError`.
+    In the place of a folder that cannot be read, or has no image that `selection` takes, comes a `ImageError`.
     """
     for path in paths:
         if not os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises for names that are forbidden or too long)
@@ -131,27 +131,27 @@ def expand(paths: Iterable[Path], selection: Selection = EVERYTHING) -> Iterator
             empty = False
             yield found
         if empty:
-            yield no_pictures(path, selection)
+            yield no_images(path, selection)
 
 
-class PictureFinder:
-    """Finds a picture by relative path, file name or stem, and never another one than those it was given."""
+class ImageFinder:
+    """Finds an image by relative path, file name or stem, and never another one than those it was given."""
 
     def __init__(self, paths: Iterable[str]) -> None:
         self.paths = set(paths)
         self._by_name: dict[str, str | None] = {}
         for path in sorted(self.paths):
             for key in (PurePosixPath(path).name, PurePosixPath(path).stem, path.rsplit(".", 1)[0]):
-                # A key that two pictures share finds neither.
+                # A key that two images share finds neither.
                 self._by_name[key] = None if self._by_name.get(key, path) != path else path
 
     @classmethod
-    def in_folder(cls, folder: Path) -> PictureFinder:
-        """Finds pictures of `folder` by paths relative to it. Raises `ImgcapError` if it cannot be read."""
+    def in_folder(cls, folder: Path) -> ImageFinder:
+        """Finds images of `folder` by paths relative to it. Raises `ImgcapError` if it cannot be read."""
         return cls(path.relative_to(folder).as_posix() for path in find_images(folder))
 
     def find(self, name: str) -> str | None:
-        """The picture's path relative to the folder, or None."""
+        """The image's path relative to the folder, or None."""
         name = name.replace("\\", "/").removeprefix("./")
         if name in self.paths:
             return name
@@ -159,7 +159,7 @@ class PictureFinder:
         return self._by_name.get(name) or self._by_name.get(last)
 
 
-def no_pictures(folder: Path, selection: Selection = EVERYTHING) -> PictureError:
+def no_images(folder: Path, selection: Selection = EVERYTHING) -> ImageError:
     """The error for a folder in which `find_images` finds nothing."""
     hint = f"Looked for {', '.join(sorted(SUFFIXES))}"
     if selection.include:
@@ -168,10 +168,10 @@ def no_pictures(folder: Path, selection: Selection = EVERYTHING) -> PictureError
         hint += f" without {', '.join(selection.exclude)}"
     if not selection.recursive:
         hint += ", not in sub-folders"
-    return PictureError(f"The folder {folder} holds no pictures.", f"{hint}.", "empty folder", str(folder))
+    return ImageError(f"The folder {folder} holds no images.", f"{hint}.", "empty folder", str(folder))
 
 
-def _walk(folder: Path, selection: Selection) -> Iterator[Path | PictureError]:
+def _walk(folder: Path, selection: Selection) -> Iterator[Path | ImageError]:
     """What `find_images` finds, with an error in the place of each folder that cannot be read.
 
     Holds the names in one folder at a time, and the folders that are still to be searched on the way down to it.
@@ -193,7 +193,7 @@ def _walk(folder: Path, selection: Selection) -> Iterator[Path | PictureError]:
                         files.append(entry.name)
         except OSError as error:
             sentence = f"The folder {here} cannot be read: {reason(error)}."
-            yield PictureError(sentence, kind="unreadable", path=str(here))
+            yield ImageError(sentence, kind="unreadable", path=str(here))
         for name in sorted(files):
             yield here / name
         waiting += ((here / name, (*path, name)) for name in sorted(folders, reverse=True))

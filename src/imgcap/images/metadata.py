@@ -1,10 +1,10 @@
-"""Read and write a picture's description in its XMP metadata, without touching a pixel.
+"""Read and write an image's description in its XMP metadata, without touching a pixel.
 
 JPEG, PNG and WebP files are spliced: the XMP packet is replaced or added, every other byte stays. In the packet, too,
 only the description's own properties are cut out and pasted; the rest stays as its author wrote it.
 
 Sources: ISO 16684-1 (XMP), XMP Specification Part 3 (storage in files), PNG Specification (Third Edition), WebP
-Container Specification, IPTC Photo Metadata Standard 2021.1 (alt text), CIPA DC-007 (several pictures in a JPEG).
+Container Specification, IPTC Photo Metadata Standard 2021.1 (alt text), CIPA DC-007 (several images in a JPEG).
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ Edit = tuple[int, int, bytes]
 """Start and end of the bytes that are replaced, and what replaces them."""
 
 
-class _PictureError(Exception):
-    """The end of a sentence that begins with the picture's path, and a hint."""
+class _ImageError(Exception):
+    """The end of a sentence that begins with the image's path, and a hint."""
 
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)
@@ -85,20 +85,20 @@ class _PictureError(Exception):
 
 
 def read_description(path: Path) -> str | None:
-    """The picture's XMP dc:description in the default language, else the first one, else None.
+    """The image's XMP dc:description in the default language, else the first one, else None.
 
     Raises `ImgcapError` if the file is missing, unreadable, neither JPEG, PNG nor WebP, damaged, or its XMP is not XML.
     """
     with _sentences(path, "read"):
-        picture = _open(path)
-        values = [*_Packet(picture.packet).values, *_Packet(picture.extended).values]
+        image = _open(path)
+        values = [*_Packet(image.packet).values, *_Packet(image.extended).values]
     found = [value for value in values if value.name == _DESCRIPTION]
     default = (value.text for value in found if value.language.lower() == "x-default")
     return next(default, found[0].text if found else None)
 
 
 def write_description(path: Path, text: str, *, overwrite: bool = False, by_person: bool = False) -> bool:
-    """Write `text` as the picture's XMP dc:description and Iptc4xmpCore:AltTextAccessibility, in the default language.
+    """Write `text` as the image's XMP dc:description and Iptc4xmpCore:AltTextAccessibility, in the default language.
 
     Returns False, with the file untouched, if a person has written either of them, in any language; with `overwrite`
     all of these are replaced. What imgcap wrote, which it knows by the hash beside it, is always replaced; with
@@ -113,18 +113,18 @@ def write_description(path: Path, text: str, *, overwrite: bool = False, by_pers
     if not text:
         raise UsageError(f"The description for {path} is empty.", "Give it at least one word.")
     with _sentences(path, "read"):
-        picture = _open(path)
-        packet, extended = _Packet(picture.packet), _Packet(picture.extended)
+        image = _open(path)
+        packet, extended = _Packet(image.packet), _Packet(image.extended)
         if not overwrite and (extended.values or not packet.is_by_imgcap()):
             return False
         if extended.values:
-            raise _PictureError(
+            raise _ImageError(
                 "has a description in extended XMP, which imgcap leaves alone.",
                 "Remove it with a metadata editor, such as exiftool.",
             )
-        edits = picture.edits(packet.with_description(text, by_person))
+        edits = image.edits(packet.with_description(text, by_person))
     with _sentences(path, "rewritten"):
-        _rewrite(path.resolve(), _splice(picture.content, edits))
+        _rewrite(path.resolve(), _splice(image.content, edits))
     return True
 
 
@@ -133,7 +133,7 @@ def _sentences(path: Path, verb: str) -> Iterator[None]:
     """Turn what goes wrong into an `ImgcapError` about `path`."""
     try:
         yield
-    except _PictureError as error:
+    except _ImageError as error:
         raise ImgcapError(f"{path} {error}", error.hint) from None
     except FileNotFoundError:
         raise ImgcapError(f"{path} does not exist.", "Check the path.") from None
@@ -202,10 +202,10 @@ class _Element:
 
 
 class _Packet:
-    """The descriptions in an XMP packet, and where to cut and paste them. Raises `_PictureError` if it is not XMP.
+    """The descriptions in an XMP packet, and where to cut and paste them. Raises `_ImageError` if it is not XMP.
 
-    In XMP, rdf:RDF holds nodes, mostly rdf:Description, whose attributes and elements are the picture's properties.
-    Descriptions deeper down belong to other things than the picture.
+    In XMP, rdf:RDF holds nodes, mostly rdf:Description, whose attributes and elements are the image's properties.
+    Descriptions deeper down belong to other things than the image.
     """
 
     def __init__(self, content: bytes) -> None:
@@ -352,8 +352,8 @@ def _without_prefix(name: str) -> str:
     return " ".join(name.split(" ")[:2])
 
 
-def _bad_packet(why: str) -> _PictureError:
-    return _PictureError(
+def _bad_packet(why: str) -> _ImageError:
+    return _ImageError(
         f"has XMP metadata that cannot be understood: {why}.",
         "imgcap leaves such metadata alone; remove or repair it with a metadata editor, such as exiftool.",
     )
@@ -363,8 +363,8 @@ def _bad_packet(why: str) -> _PictureError:
 
 
 @dataclass(frozen=True)
-class _Picture:
-    """A picture file, the XMP in it, and what replaces that with another packet."""
+class _Image:
+    """An image file, the XMP in it, and what replaces that with another packet."""
 
     content: bytes
     packet: bytes
@@ -384,25 +384,25 @@ class _Part(NamedTuple):
     end: int
 
 
-def _open(path: Path) -> _Picture:
+def _open(path: Path) -> _Image:
     if path.exists() and not path.is_file():
-        raise _PictureError("is not a file.", "Give the picture itself.")
+        raise _ImageError("is not a file.", "Give the image itself.")
     with path.open("rb") as file:
         head = file.read(12)
         for signature, parse in _FORMATS:
             if signature.match(head):
                 file.seek(0)
                 return parse(file.read())
-    raise _PictureError("is neither a JPEG, a PNG nor a WebP picture.", "Only these can hold a description for imgcap.")
+    raise _ImageError("is neither a JPEG, a PNG nor a WebP image.", "Only these can hold a description for imgcap.")
 
 
-def _damaged(why: str) -> _PictureError:
-    return _PictureError(f"is damaged: {why}.", "Get a whole copy of it.")
+def _damaged(why: str) -> _ImageError:
+    return _ImageError(f"is damaged: {why}.", "Get a whole copy of it.")
 
 
 def _only(parts: list[_Part]) -> _Part | None:
     if len(parts) > 1:
-        raise _PictureError(
+        raise _ImageError(
             "has more than one XMP packet, and it is not clear which one counts.",
             "Merge them with a metadata editor, such as exiftool.",
         )
@@ -416,11 +416,11 @@ _MARKER = re.compile(rb"\xff+([\xc0-\xcf\xda-\xfe])")
 _END_OF_IMAGE = b"\xff\xd9"
 
 
-def _jpeg(content: bytes) -> _Picture:
+def _jpeg(content: bytes) -> _Image:
     found: list[_Part] = []
     extensions: list[tuple[bytes, int, bytes]] = []  # identifier, offset, part of the extended XMP
     place = 2  # after the start marker, JFIF and EXIF, where readers expect XMP
-    pictures = len(content)  # place of the index of further pictures
+    images = len(content)  # place of the index of further images
     for segment in _jpeg_segments(content):
         _, start, body, end, _ = segment
         is_app1 = segment.kind == _APP1
@@ -433,7 +433,7 @@ def _jpeg(content: bytes) -> _Picture:
             offset = int.from_bytes(content[body + 36 : body + 40], "big")
             extensions.append((content[body : body + 32], offset, content[body + 40 : end]))
         elif segment.kind == _APP2 and content.startswith(b"MPF\0", body):
-            pictures = min(pictures, start)
+            images = min(images, start)
 
     old = _only(found) or _Part(_APP1, place, place, place, place)
     packet = content[old.body + len(_XMP_SEGMENT) : old.end]
@@ -441,21 +441,21 @@ def _jpeg(content: bytes) -> _Picture:
 
     def edits(packet: bytes) -> list[Edit]:
         if len(packet) > LARGEST_JPEG_PACKET:
-            raise _PictureError(
+            raise _ImageError(
                 f"has no room for the description: a JPEG holds {LARGEST_JPEG_PACKET:,} bytes of XMP, and it would be "
                 f"{len(packet):,}.",
                 "Write a shorter one, or remove other metadata.",
             )
         body = _XMP_SEGMENT + packet
         segment = b"\xff" + _APP1 + (len(body) + 2).to_bytes(2, "big") + body
-        if pictures < old.start and len(segment) != old.end - old.start:
-            raise _PictureError(
-                "holds further pictures, whose index stands before the XMP and would become wrong.",
+        if images < old.start and len(segment) != old.end - old.start:
+            raise _ImageError(
+                "holds further images, whose index stands before the XMP and would become wrong.",
                 "Write the description with a metadata editor, such as exiftool.",
             )
         return [(old.start, old.end, segment)]
 
-    return _Picture(content, packet, edits, extended)
+    return _Image(content, packet, edits, extended)
 
 
 def _jpeg_segments(content: bytes) -> Iterator[_Part]:
@@ -483,7 +483,7 @@ _XMP_KEYWORD = b"XML:com.adobe.xmp\0"
 _RAW_PROFILE_KEYWORD = b"Raw profile type xmp\0"
 
 
-def _png(content: bytes) -> _Picture:
+def _png(content: bytes) -> _Image:
     found: list[_Part] = []
     place = 0  # after the header, before all that has an order
     for chunk in _png_chunks(content):
@@ -491,7 +491,7 @@ def _png(content: bytes) -> _Picture:
         if chunk.kind == b"iTXt" and content.startswith(_XMP_KEYWORD, chunk.body):
             found.append(chunk)
         elif chunk.kind in (b"tEXt", b"zTXt") and content.startswith(_RAW_PROFILE_KEYWORD, chunk.body):
-            raise _PictureError(
+            raise _ImageError(
                 "keeps its XMP in a raw profile, a form that imgcap does not change.",
                 "Rewrite it with a metadata editor, such as exiftool.",
             )
@@ -502,7 +502,7 @@ def _png(content: bytes) -> _Picture:
         chunk = (len(body) - 4).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
         return [(place, place, chunk), (old.start, old.end, b"")]
 
-    return _Picture(content, _international_text(content[old.body + len(_XMP_KEYWORD) : old.body_end]), edits)
+    return _Image(content, _international_text(content[old.body + len(_XMP_KEYWORD) : old.body_end]), edits)
 
 
 def _png_chunks(content: bytes) -> Iterator[_Part]:
@@ -549,7 +549,7 @@ _BITSTREAMS = (b"VP8 ", b"VP8L")
 _BEFORE_XMP = (_VP8X, b"ICCP", b"ANIM", b"ANMF", b"ALPH", *_BITSTREAMS, b"EXIF")
 
 
-def _webp(content: bytes) -> _Picture:
+def _webp(content: bytes) -> _Image:
     riff_end = 8 + int.from_bytes(content[4:8], "little")
     if riff_end > len(content):
         raise _damaged("its end is missing")
@@ -573,12 +573,10 @@ def _webp(content: bytes) -> _Picture:
         grown = sum(len(new) - (end - start) for start, end, new in [first, (old.start, old.end, chunk)])
         size = riff_end - 8 + grown
         if size >= 1 << 32:
-            raise _PictureError(
-                "has no room for the description: it is as large as a WebP may be.", "Use a smaller one."
-            )
+            raise _ImageError("has no room for the description: it is as large as a WebP may be.", "Use a smaller one.")
         return [(4, 8, size.to_bytes(4, "little")), first, (old.start, old.end, chunk)]
 
-    return _Picture(content, content[old.body : old.body_end], edits)
+    return _Image(content, content[old.body : old.body_end], edits)
 
 
 def _webp_chunks(content: bytes, riff_end: int) -> Iterator[_Part]:
@@ -610,14 +608,14 @@ def _webp_header(content: bytes, first: _Part) -> Edit:
         width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
         flags = _XMP_FLAG | (_ALPHA_FLAG if bits >> 28 & 1 else 0)
     else:
-        raise _damaged("it does not begin with a picture or its header")
+        raise _damaged("it does not begin with an image or its header")
     if not width or not height:
         raise _damaged("it has no pixels")
     sides = b"".join((side - 1).to_bytes(3, "little") for side in (width, height))
     return first.start, first.start, _webp_chunk(_VP8X, bytes([flags, 0, 0, 0]) + sides)
 
 
-_FORMATS: tuple[tuple[re.Pattern[bytes], Callable[[bytes], _Picture]], ...] = (
+_FORMATS: tuple[tuple[re.Pattern[bytes], Callable[[bytes], _Image]], ...] = (
     (re.compile(rb"\xff\xd8\xff"), _jpeg),
     (re.compile(re.escape(_PNG_SIGNATURE)), _png),
     (re.compile(rb"RIFF....WEBP", re.DOTALL), _webp),

@@ -1,6 +1,6 @@
 """Calibrated confidence: how likely it is that a caption agrees with people as well as people agree with each other.
 
-A caption is taken to agree if there is one among the picture's references with which it may change places: its CIDEr-D
+A caption is taken to agree if there is one among the image's references with which it may change places: its CIDEr-D
 against the other references is at least that reference's own. The probability of this is a logistic function of what
 the model's word probabilities look like (Platt 1999), fitted on the val split.
 """
@@ -19,8 +19,8 @@ from imgcap.model.search import Hypothesis
 from imgcap.scoring.metrics.cider import CiderD
 from imgcap.scoring.metrics.ngrams import Tokens
 
-FEWEST_PICTURES = 50
-"""Pictures with two references, without which there is nothing to calibrate on."""
+FEWEST_IMAGES = 50
+"""Images with two references, without which there is nothing to calibrate on."""
 
 _WEIGHTS = 3
 _FOLDS = 10
@@ -37,16 +37,16 @@ class Calibration:
 
     weights: tuple[float, ...]
     """Of a constant 1, the mean log-probability of the words and `<end>`, and the lowest; they add up to a logit."""
-    pictures: int
-    """Val pictures that it was fitted on."""
+    images: int
+    """Val images that it was fitted on."""
     agreeing: float
     """Share of them whose captions agree with people, 0-1."""
     calibration_error: float
-    """Expected calibration error, 0-1, on val pictures that were left out of the fit in turn."""
+    """Expected calibration error, 0-1, on val images that were left out of the fit in turn."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "weights", tuple(self.weights))
-        numbers = (*self.weights, self.pictures, self.agreeing, self.calibration_error)
+        numbers = (*self.weights, self.images, self.agreeing, self.calibration_error)
         finite = all(type(n) in (int, float) and abs(n) <= sys.float_info.max for n in numbers)
         if len(self.weights) != _WEIGHTS or not finite:
             raise ImgcapError(f"There is no calibration with the values {numbers}.")
@@ -57,9 +57,9 @@ class Calibration:
 
 
 def agreement(hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> Outcomes:
-    """Whether each picture's caption agrees with people as well as one of its references does, bool (N,).
+    """Whether each image's caption agrees with people as well as one of its references does, bool (N,).
 
-    Every picture needs two references or more.
+    Every image needs two references or more.
     """
     agrees = np.zeros(len(hypotheses), dtype=bool)
     counts = np.array([len(captions) for captions in references])
@@ -81,7 +81,7 @@ def fit(hypotheses: Sequence[Hypothesis], outcomes: Outcomes) -> Calibration:
         unseen[folds == fold] = _logistic(described[folds == fold] @ weights)
     return Calibration(
         weights=tuple(_regress(described, outcomes).tolist()),
-        pictures=len(outcomes),
+        images=len(outcomes),
         agreeing=float(outcomes.mean()),
         calibration_error=expected_calibration_error(unseen, outcomes),
     )

@@ -1,4 +1,4 @@
-"""The decoder: an LSTM language model conditioned on the picture (Vinyals et al. 2015, "Show and Tell")."""
+"""The decoder: an LSTM language model conditioned on the image (Vinyals et al. 2015, "Show and Tell")."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class DecoderConfig:
 
 
 class LSTMDecoder(nn.Module):
-    """The picture is the LSTM's first input; from then on it reads a word and predicts the next one.
+    """The image is the LSTM's first input; from then on it reads a word and predicts the next one.
 
         step     0          1         2      ...  n + 1
-        input    picture    <start>   w1          wn
+        input    image    <start>   w1          wn
         output   -          w1        w2          <end>
 
-    Shapes: B pictures or captions, T tokens, V words.
+    Shapes: B images or captions, T tokens, V words.
     """
 
     feature_mean: Tensor
@@ -52,41 +52,42 @@ class LSTMDecoder(nn.Module):
         self.config = config
         self.register_buffer("feature_mean", torch.zeros(FEATURE_SIZE))
         self.register_buffer("feature_std", torch.ones(FEATURE_SIZE))
-        self.picture = nn.Linear(FEATURE_SIZE, config.embedding_size)
+        self.image = nn.Linear(FEATURE_SIZE, config.embedding_size)
         sizes = (config.vocabulary_size, config.embedding_size)
         self.embedding = nn.Embedding(*sizes, _weight=torch.empty(sizes))
         if not self.embedding.weight.is_meta:  # drawing there would import a second's worth of torch
             nn.init.normal_(self.embedding.weight)
         self.lstm = nn.LSTM(config.embedding_size, config.hidden_size, batch_first=True)
         self.output = nn.Linear(config.hidden_size, config.vocabulary_size)
+        self.register_load_state_dict_pre_hook(_rename_weights)  # type: ignore[no-untyped-call]
 
     def standardize_features(self, mean: Tensor, std: Tensor) -> None:
         """Set the statistics (2048,) of the training features; every feature is then seen at the same scale."""
         self.feature_mean.copy_(mean)
         self.feature_std.copy_(std.clamp(min=1e-3))
 
-    def embed_pictures(self, features: Tensor) -> Tensor:
+    def embed_images(self, features: Tensor) -> Tensor:
         """Features (B, 2048) -> LSTM inputs (B, embedding)."""
         standardized: Tensor = (features - self.feature_mean) / self.feature_std
-        return self.picture(self._drop(standardized.clamp(-5, 5)))  # type: ignore[no-any-return]
+        return self.image(self._drop(standardized.clamp(-5, 5)))  # type: ignore[no-any-return]
 
     def forward(self, features: Tensor, ids: Tensor, lengths: Tensor) -> Tensor:
         """Teacher forcing: logits for the word after each of `ids`.
 
-        `features` is float32 (B, 2048) of each caption's picture; `ids` int64 (B, T) begins with `<start>`; `lengths`
+        `features` is float32 (B, 2048) of each caption's image; `ids` int64 (B, T) begins with `<start>`; `lengths`
         int64 (B,), on the CPU, counts the ids before the padding. Returns float32 (sum of lengths, V), in the order of
         `pack(ids, lengths)`.
         """
-        picture = self.embed_pictures(features)[:, None]  # (B, 1, embedding)
-        inputs = torch.cat([picture, self._drop(self.embedding(ids))], 1)  # (B, 1 + T, embedding)
+        image = self.embed_images(features)[:, None]  # (B, 1, embedding)
+        inputs = torch.cat([image, self._drop(self.embedding(ids))], 1)  # (B, 1 + T, embedding)
         packed = pack_padded_sequence(inputs, lengths + 1, batch_first=True, enforce_sorted=False)
         hidden, _ = self.lstm(packed)  # data: (sum of lengths + B, hidden), step by step
-        words = hidden.data[len(ids) :]  # the first step has answered the picture
+        words = hidden.data[len(ids) :]  # the first step has answered the image
         return self.output(self._drop(words))  # type: ignore[no-any-return]
 
     def start(self, features: Tensor) -> State:
-        """Show the pictures (B, 2048) to the LSTM; the state awaits `<start>`."""
-        _, state = self.lstm(self.embed_pictures(features)[:, None])
+        """Show the images (B, 2048) to the LSTM; the state awaits `<start>`."""
+        _, state = self.lstm(self.embed_images(features)[:, None])
         return state  # type: ignore[no-any-return]
 
     def step(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
@@ -95,6 +96,13 @@ class LSTMDecoder(nn.Module):
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.config.dropout, self.training)
+
+
+def _rename_weights(_decoder: nn.Module, weights: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Give weights that an earlier version saved the names that this version uses."""
+    for parameter in ("weight", "bias"):
+        if (old := f"{prefix}picture.{parameter}") in weights:
+            weights[f"{prefix}image.{parameter}"] = weights.pop(old)
 
 
 class Steps:

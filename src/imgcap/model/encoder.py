@@ -1,4 +1,4 @@
-"""The picture encoder: Inception V3 without its classifier, and everything that its features depend on."""
+"""The image encoder: Inception V3 without its classifier, and everything that its features depend on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from imgcap.errors import ImgcapError, UsageError
 from imgcap.files import make_folder, sha256, write_tensors
 from imgcap.images.decoding import RESIZE, Pixels
 from imgcap.model.inception import InceptionV3, fold_batch_norms
-from imgcap.model.quantization import calibration_pictures, is_supported, quantize
+from imgcap.model.quantization import calibration_images, is_supported, quantize
 from imgcap.model.store import ENCODER_FILE, cache_folder, locate
 from imgcap.model.torchvision_compat import import_torchvision
 
@@ -34,7 +34,7 @@ _NOT_USED = ("fc.", "AuxLogits.")
 """Parts of torchvision's Inception V3 that an encoder does without."""
 
 _AT_ONCE = 4
-"""Pictures that a processor encodes at once, or one a thread if that is more. Their maps are then small enough for the
+"""Images that a processor encodes at once, or one a thread if that is more. Their maps are then small enough for the
 C library to use the same memory again; glibc returns blocks over 32 MB to the system, page by page."""
 
 
@@ -64,9 +64,9 @@ class EncoderConfig:
     """What the features depend on besides the weights; it travels in the header of the weights file."""
 
     pixels: int = 299
-    """Side of the square input picture."""
+    """Side of the square input image."""
     resize: str = RESIZE
-    """How a picture becomes that square; see `images.squash`."""
+    """How an image becomes that square; see `images.squash`."""
     count_padding: bool = True
     """Whether average pools count the zero padding; true for torchvision's weights."""
 
@@ -78,16 +78,16 @@ class EncoderConfig:
         except (TypeError, ValueError, RecursionError):
             raise ImgcapError(f"The header of {file} does not describe an encoder that this version knows.") from None
         if config.resize != RESIZE:
-            raise ImgcapError(f"{file} needs pictures resized by {config.resize!r}, which this version cannot do.")
+            raise ImgcapError(f"{file} needs images resized by {config.resize!r}, which this version cannot do.")
         if type(config.count_padding) is not bool:
             raise ImgcapError(f"The header of {file} does not say by true or false whether pools count the padding.")
         if type(config.pixels) is not int or not _MIN_PIXELS <= config.pixels <= _MAX_PIXELS:
-            raise ImgcapError(f"{file} asks for pictures of {config.pixels!r} pixels.")
+            raise ImgcapError(f"{file} asks for images of {config.pixels!r} pixels.")
         return config
 
 
 class Encoder:
-    """Pictures to features: `encoder(pixels)` is uint8 (B, S, S, 3) -> float32 (B, 2048), S = `config.pixels`."""
+    """Images to features: `encoder(pixels)` is uint8 (B, S, S, 3) -> float32 (B, 2048), S = `config.pixels`."""
 
     def __init__(self, network: InceptionV3, config: EncoderConfig, device: torch.device) -> None:
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -133,13 +133,13 @@ class Encoder:
 
     def quantize(self) -> None:
         """Compute in 8-bit integers from now on, see `quantization`: faster, with features a few per cent off."""
-        pictures = torch.from_numpy(np.stack(calibration_pictures(self.config.pixels)))
-        quantize(self.network, self.to_input(pictures))
+        images = torch.from_numpy(np.stack(calibration_images(self.config.pixels)))
+        quantize(self.network, self.to_input(images))
         self.precision = INT8
 
     @torch.inference_mode()
     def __call__(self, pixels: Sequence[Pixels]) -> Tensor:
-        """Features of a batch of decoded pictures, on the CPU."""
+        """Features of a batch of decoded images, on the CPU."""
         at_once = max(_AT_ONCE, torch.get_num_threads()) if self.device.type == "cpu" else len(pixels)
         parts = torch.split(torch.from_numpy(np.stack(pixels)), at_once)
         # By default a GPU would round what it multiplies to 10 bits: features must not depend on where they come from.

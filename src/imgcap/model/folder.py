@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from imgcap.errors import ImgcapError, UsageError
-from imgcap.files import read_json, sha256, write_json, write_tensors
+from imgcap.files import current_keys, read_json, sha256, write_json, write_tensors
 from imgcap.images.decoding import batched
 from imgcap.model.confidence import Calibration
 from imgcap.model.decoder import DecoderConfig, LSTMDecoder
@@ -41,7 +41,7 @@ class ModelConfig:
     training: dict[str, Any] = field(default_factory=dict)
     """How the model was trained: options, data, and val scores of the chosen epoch."""
     confidence: Calibration | None = None
-    """From hypotheses, searched with `search`, to confidence; None if there were too few val pictures to fit it on."""
+    """From hypotheses, searched with `search`, to confidence; None if there were too few val images to fit it on."""
     tokenizer: str = TOKENIZER
     format_version: int = FORMAT_VERSION
 
@@ -69,22 +69,22 @@ class Model:
         return detokenize(self.vocabulary.decode(hypothesis.ids))
 
     def search(
-        self, features: Iterable[Tensor], options: SearchOptions, picture_seeds: Iterable[int] | None = None
+        self, features: Iterable[Tensor], options: SearchOptions, image_seeds: Iterable[int] | None = None
     ) -> Iterator[list[Hypothesis]]:
         """Hypotheses, best first, for each vector (2048,) of `features`.
 
-        Samples of a picture follow from its own of `picture_seeds`, integers from 0 on; None numbers the pictures from
+        Samples of an image follow from its own of `image_seeds`, integers from 0 on; None numbers the images from
         0. Raises `UsageError` if every word is banned, and `ImgcapError` if probabilities are not numbers.
         """
         banned = self.vocabulary.encode(options.ban)
         if set(banned).issuperset(range(len(SPECIAL_WORDS), len(self.vocabulary))):
             raise UsageError(f"Every word that the model {self.config.name!r} knows is banned.")
         device = self.decoder.feature_mean.device
-        seeds = count() if picture_seeds is None else picture_seeds
-        for batch in batched(zip(features, seeds, strict=picture_seeds is not None), 128):
+        seeds = count() if image_seeds is None else image_seeds
+        for batch in batched(zip(features, seeds, strict=image_seeds is not None), 128):
             vectors, own_seeds = zip(*batch, strict=True)
             stacked = torch.stack(vectors).to(device)
-            for found in search(self.decoder, stacked, options, banned_ids=banned, picture_seeds=own_seeds):
+            for found in search(self.decoder, stacked, options, banned_ids=banned, image_seeds=own_seeds):
                 if not found or not math.isfinite(found[0].log_probability):
                     raise ImgcapError(
                         f"The model {self.folder} computes no probabilities: weights or features are too large.",
@@ -127,7 +127,7 @@ def _read_config(data: dict[str, Any], file: Path) -> ModelConfig:
             "search": SearchOptions(**data["search"]),
         }
         if data.get("confidence") is not None:
-            parts["confidence"] = Calibration(**data["confidence"])
+            parts["confidence"] = Calibration(**current_keys(data["confidence"]))
     except ImgcapError as error:
         raise ImgcapError(f"{file} is damaged. {error}", "Import or train the model again.") from None
     return ModelConfig(**{**data, **parts})
@@ -158,5 +158,5 @@ def check_encoder(model: Model, encoder_fingerprint: str, prepared: Path) -> Non
     if model.config.encoder_fingerprint != encoder_fingerprint:
         raise ImgcapError(
             f"The features in {prepared} come from another encoder than the model {model.config.name!r} needs.",
-            f"Prepare the pictures with `--encoder {model.folder}` into another folder.",
+            f"Prepare the images with `--encoder {model.folder}` into another folder.",
         )

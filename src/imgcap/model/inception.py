@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from imgcap.model import one_dnn
 
 FEATURE_SIZE = 2048
-"""Values in the feature vector of one picture."""
+"""Values in the feature vector of one image."""
 
 STRIDE_16_LAYER, STRIDE_32_LAYER = "Mixed_6e", "Mixed_7c"
-"""The last layers whose maps are 1/16 and 1/32 of the picture's side."""
+"""The last layers whose maps are 1/16 and 1/32 of the image's side."""
 
 STEM_PREFIXES = ("Conv2d", "Mixed_5")
 """How the names of the layers up to stride 8 begin: the general ones, which a short training can leave alone."""
@@ -205,7 +205,7 @@ class InceptionV3(nn.Module):
         self.Mixed_7c = InceptionE(2048, count_padding)
 
     def forward(self, x: Tensor) -> Tensor:
-        # Sizes in the comments are those of a 299 x 299 picture.
+        # Sizes in the comments are those of a 299 x 299 image.
         for layer in self.children():
             x = layer(x)  # (B, 192, 35, 35) after maxpool2, (B, 768, 17, 17) after Mixed_6e, (B, 2048, 8, 8) at the end
         # Features can differ by less than bfloat16 resolves; the mean over many positions still tells them apart.

@@ -19,12 +19,12 @@ from imgcap.model import one_dnn
 from imgcap.model.inception import AveragePool, FoldedConv, InceptionV3
 
 _CALIBRATION_FILE = Path(__file__).with_name("calibration.jpg")
-"""Four pictures in the public domain or CC0, side by side: those of `examples/` in the repository."""
+"""Four images in the public domain or CC0, side by side: those of `examples/` in the repository."""
 
 _GREATEST = 255
 """Of uint8; zero stands for zero, since activations are never negative."""
 _LEAST_RANGE = 1e-6
-"""Of a map that is zero everywhere in the calibration pictures."""
+"""Of a map that is zero everywhere in the calibration images."""
 _PIXEL_SCALE, _PIXEL_ZERO = 1 / 127.5, 128
 """What a pixel's value counts for in the network, and the value that stands for zero. That would be 127.5, so that
 inputs are too small by half a unit, which the bias of the first convolution makes up for."""
@@ -39,8 +39,8 @@ def is_supported() -> bool:
     return bool(capabilities.get("avx512_vnni") or capabilities.get("avx_vnni"))
 
 
-def calibration_pictures(size: int) -> list[Pixels]:
-    """The four pictures that set the scales, uint8 (`size`, `size`, 3) each."""
+def calibration_images(size: int) -> list[Pixels]:
+    """The four images that set the scales, uint8 (`size`, `size`, 3) each."""
     with Image.open(_CALIBRATION_FILE) as sheet:
         side = sheet.height
         return [squash(sheet.crop((x, 0, x + side, side)), size) for x in range(0, sheet.width, side)]
@@ -117,7 +117,7 @@ def _levels(x: Tensor) -> Tensor:
 def quantize(network: InceptionV3, samples: Tensor) -> None:
     """Make a `network` of folded batch norms compute in 8-bit integers, in place, on a CPU.
 
-    Its input is then the pixels themselves, uint8 (B, 3, S, S). `samples` are pictures as it has read them until now,
+    Its input is then the pixels themselves, uint8 (B, 3, S, S). `samples` are images as it has read them until now,
     float32 (B, 3, S, S); the greatest values that they make set the scales.
     """
     seen: dict[nn.Module, tuple[Tensor, Tensor]] = {}

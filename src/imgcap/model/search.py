@@ -16,7 +16,7 @@ from imgcap.text.tokenizer import words
 from imgcap.text.vocabulary import END, PAD, START, UNKNOWN
 
 _ROUNDS = 5
-"""Sampling draws `num_captions` captions of a picture this often before it settles for fewer distinct ones."""
+"""Sampling draws `num_captions` captions of an image this often before it settles for fewer distinct ones."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class SearchOptions:
     min_length: int = 1
     """Fewest words in a caption."""
     num_captions: int = 1
-    """Captions of each picture, which all differ. Beam search then runs with a beam of at least this size."""
+    """Captions of each image, which all differ. Beam search then runs with a beam of at least this size."""
     sample: bool = False
     """Draw captions at random, as the model's probabilities have it, instead of searching for the best."""
     temperature: float = 1.0
@@ -105,17 +105,17 @@ def search(
     options: SearchOptions,
     *,
     banned_ids: Sequence[int] = (),
-    picture_seeds: Sequence[int] | None = None,
+    image_seeds: Sequence[int] | None = None,
 ) -> list[list[Hypothesis]]:
-    """Captions for features (B, 2048), best first, at most `options.num_captions` for each picture.
+    """Captions for features (B, 2048), best first, at most `options.num_captions` for each image.
 
-    Words of `banned_ids` are never said. A picture's samples follow from `options.seed` and its own of `picture_seeds`,
-    integers from 0 on, and not from the other pictures; None numbers the pictures from 0.
+    Words of `banned_ids` are never said. An image's samples follow from `options.seed` and its own of `image_seeds`,
+    integers from 0 on, and not from the other images; None numbers the images from 0.
     """
     decoder.eval()
     never = torch.tensor([PAD, START, UNKNOWN, *banned_ids], device=features.device)
     if options.sample:
-        seeds = range(len(features)) if picture_seeds is None else picture_seeds
+        seeds = range(len(features)) if image_seeds is None else image_seeds
         return _sample(decoder, features, options, never, seeds)
     return _beam_search(decoder, features, options, never)
 
@@ -123,22 +123,22 @@ def search(
 def _beam_search(
     decoder: LSTMDecoder, features: Tensor, options: SearchOptions, never: Tensor
 ) -> list[list[Hypothesis]]:
-    """Beam search over all pictures at once.
+    """Beam search over all images at once.
 
     A hypothesis that takes `<end>` while it is among the K best leaves the beam. One that can no longer be ranked among
     the best finished ones is dropped. That changes no caption, since what it would have kept out of the beam is less
-    probable still. A picture is done when none is left.
+    probable still. An image is done when none is left.
     """
-    pictures, beam, device = len(features), options.beam, features.device
+    images, beam, device = len(features), options.beam, features.device
     each = min(2 * beam, decoder.config.vocabulary_size)  # continuations of one hypothesis that can matter
-    finished: list[list[Hypothesis]] = [[] for _ in range(pictures)]
-    active = list(range(pictures))  # pictures that are still searched, row by row of the tensors below
+    finished: list[list[Hypothesis]] = [[] for _ in range(images)]
+    active = list(range(images))  # images that are still searched, row by row of the tensors below
 
-    read = Steps(decoder, pictures * beam)
+    read = Steps(decoder, images * beam)
     state = decoder.start(features)  # of the L living hypotheses, in the order of `living` below
-    ids = torch.full((pictures, beam, 1), START, device=device)  # (B, K, 1 + words so far)
-    steps = torch.zeros((pictures, beam, 1), device=device)  # log-probabilities of `ids`
-    totals = torch.full((pictures, beam), -torch.inf, device=device)  # (B, K), -inf for those that are dropped
+    ids = torch.full((images, beam, 1), START, device=device)  # (B, K, 1 + words so far)
+    steps = torch.zeros((images, beam, 1), device=device)  # log-probabilities of `ids`
+    totals = torch.full((images, beam), -torch.inf, device=device)  # (B, K), -inf for those that are dropped
     totals[:, 0] = 0  # all hypotheses begin alike, so only the first may branch
 
     for length in range(options.max_length + 1):
@@ -163,7 +163,7 @@ def _beam_search(
         # The K best that go on.
         order = ended.to(torch.uint8).argsort(dim=1, stable=True)[:, :beam]  # (B, K)
         totals, parents, tokens, last = (t.gather(1, order) for t in (best, parents, tokens, last))
-        least = torch.tensor([_least_total(finished[picture], options) for picture in active], device=device)
+        least = torch.tensor([_least_total(finished[image], options) for image in active], device=device)
         totals = totals.where(totals > least[:, None], -torch.inf)
         keep = totals.isfinite().any(1)
         if not keep.any():
@@ -217,20 +217,20 @@ def _ranked(hypotheses: Sequence[Hypothesis]) -> list[Hypothesis]:
 
 
 def _sample(
-    decoder: LSTMDecoder, features: Tensor, options: SearchOptions, never: Tensor, picture_seeds: Sequence[int]
+    decoder: LSTMDecoder, features: Tensor, options: SearchOptions, never: Tensor, image_seeds: Sequence[int]
 ) -> list[list[Hypothesis]]:
-    """The first `num_captions` distinct captions that are drawn for each picture, fewer if they keep repeating."""
+    """The first `num_captions` distinct captions that are drawn for each image, fewer if they keep repeating."""
     count = options.num_captions
-    distinct: list[dict[tuple[int, ...], Hypothesis]] = [{} for _ in picture_seeds]
+    distinct: list[dict[tuple[int, ...], Hypothesis]] = [{} for _ in image_seeds]
     for first in range(0, _ROUNDS * count, count):
-        lacking = [picture for picture, found in enumerate(distinct) if len(found) < count]
+        lacking = [image for image, found in enumerate(distinct) if len(found) < count]
         if not lacking:
             break
-        draws = [(picture, first + i) for picture in lacking for i in range(count)]
-        generators = [np.random.default_rng([options.seed, picture_seeds[p], number]) for p, number in draws]
-        drawn = _draw(decoder, features[[picture for picture, _ in draws]], options, never, generators)
-        for (picture, _), hypothesis in zip(draws, drawn, strict=True):
-            distinct[picture].setdefault(hypothesis.ids, hypothesis)
+        draws = [(image, first + i) for image in lacking for i in range(count)]
+        generators = [np.random.default_rng([options.seed, image_seeds[p], number]) for p, number in draws]
+        drawn = _draw(decoder, features[[image for image, _ in draws]], options, never, generators)
+        for (image, _), hypothesis in zip(draws, drawn, strict=True):
+            distinct[image].setdefault(hypothesis.ids, hypothesis)
     return [_ranked(list(found.values())[:count]) for found in distinct]
 
 

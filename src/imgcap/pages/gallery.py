@@ -1,4 +1,4 @@
-"""One self-contained HTML page of captioned pictures."""
+"""One self-contained HTML page of captioned images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ROWS_PER_BLOCK = 50
 
 
 class GalleryWriter:
-    """Writes a page of captioned pictures to `file`, row by row in constant memory; a context manager.
+    """Writes a page of captioned images to `file`, row by row in constant memory; a context manager.
 
     The page needs no other file and no network. It appears under its name when it is whole; an exception leaves nothing
     behind. Raises `ImgcapError` if it cannot be written.
@@ -45,9 +45,9 @@ class GalleryWriter:
             self._stack = stack.pop_all()
 
     def add(
-        self, row: Mapping[str, object], picture: str | PathLike[str] | ArchivedFile | bytes | Image.Image | None
+        self, row: Mapping[str, object], image: str | PathLike[str] | ArchivedFile | bytes | Image.Image | None
     ) -> None:
-        """Add a picture (a file, in an archive or not, its content or an opened one); what cannot be decoded has no
+        """Add an image (a file, in an archive or not, its content or an opened one); what cannot be decoded has no
         thumbnail.
 
         Keys of `row`, all but `path` optional: `path`, `caption`, `confidence` (0 to 1), `log_probability`,
@@ -57,7 +57,7 @@ class GalleryWriter:
         caption stands in the training data) and `model`. Raises `ImgcapError` if the page cannot be written.
         """
         self._rows.append(_as_json(row))
-        self._thumbnails.append(thumbnail(picture))
+        self._thumbnails.append(thumbnail(image))
         if len(self._rows) == _ROWS_PER_BLOCK:
             try:
                 self._write_block()

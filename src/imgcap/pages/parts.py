@@ -20,7 +20,7 @@ THUMBNAIL_SIZE = 320
 """Longest side of a thumbnail in pixels."""
 
 _QUALITY = 70
-_EFFORT = 2  # of WebP's 0 to 6; more takes longer than decoding the picture and saves less than 4 %
+_EFFORT = 2  # of WebP's 0 to 6; more takes longer than decoding the image and saves less than 4 %
 _INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -38,16 +38,16 @@ def as_html(text: str) -> str:
     return escape(seen).encode("ascii", "xmlcharrefreplace").decode("ascii")
 
 
-def thumbnail(picture: str | PathLike[str] | ArchivedFile | bytes | Image.Image | None) -> str:
+def thumbnail(image: str | PathLike[str] | ArchivedFile | bytes | Image.Image | None) -> str:
     """A WebP in base64, at most `THUMBNAIL_SIZE` wide and high; "" for what is None or cannot be decoded."""
-    if picture is None:
+    if image is None:
         return ""
-    source = picture if isinstance(picture, (ArchivedFile, bytes, Image.Image)) else Path(picture)
+    source = image if isinstance(image, (ArchivedFile, bytes, Image.Image)) else Path(image)
     try:
-        image = open_image(source, at_least=THUMBNAIL_SIZE)
+        small = open_image(source, at_least=THUMBNAIL_SIZE)
     except ImgcapError:
         return ""
-    image.thumbnail((THUMBNAIL_SIZE, THUMBNAIL_SIZE))
+    small.thumbnail((THUMBNAIL_SIZE, THUMBNAIL_SIZE))
     encoded = io.BytesIO()
-    image.save(encoded, "WEBP", quality=_QUALITY, method=_EFFORT)
+    small.save(encoded, "WEBP", quality=_QUALITY, method=_EFFORT)
     return base64.b64encode(encoded.getvalue()).decode("ascii")

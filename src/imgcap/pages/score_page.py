@@ -1,4 +1,4 @@
-"""One self-contained HTML page of scores: intervals, distributions, learning curves, and pictures to look at."""
+"""One self-contained HTML page of scores: intervals, distributions, learning curves, and images to look at."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from imgcap.pages.plots import Histogram, histogram_svg
 from imgcap.text.tokenizer import tokenize
 
 GROUP_SIZE = 60
-"""Most pictures in each of the groups best, worst and random."""
+"""Most images in each of the groups best, worst and random."""
 
 _GROUPS = {"best": "Best", "worst": "Worst", "random": "Random"}
 _SEED = 0
@@ -53,7 +53,7 @@ class Measure:
 
 
 @dataclass(frozen=True)
-class ScoredPicture:
+class ScoredImage:
     """A caption, what people wrote, and its scores: CIDEr-D 0-10, BLEU-4 and ROUGE-L 0-1."""
 
     image_id: str
@@ -62,7 +62,7 @@ class ScoredPicture:
     cider_d: float
     bleu_4: float
     rouge_l: float
-    picture: Path | ArchivedFile | None = None
+    image: Path | ArchivedFile | None = None
     compared: str | None = None
     """The caption that this one is compared with."""
 
@@ -73,19 +73,19 @@ def write_score_page(
     title: str,
     measures: Sequence[Measure],
     facts: Sequence[tuple[str, str]],
-    pictures: Sequence[ScoredPicture],
+    images: Sequence[ScoredImage],
     curves: str | None = None,
     verdict: str | None = None,
     notes: Sequence[str] = (),
 ) -> None:
     """Write a page that needs no other file, no network and, but for its filters, no JavaScript.
 
-    It shows the best, the worst and some random `pictures` by CIDEr-D, and says so. `curves` is an SVG of `plot_svg`,
+    It shows the best, the worst and some random `images` by CIDEr-D, and says so. `curves` is an SVG of `plot_svg`,
     `facts` are names and values, `verdict` is one sentence, `notes` are sentences. Numbers that are not finite are
     shown as missing. The page appears under its name when it is whole. Raises `ImgcapError` if it cannot be written.
     """
     template = files("imgcap.pages").joinpath("score_page.html").read_text(encoding="utf-8")
-    groups = _choose(pictures)
+    groups = _choose(images)
     parts = {
         "theme": theme(),
         "script_hash": _script_hash(template),
@@ -94,12 +94,12 @@ def write_score_page(
         "facts": "".join(f"<dt>{as_html(name)}</dt><dd>{as_html(value)}</dd>" for name, value in facts),
         "scores": _scores(measures),
         "notes": f'<ul class="notes">{"".join(f"<li>{as_html(note)}</li>" for note in notes)}</ul>' if notes else "",
-        "distributions": _distributions(pictures) if pictures else "",
+        "distributions": _distributions(images) if images else "",
         "curves": _CURVES.format(curves) if curves else "",
-        "chosen": _chosen(len(groups), len(pictures)),
+        "chosen": _chosen(len(groups), len(images)),
         "groups": _group_buttons(groups),
-        "count": f"{len(groups):,} {'picture' if len(groups) == 1 else 'pictures'}",
-        "cards": "\n".join(_card(pictures[place], names) for place, names in groups.items()),
+        "count": f"{len(groups):,} {'image' if len(groups) == 1 else 'images'}",
+        "cards": "\n".join(_card(images[place], names) for place, names in groups.items()),
     }
     page = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match.group(1)], template)
     make_folder(file.absolute().parent)
@@ -192,7 +192,7 @@ def _key(compared: bool) -> str:
         ),
         (
             '<path class="limit" d="M13 0v16"/>',
-            "floor: the same caption for every picture; ceiling: one person against the others",
+            "floor: the same caption for every image; ceiling: one person against the others",
         ),
     ]
     if compared:
@@ -213,16 +213,16 @@ def _axis_end(measure: Measure) -> float:
 # Distributions.
 
 
-def _distributions(pictures: Sequence[ScoredPicture]) -> str:
+def _distributions(images: Sequence[ScoredImage]) -> str:
     return (
         '<section aria-labelledby="distributions-title"><h2 id="distributions-title">Distributions</h2>'
-        f'<div class="figures">{_lengths(pictures)}{_cider_d(pictures)}</div></section>'
+        f'<div class="figures">{_lengths(images)}{_cider_d(images)}</div></section>'
     )
 
 
-def _lengths(pictures: Sequence[ScoredPicture]) -> str:
-    captions = [len(tokenize(picture.caption)) for picture in pictures]
-    references = [len(tokenize(reference)) for picture in pictures for reference in picture.references]
+def _lengths(images: Sequence[ScoredImage]) -> str:
+    captions = [len(tokenize(image.caption)) for image in images]
+    references = [len(tokenize(reference)) for image in images for reference in image.references]
     both = captions + references
     lengths = range(min(_LONGEST, *both), min(_LONGEST, max(both)) + 1)
 
@@ -244,56 +244,56 @@ def _mean_and_range(lengths: Sequence[int]) -> str:
     return f"{fmean(lengths):.1f} words on average, {min(lengths):,} to {max(lengths):,}"
 
 
-def _cider_d(pictures: Sequence[ScoredPicture]) -> str:
-    scores = [picture.cider_d for picture in pictures if math.isfinite(picture.cider_d)]
+def _cider_d(images: Sequence[ScoredImage]) -> str:
+    scores = [image.cider_d for image in images if math.isfinite(image.cider_d)]
     if not scores:
         return ""
     step = _round_up(max(1.0, *scores) / _CIDER_BINS)
     counts = Counter(int(score / step) for score in scores)
     bins = range(max(counts) + 1)
     names = [f"{i * step:g} to {(i + 1) * step:g}" for i in bins]
-    shares = Histogram("pictures", [100 * counts[i] / len(scores) for i in bins])
+    shares = Histogram("images", [100 * counts[i] / len(scores) for i in bins])
     drawing = histogram_svg("share (%)", "CIDEr-D", names, 0, step, [shares])
     zero = sum(score < 0.005 for score in scores)  # what a card shows as 0.00
     text = (
-        f"The median of {len(scores):,} pictures is {median(scores):.2f}, the highest {max(scores):.2f}; "
+        f"The median of {len(scores):,} images is {median(scores):.2f}, the highest {max(scores):.2f}; "
         f"{zero:,} of them at 0.00."
     )
-    return _figure("CIDEr-D of a picture", drawing, text)
+    return _figure("CIDEr-D of an image", drawing, text)
 
 
 def _figure(heading: str, drawing: str, text: str) -> str:
     return f'<figure><h3>{heading}</h3><div class="drawing">{drawing}</div><figcaption>{text}</figcaption></figure>'
 
 
-# Pictures.
+# Images.
 
 
-def _choose(pictures: Sequence[ScoredPicture]) -> dict[int, list[str]]:
-    """Places of the pictures to show, the highest CIDEr-D first, and the groups that each belongs to."""
-    finite = [math.isfinite(picture.cider_d) for picture in pictures]
-    ranked = sorted(range(len(pictures)), key=lambda place: -pictures[place].cider_d if finite[place] else math.inf)
+def _choose(images: Sequence[ScoredImage]) -> dict[int, list[str]]:
+    """Places of the images to show, the highest CIDEr-D first, and the groups that each belongs to."""
+    finite = [math.isfinite(image.cider_d) for image in images]
+    ranked = sorted(range(len(images)), key=lambda place: -images[place].cider_d if finite[place] else math.inf)
     scored = [place for place in ranked if finite[place]]
     half = min(GROUP_SIZE, (len(scored) + 1) // 2)
     members = {
         "best": set(scored[:half]),
         "worst": set(scored[len(scored) - half :]),
-        "random": set(random.Random(_SEED).sample(range(len(pictures)), min(GROUP_SIZE, len(pictures)))),
+        "random": set(random.Random(_SEED).sample(range(len(images)), min(GROUP_SIZE, len(images)))),
     }
     groups = {place: [name for name in members if place in members[name]] for place in ranked}
-    if len(pictures) <= GROUP_SIZE * len(members):
+    if len(images) <= GROUP_SIZE * len(members):
         return groups
     return {place: names for place, names in groups.items() if names}
 
 
-def _chosen(shown: int, pictures: int) -> str:
-    if not pictures:
-        return "There are no pictures."
-    if shown == pictures:
-        which = "All pictures, the highest CIDEr-D first."
+def _chosen(shown: int, images: int) -> str:
+    if not images:
+        return "There are no images."
+    if shown == images:
+        which = "All images, the highest CIDEr-D first."
     else:
         which = (
-            f"Of {pictures:,} pictures, those with the {GROUP_SIZE} highest and the {GROUP_SIZE} lowest CIDEr-D, and "
+            f"Of {images:,} images, those with the {GROUP_SIZE} highest and the {GROUP_SIZE} lowest CIDEr-D, and "
             f"{GROUP_SIZE} drawn at random, always the same; the highest CIDEr-D first."
         )
     return which + " References stand below the captions; a word that is underlined stands in one of them, too."
@@ -311,26 +311,26 @@ def _group_buttons(groups: Mapping[int, Sequence[str]]) -> str:
     )
 
 
-def _card(picture: ScoredPicture, groups: Sequence[str]) -> str:
-    words = {word for reference in picture.references for word in tokenize(reference)}
-    captions = _caption(picture.caption, words)
-    if picture.compared is not None:
-        captions += _caption(picture.compared, words, "<small>Compared with</small>")
-    references = "".join(f'<li dir="auto">{as_html(reference)}</li>' for reference in picture.references)
+def _card(image: ScoredImage, groups: Sequence[str]) -> str:
+    words = {word for reference in image.references for word in tokenize(reference)}
+    captions = _caption(image.caption, words)
+    if image.compared is not None:
+        captions += _caption(image.compared, words, "<small>Compared with</small>")
+    references = "".join(f'<li dir="auto">{as_html(reference)}</li>' for reference in image.references)
     scores = "".join(
         f"<div><dt>{name}</dt><dd>{_number(value, 2)}</dd></div>"
-        for name, value in (("CIDEr-D", picture.cider_d), ("BLEU-4", picture.bleu_4), ("ROUGE-L", picture.rouge_l))
+        for name, value in (("CIDEr-D", image.cider_d), ("BLEU-4", image.bleu_4), ("ROUGE-L", image.rouge_l))
     )
     tags = "".join(f"<b>{_GROUPS[name]}</b>" for name in groups)
-    encoded = thumbnail(picture.picture)
-    # The caption below it says what the picture shows.
-    image = f'<img src="data:image/webp;base64,{encoded}" alt="" loading="lazy" decoding="async">' if encoded else ""
+    encoded = thumbnail(image.image)
+    # The caption below it says what the image shows.
+    tag = f'<img src="data:image/webp;base64,{encoded}" alt="" loading="lazy" decoding="async">' if encoded else ""
     return (
-        f'<li class="card" data-groups="{" ".join(groups)}" data-cider="{picture.cider_d:.6g}" '
-        f'data-bleu="{picture.bleu_4:.6g}" data-words="{len(tokenize(picture.caption))}">'
-        f'<div class="picture">{image or "No picture"}</div><div class="words">{captions}'
+        f'<li class="card" data-groups="{" ".join(groups)}" data-cider="{image.cider_d:.6g}" '
+        f'data-bleu="{image.bleu_4:.6g}" data-words="{len(tokenize(image.caption))}">'
+        f'<div class="image">{tag or "No image"}</div><div class="words">{captions}'
         f'<ul class="references" aria-label="References">{references}</ul><dl class="scores">{scores}</dl>'
-        f'<p class="id"><span dir="auto">{as_html(picture.image_id)}</span><span class="tags">{tags}</span></p>'
+        f'<p class="id"><span dir="auto">{as_html(image.image_id)}</span><span class="tags">{tags}</span></p>'
         "</div></li>"
     )
 

@@ -1,4 +1,4 @@
-"""What a score lies between: the best caption that never looks at a picture, and one person against the others."""
+"""What a score lies between: the best caption that never looks at an image, and one person against the others."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from imgcap.scoring.metrics.ngrams import (
     count_by_caption,
     encode_references,
 )
-from imgcap.scoring.scores import Scores, score_pictures, summarize
+from imgcap.scoring.scores import Scores, score_images, summarize
 
 MAX_PEOPLE = 5
-"""Most references of a picture that are scored against the others, so that the ceiling's cost has an end."""
+"""Most references of an image that are scored against the others, so that the ceiling's cost has an end."""
 
 
 def ceiling(
     references: Sequence[Sequence[Tokens]], training: Container[tuple[str, ...]] | None = None
 ) -> Scores | None:
-    """One person's captions against those of the others: the mean over the first to fifth reference of each picture.
+    """One person's captions against those of the others: the mean over the first to fifth reference of each image.
 
-    They have one reference less than the captions that are scored, which costs them a little. None if a picture has a
+    They have one reference less than the captions that are scored, which costs them a little. None if an image has a
     single reference.
     """
     people = min(MAX_PEOPLE, min(map(len, references)))
@@ -37,33 +37,33 @@ def ceiling(
     for k in range(people):
         captions = [several[k] for several in references]
         others = [[*several[:k], *several[k + 1 :]] for several in references]
-        found.append(summarize(captions, score_pictures(captions, others), training))
+        found.append(summarize(captions, score_images(captions, others), training))
     return Scores.mean(found)
 
 
 def floor(
     caption: Tokens, references: Sequence[Sequence[Tokens]], training: Container[tuple[str, ...]] | None = None
 ) -> Scores:
-    """`caption` said of every picture."""
+    """`caption` said of every image."""
     captions = [caption] * len(references)
-    return summarize(captions, score_pictures(captions, references), training)
+    return summarize(captions, score_images(captions, references), training)
 
 
 def best_constant(references: Sequence[Sequence[Tokens]]) -> Tokens:
-    """Of all captions in `references` the one with the highest BLEU-4 if it is said of every picture.
+    """Of all captions in `references` the one with the highest BLEU-4 if it is said of every image.
 
     Ties, as between captions of under four words, are broken by BLEU-3, 2 and 1, then by alphabet.
     """
     candidates = list(chain.from_iterable(references))
     captions, counts = encode_references(references, Vocabulary())
-    pictures = np.repeat(np.arange(len(counts)), counts)
+    images = np.repeat(np.arange(len(counts)), counts)
     closest = _closest_lengths(references, int(captions.lengths.max()))[captions.lengths]
     matching, total = [], []
     starts, ngrams = np.arange(len(captions.words)), np.zeros_like(captions.words)
     for n in range(1, MAX_ORDER + 1):
         starts, keys = captions.ngrams(n, starts, ngrams)
         ngrams = np.unique(keys, return_inverse=True)[1]
-        matching.append(_matching(*count_by_caption(ngrams, captions.captions[starts]), pictures))
+        matching.append(_matching(*count_by_caption(ngrams, captions.captions[starts]), images))
         total.append(np.maximum(captions.lengths - n + 1, 0) * len(counts))
     scores = bleu_scores(np.column_stack([captions.lengths * len(counts), closest, *matching, *total]))
     order = np.lexsort(scores.T)
@@ -71,17 +71,15 @@ def best_constant(references: Sequence[Sequence[Tokens]]) -> Tokens:
     return min((candidates[i] for i in order[best]), key=list)
 
 
-def _matching(ngrams: Integers, captions: Integers, times: Integers, pictures: Integers) -> Integers:
-    """How often n-grams of each caption match if it is said of every picture; `pictures` is the one of each caption."""
-    matching = np.zeros(len(pictures), dtype=np.int64)
+def _matching(ngrams: Integers, captions: Integers, times: Integers, images: Integers) -> Integers:
+    """How often n-grams of each caption match if it is said of every image; `images` is the one of each caption."""
+    matching = np.zeros(len(images), dtype=np.int64)
     for repetition in range(1, int(times.max(initial=0)) + 1):
         often = times >= repetition
-        # A picture matches an n-gram as often as it stands in that one of its references that has it most often.
-        having, _, _ = count_by_caption(ngrams[often], pictures[captions[often]])
-        pictures_having = np.bincount(having, minlength=int(ngrams.max()) + 1)
-        matching += np.bincount(captions[often], pictures_having[ngrams[often]], minlength=len(pictures)).astype(
-            np.int64
-        )
+        # An image matches an n-gram as often as it stands in that one of its references that has it most often.
+        having, _, _ = count_by_caption(ngrams[often], images[captions[often]])
+        images_having = np.bincount(having, minlength=int(ngrams.max()) + 1)
+        matching += np.bincount(captions[often], images_having[ngrams[often]], minlength=len(images)).astype(np.int64)
     return matching
 
 

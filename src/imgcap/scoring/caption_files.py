@@ -9,7 +9,7 @@ The ending of a file's name tells its format:
                     - its first line is a header as in .csv: a table (Kaggle's captions.txt)
                     - it holds a tab: NAME<TAB>caption in each line that is not blank, as `imgcap caption` prints; if
                       the first NAME ends in #K, all do, and #K is no part of the id (Flickr8k's token file)
-                    - it holds none: plain text, where line N of every file is about the same picture
+                    - it holds none: plain text, where line N of every file is about the same image
 
 Ids are compared as they are written, but for white space around them; the number 7 and the text "7" are the same id.
 """
@@ -38,7 +38,7 @@ _COMPARED = "the captions to compare with"
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pictures in the order of the hypotheses: for each its id, its one caption, and its references."""
+    """Images in the order of the hypotheses: for each its id, its one caption, and its references."""
 
     image_ids: list[str]
     """In plain text, the numbers of the lines."""
@@ -51,7 +51,7 @@ class _Caption(NamedTuple):
     """Where in the file it stands: "line 3"."""
     image_id: str
     text: str | None
-    """None if the picture failed or its caption was withheld."""
+    """None if the image failed or its caption was withheld."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class _Captions:
 
 
 def read_pairs(hypotheses: Path, references: list[Path], min_references: int = 1) -> Pairs:
-    """One caption of each picture of `hypotheses`, and what all files of `references` hold for it.
+    """One caption of each image of `hypotheses`, and what all files of `references` hold for it.
 
     A caption may be empty, a reference not. Raises `UsageError` for less than one reference, and `ImgcapError` naming
     the ids that are missing on either side, have several captions, or fewer than `min_references`.
@@ -85,7 +85,7 @@ def read_pairs(hypotheses: Path, references: list[Path], min_references: int = 1
 
 
 def check_references(references: Mapping[str, Sequence[str]], minimum: int, where: str) -> None:
-    """Raise `ImgcapError` naming the pictures of `where` with fewer than `minimum` references, by image id.
+    """Raise `ImgcapError` naming the images of `where` with fewer than `minimum` references, by image id.
 
     Raises `UsageError` if `minimum` is less than 1.
     """
@@ -97,7 +97,7 @@ def check_references(references: Mapping[str, Sequence[str]], minimum: int, wher
 
 
 def read_hypotheses(file: Path, image_ids: list[str]) -> list[str]:
-    """The one caption in `file` of each of the pictures, in their order, for comparison with `Pairs` of these ids.
+    """The one caption in `file` of each of the images, in their order, for comparison with `Pairs` of these ids.
 
     Raises `ImgcapError` as `read_pairs` does.
     """
@@ -141,7 +141,7 @@ def _check_lines(captions: _Captions, count: int, other_is_plain: bool, other: s
     if len(captions.by_id) != count:
         raise ImgcapError(
             f"{captions.file} and {other} differ in their numbers of lines: {len(captions.by_id):,} and {count:,}.",
-            "Line N of each plain text file is about the same picture.",
+            "Line N of each plain text file is about the same image.",
         )
 
 
@@ -154,7 +154,7 @@ def _check_ids(file: Path, captions: Collection[str], known: Collection[str], ot
             f"Ids are compared as they are written: {unknown[0]!r} beside {missing[0]!r}." if missing else "",
         )
     if unknown:
-        raise ImgcapError(f"{file} has captions of pictures that are not in {other}: {listing(unknown)}.")
+        raise ImgcapError(f"{file} has captions of images that are not in {other}: {listing(unknown)}.")
     if missing:
         raise ImgcapError(f"{file} has no caption for {listing(missing)}.", f"They are in {other}.")
 

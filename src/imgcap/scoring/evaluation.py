@@ -14,17 +14,17 @@ from imgcap.scoring.bounds import best_constant, ceiling, floor
 from imgcap.scoring.metrics.cider import CiderD
 from imgcap.scoring.metrics.ngrams import MAX_ORDER
 from imgcap.scoring.resampling import DRAWS, SEED, SHUFFLES, Difference, Interval, compare, intervals, verdict
-from imgcap.scoring.scores import PictureScores, Scores, check_pairs, score_pictures, summarize
+from imgcap.scoring.scores import ImageScores, Scores, check_pairs, score_images, summarize
 from imgcap.text.tokenizer import TOKENIZER, detokenize, tokenize
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Another set of captions of the same pictures, and what differs."""
+    """Another set of captions of the same images, and what differs."""
 
     name: str
     scores: Scores
-    pictures: PictureScores
+    images: ImageScores
     differences: dict[str, Difference]
     """Ours - theirs, by the names of `METRICS`."""
     verdict: str
@@ -36,15 +36,15 @@ class Evaluation:
 
     scores: Scores
     intervals: dict[str, Interval]
-    """95 % interval of each of `METRICS`: how far it would move with another draw of as many pictures."""
-    pictures: PictureScores
+    """95 % interval of each of `METRICS`: how far it would move with another draw of as many images."""
+    images: ImageScores
     floor: Scores
     floor_caption: str
-    """Said of every picture, it has the scores of `floor`."""
+    """Said of every image, it has the scores of `floor`."""
     ceiling: Scores | None
-    """One person's captions against those of the others; None if a picture has a single reference."""
+    """One person's captions against those of the others; None if an image has a single reference."""
     references: tuple[int, int]
-    """Fewest and most references of a picture."""
+    """Fewest and most references of an image."""
     signature: str
     """All that another person needs to repeat the scores."""
     comparison: Comparison | None = None
@@ -60,12 +60,12 @@ def evaluate(
     compared: tuple[str, Sequence[str]] | None = None,
     made_by: Sequence[str] = (),
 ) -> Evaluation:
-    """Score one caption for each picture.
+    """Score one caption for each image.
 
-    `training` holds the captions of each picture that a model has learned from, if they are known. `constant` is the
+    `training` holds the captions of each image that a model has learned from, if they are known. `constant` is the
     floor's caption; None chooses it among the training captions or else, with the answers in view, the references.
     `compared` is the name of another set of captions, and the captions. `made_by` goes into the signature. Raises
-    `ImgcapError` if numbers differ, or a picture has no reference.
+    `ImgcapError` if numbers differ, or an image has no reference.
     """
     check_pairs(len(hypotheses), [len(captions) for captions in references])
     tokens = [tokenize(caption) for caption in hypotheses]
@@ -73,25 +73,25 @@ def evaluate(
     training_tokens = [[tokenize(caption) for caption in captions] for captions in training or ()]
     known = None if training is None else {tuple(caption) for captions in training_tokens for caption in captions}
     constant_tokens = best_constant(training_tokens or reference_tokens) if constant is None else tokenize(constant)
-    pictures = score_pictures(tokens, reference_tokens)
+    images = score_images(tokens, reference_tokens)
     comparison = None
     if compared:
         check_pairs(len(compared[1]), [len(captions) for captions in references])
         their_tokens = [tokenize(caption) for caption in compared[1]]
-        theirs = score_pictures(their_tokens, reference_tokens)
-        differences = compare(pictures, theirs)
+        theirs = score_images(their_tokens, reference_tokens)
+        differences = compare(images, theirs)
         comparison = Comparison(
             name=compared[0],
             scores=summarize(their_tokens, theirs, known),
-            pictures=theirs,
+            images=theirs,
             differences=differences,
             verdict=verdict(differences, name, compared[0]),
         )
     counts = [len(captions) for captions in references]
     return Evaluation(
-        scores=summarize(tokens, pictures, known),
-        intervals=intervals(pictures),
-        pictures=pictures,
+        scores=summarize(tokens, images, known),
+        intervals=intervals(images),
+        images=images,
         floor=floor(constant_tokens, reference_tokens, known),
         floor_caption=detokenize(constant_tokens),
         ceiling=ceiling(reference_tokens, known),
@@ -104,7 +104,7 @@ def evaluate(
 def _signature(references: Sequence[Sequence[str]], made_by: Sequence[str]) -> str:
     counts = [len(captions) for captions in references]
     number = str(counts[0]) if min(counts) == max(counts) else f"{min(counts)}-{max(counts)}"
-    # The order of the pictures, and of the references of a picture, changes no score.
+    # The order of the images, and of the references of an image, changes no score.
     digest = hashlib.sha256(json.dumps(sorted(map(sorted, references))).encode()).hexdigest()
     parts = [
         *made_by,

@@ -1,4 +1,4 @@
-"""The scores of each picture's caption, written as JSON Lines or CSV."""
+"""The scores of each image's caption, written as JSON Lines or CSV."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from imgcap.text.tables import to_cell
 _DIGITS = 6
 
 
-def picture_rows(
+def image_rows(
     image_ids: Sequence[str],
     hypotheses: Sequence[str],
     references: Sequence[Sequence[str]],
@@ -24,32 +24,32 @@ def picture_rows(
     *,
     worst_first: bool = False,
 ) -> list[dict[str, object]]:
-    """A row for each picture, from the best CIDEr-D to the worst or the other way round, then in the order given.
+    """A row for each image, from the best CIDEr-D to the worst or the other way round, then in the order given.
 
     `bleu_4_add1` is BLEU-4 of the caption alone with add-one smoothing. `compared` holds the captions that the
     evaluation compares with.
     """
-    pictures = evaluation.pictures
-    best_first = sorted(range(len(pictures)), key=lambda i: -pictures.cider_d[i])
+    images = evaluation.images
+    best_first = sorted(range(len(images)), key=lambda i: -images.cider_d[i])
     rows = []
     for rank, i in enumerate(best_first, 1):
         row: dict[str, object] = {
             "rank": rank,
             "image_id": image_ids[i],
             "caption": hypotheses[i],
-            "cider_d": round(float(pictures.cider_d[i]), _DIGITS),
-            "bleu_4_add1": round(float(pictures.bleu_4[i]), _DIGITS),
-            "rouge_l": round(float(pictures.rouge_l[i]), _DIGITS),
-            "words": int(pictures.bleu_statistics[i, 0]),
+            "cider_d": round(float(images.cider_d[i]), _DIGITS),
+            "bleu_4_add1": round(float(images.bleu_4[i]), _DIGITS),
+            "rouge_l": round(float(images.rouge_l[i]), _DIGITS),
+            "words": int(images.bleu_statistics[i, 0]),
         }
         if compared and evaluation.comparison:
-            theirs = float(evaluation.comparison.pictures.cider_d[i])
+            theirs = float(evaluation.comparison.images.cider_d[i])
             row |= {"compared_caption": compared[i], "compared_cider_d": round(theirs, _DIGITS)}
         rows.append(row | {"references": list(references[i])})
     return rows[::-1] if worst_first else rows
 
 
-def write_picture_rows(file: Path, rows: Sequence[dict[str, object]]) -> None:
+def write_image_rows(file: Path, rows: Sequence[dict[str, object]]) -> None:
     """Write rows as .jsonl, or as .csv with the references as JSON in one cell. Raises `ImgcapError`."""
     make_folder(file.absolute().parent)
     try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from imgcap.scoring.scores import METRICS, PictureScores, metrics_of_sums
+from imgcap.scoring.scores import METRICS, ImageScores, metrics_of_sums
 
 DRAWS = 1000
 """Bootstrap draws behind an interval."""
@@ -29,26 +29,26 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Difference:
-    """By how much one set of captions scores more than another on the same pictures."""
+    """By how much one set of captions scores more than another on the same images."""
 
     value: float
     interval: Interval
     """95 %, by paired bootstrap (Koehn 2004)."""
     p: float
     """Probability of so large a difference, up or down, if both sets were of one kind: approximate randomisation, which
-    exchanges the two captions of each picture at random (Noreen 1989; Riezler and Maxwell 2005)."""
+    exchanges the two captions of each image at random (Noreen 1989; Riezler and Maxwell 2005)."""
 
 
-def intervals(pictures: PictureScores) -> dict[str, Interval]:
-    """95 % percentile bootstrap interval of each of `METRICS` over the pictures (Efron and Tibshirani 1993).
+def intervals(images: ImageScores) -> dict[str, Interval]:
+    """95 % percentile bootstrap interval of each of `METRICS` over the images (Efron and Tibshirani 1993).
 
-    Statistics of the pictures drawn are summed, not scored anew; always the same draws.
+    Statistics of the images drawn are summed, not scored anew; always the same draws.
     """
-    return _limits(_bootstrap(pictures))
+    return _limits(_bootstrap(images))
 
 
-def compare(ours: PictureScores, theirs: PictureScores) -> dict[str, Difference]:
-    """The difference ours - theirs in each of `METRICS`; both hold the same pictures in the same order."""
+def compare(ours: ImageScores, theirs: ImageScores) -> dict[str, Difference]:
+    """The difference ours - theirs in each of `METRICS`; both hold the same images in the same order."""
     count = len(ours)
     total_ours, total_theirs = (p.summands.sum(0, keepdims=True) for p in (ours, theirs))
     observed = (metrics_of_sums(total_ours, count) - metrics_of_sums(total_theirs, count))[0]
@@ -75,9 +75,9 @@ def verdict(differences: dict[str, Difference], ours: str, theirs: str) -> str:
         better, worse, (low, high) = theirs, ours, (-high, -low)
     found = f"{abs(chosen.value):.4f} in {name} (95 % interval {low:.4f} to {high:.4f}, p = {chosen.p:.4f})"
     if chosen.p < ALPHA:
-        said = f"{better} is better than {worse} by {found}: more than chance among these pictures explains."
+        said = f"{better} is better than {worse} by {found}: more than chance among these images explains."
     else:
-        said = f"No verdict: {better} is ahead of {worse} by {found}, which chance among these pictures can explain."
+        said = f"No verdict: {better} is ahead of {worse} by {found}, which chance among these images can explain."
     against = [
         METRICS[other]
         for other, difference in differences.items()
@@ -86,12 +86,12 @@ def verdict(differences: dict[str, Difference], ours: str, theirs: str) -> str:
     return said + (f" But {', '.join(against)} says the opposite." if against and chosen.p < ALPHA else "")
 
 
-def _bootstrap(pictures: PictureScores) -> Values:
+def _bootstrap(images: ImageScores) -> Values:
     """`METRICS` of each draw, (DRAWS, 6)."""
-    count = len(pictures)
+    count = len(images)
     random = np.random.default_rng(SEED)
     found = [
-        metrics_of_sums(random.multinomial(count, np.full(count, 1 / count), size) @ pictures.summands, count)
+        metrics_of_sums(random.multinomial(count, np.full(count, 1 / count), size) @ images.summands, count)
         for size in _blocks(DRAWS, count)
     ]
     return np.concatenate(found)
@@ -103,7 +103,7 @@ def _limits(draws: Values) -> dict[str, Interval]:
 
 
 def _blocks(total: int, count: int) -> Iterator[int]:
-    """Sizes that add up to `total`, each with at most `_CELLS` random numbers for `count` pictures."""
+    """Sizes that add up to `total`, each with at most `_CELLS` random numbers for `count` images."""
     size = max(1, _CELLS // count)
     while total > 0:
         yield min(size, total)

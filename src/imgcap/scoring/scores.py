@@ -1,4 +1,4 @@
-"""Scores of captions against references: of each picture, and of the whole set."""
+"""Scores of captions against references: of each image, and of the whole set."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ METRICS = {
 """Metrics that have an interval, in the order of every table, and how they are written."""
 
 _BLOCK = 8192
-"""Pictures scored at once: what is kept for each n-gram takes the memory of so many, and less of the cache."""
+"""Images scored at once: what is kept for each n-gram takes the memory of so many, and less of the cache."""
 
 Counts = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
@@ -40,9 +40,9 @@ class Scores:
     bleu: tuple[float, float, float, float]
     """BLEU-1 to BLEU-4 over the whole set (Papineni et al. 2002)."""
     cider_d: float
-    """Mean over the pictures (Vedantam et al. 2015); papers print it times 100."""
+    """Mean over the images (Vedantam et al. 2015); papers print it times 100."""
     rouge_l: float
-    """Mean over the pictures (Lin 2004)."""
+    """Mean over the images (Lin 2004)."""
     distinct: float
     """Captions that differ from each other."""
     words_used: float
@@ -78,8 +78,8 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class PictureScores:
-    """What the captions of N pictures score one by one, and what the scores of the set are summed from."""
+class ImageScores:
+    """What the captions of N images score one by one, and what the scores of the set are summed from."""
 
     bleu_statistics: Counts
     """(N, 10), as `bleu_statistics` gives them."""
@@ -99,43 +99,43 @@ class PictureScores:
 
     @cached_property
     def summands(self) -> Values:
-        """(N, 12): what a set's scores follow from when it is summed over the pictures of the set."""
+        """(N, 12): what a set's scores follow from when it is summed over the images of the set."""
         return np.column_stack([self.bleu_statistics, self.cider_d, self.rouge_l])
 
 
-def metrics_of_sums(sums: Values, pictures: int) -> Values:
-    """The scores in `METRICS` of M sets of `pictures` pictures each: sums of `summands` (M, 12) -> (M, 6)."""
-    return np.column_stack([bleu_scores(sums[:, :10].round().astype(np.int64)), sums[:, 10:] / pictures])
+def metrics_of_sums(sums: Values, images: int) -> Values:
+    """The scores in `METRICS` of M sets of `images` images each: sums of `summands` (M, 12) -> (M, 6)."""
+    return np.column_stack([bleu_scores(sums[:, :10].round().astype(np.int64)), sums[:, 10:] / images])
 
 
-def score_pictures(hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> PictureScores:
-    """Score one tokenised caption for each picture against its tokenised references.
+def score_images(hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> ImageScores:
+    """Score one tokenised caption for each image against its tokenised references.
 
-    Raises `ValueError` if the numbers of pictures differ, or a picture has no reference.
+    Raises `ValueError` if the numbers of images differ, or an image has no reference.
     """
     if len(hypotheses) != len(references):
-        raise ValueError(f"There are {len(hypotheses)} captions for {len(references)} pictures with references.")
+        raise ValueError(f"There are {len(hypotheses)} captions for {len(references)} images with references.")
     cider_d = CiderD(references)
     blocks = []
     for first in range(0, len(hypotheses), _BLOCK):
-        pictures = slice(first, first + _BLOCK)
-        pairs = hypotheses[pictures], references[pictures]
-        numbers = range(len(hypotheses))[pictures]
+        images = slice(first, first + _BLOCK)
+        pairs = hypotheses[images], references[images]
+        numbers = range(len(hypotheses))[images]
         blocks.append((bleu_statistics(*pairs), cider_d.score(pairs[0], numbers), rouge_l(*pairs)))
-    return PictureScores(*map(np.concatenate, zip(*blocks, strict=True)))
+    return ImageScores(*map(np.concatenate, zip(*blocks, strict=True)))
 
 
 def summarize(
-    hypotheses: Sequence[Tokens], pictures: PictureScores, training: Container[tuple[str, ...]] | None = None
+    hypotheses: Sequence[Tokens], images: ImageScores, training: Container[tuple[str, ...]] | None = None
 ) -> Scores:
     """Scores of the whole set; `training` holds the tokenised captions that a model has learned from."""
-    whole = bleu(pictures.bleu_statistics.sum(0))
+    whole = bleu(images.bleu_statistics.sum(0))
     captions = list(map(tuple, hypotheses))
     count = len(captions)
     return Scores(
         bleu=whole.scores,
-        cider_d=float(pictures.cider_d.mean()),
-        rouge_l=float(pictures.rouge_l.mean()),
+        cider_d=float(images.cider_d.mean()),
+        rouge_l=float(images.rouge_l.mean()),
         distinct=len(set(captions)),
         words_used=len({token for tokens in captions for token in tokens}),
         repeated_words=sum(any(map(str.__eq__, tokens, tokens[1:])) for tokens in captions) / count,
@@ -148,23 +148,23 @@ def summarize(
 
 
 def score(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Scores:
-    """Score one caption for each picture against its references; both are tokenised here.
+    """Score one caption for each image against its references; both are tokenised here.
 
-    Raises `ImgcapError` if the numbers differ, or a picture has no reference.
+    Raises `ImgcapError` if the numbers differ, or an image has no reference.
     """
     check_pairs(len(hypotheses), [len(captions) for captions in references])
     tokens = [tokenize(caption) for caption in hypotheses]
-    return summarize(tokens, score_pictures(tokens, [[tokenize(text) for text in texts] for texts in references]))
+    return summarize(tokens, score_images(tokens, [[tokenize(text) for text in texts] for texts in references]))
 
 
 def check_pairs(hypotheses: int, references: Sequence[int]) -> None:
-    """Raise `ImgcapError` unless there is one hypothesis for each picture, and a reference too."""
+    """Raise `ImgcapError` unless there is one hypothesis for each image, and a reference too."""
     if hypotheses != len(references):
-        raise ImgcapError(f"There are {hypotheses:,} captions for {len(references):,} pictures with references.")
+        raise ImgcapError(f"There are {hypotheses:,} captions for {len(references):,} images with references.")
     if not hypotheses:
         raise ImgcapError("There are no captions to score.")
     if not all(references):
-        raise ImgcapError(f"Picture number {references.index(0) + 1} has no reference.")
+        raise ImgcapError(f"Image number {references.index(0) + 1} has no reference.")
 
 
 def _repeats_a_phrase(tokens: tuple[str, ...]) -> bool:

@@ -21,10 +21,10 @@ _BLOCK = 65_536
 
 
 class EncodedCaptions:
-    """C captions, in the order of their pictures' rows."""
+    """C captions, in the order of their images' rows."""
 
     rows: Numbers
-    """The row of each caption's picture in the prepared folder, (C,), ascending."""
+    """The row of each caption's image in the prepared folder, (C,), ascending."""
 
     def __init__(self, captions: Iterable[tuple[int, str]], vocabulary: Vocabulary) -> None:
         """Encode pairs of row and caption, rows ascending, into temporary files that go with the process."""
@@ -55,7 +55,7 @@ class EncodedCaptions:
         return lengths
 
     def of(self, row: int) -> list[list[int]]:
-        """Ids of all captions of a picture."""
+        """Ids of all captions of an image."""
         begin, end = np.searchsorted(self.rows, [row, row + 1])
         return [self[number] for number in range(begin, end)]
 

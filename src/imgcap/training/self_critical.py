@@ -1,7 +1,7 @@
 """Self-critical sequence training: the model writes captions, and learns towards those that score above its own mean.
 
 The gradient is REINFORCE's (Rennie et al. 2017, "Self-Critical Sequence Training for Image Captioning"); a caption's
-baseline is the mean reward of the picture's other samples, which needs no search (Luo 2020, "A Better Variant of
+baseline is the mean reward of the image's other samples, which needs no search (Luo 2020, "A Better Variant of
 Self-Critical Sequence Training"). The reward is CIDEr-D with `<end>` counted as a word: without it, a model learns to
 stop in the middle of a phrase.
 """
@@ -24,19 +24,19 @@ _END_WORD = SPECIAL_WORDS[END]
 
 
 class Reward:
-    """CIDEr-D of sampled captions against the captions of the training pictures."""
+    """CIDEr-D of sampled captions against the captions of the training images."""
 
     def __init__(self, references: Sequence[Sequence[Tokens]], vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
         self.cider = CiderD([[[*tokens, _END_WORD] for tokens in captions] for captions in references])
 
-    def __call__(self, ids: Tensor, pictures: Sequence[int]) -> Tensor:
-        """Reward float32 (B,) of captions `ids`, int64 (B, T) as `sample` gives them, of `pictures` by number."""
+    def __call__(self, ids: Tensor, images: Sequence[int]) -> Tensor:
+        """Reward float32 (B,) of captions `ids`, int64 (B, T) as `sample` gives them, of `images` by number."""
         captions = []
         for row in ids.tolist():
             tokens = self.vocabulary.decode(row)
             captions.append([*tokens, _END_WORD] if END in row else tokens)
-        return torch.from_numpy(self.cider.score(captions, pictures).astype(np.float32))
+        return torch.from_numpy(self.cider.score(captions, images).astype(np.float32))
 
 
 @torch.inference_mode()
@@ -65,14 +65,14 @@ def sample(decoder: LSTMDecoder, features: Tensor, max_length: int) -> Tensor:
 
 
 def self_critical_loss(decoder: nn.Module, features: Tensor, ids: Tensor, rewards: Tensor, samples: int) -> Tensor:
-    """The loss of B sampled captions, `samples` in a row for each picture: a scalar, the mean over all sampled words.
+    """The loss of B sampled captions, `samples` in a row for each image: a scalar, the mean over all sampled words.
 
     `decoder` is called as an `LSTMDecoder` is; `features` is (B, 2048), `ids` (B, T) as `sample` gives them, `rewards`
     (B,).
     """
-    by_picture = rewards.view(-1, samples)
-    others = (by_picture.sum(1, keepdim=True) - by_picture) / (samples - 1)
-    advantages = (by_picture - others).flatten()
+    by_image = rewards.view(-1, samples)
+    others = (by_image.sum(1, keepdim=True) - by_image) / (samples - 1)
+    advantages = (by_image - others).flatten()
     lengths = (ids != PAD).sum(1)
     read = torch.cat([ids.new_full((len(ids), 1), START), ids[:, :-1]], 1)
     logits = decoder(features, read, lengths.cpu()).index_fill(1, ids.new_tensor([PAD, START, UNKNOWN]), -torch.inf)

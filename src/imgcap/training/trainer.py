@@ -1,4 +1,4 @@
-"""The training loop: the decoder on prepared features, or encoder and decoder together on the pictures.
+"""The training loop: the decoder on prepared features, or encoder and decoder together on the images.
 
 The loss is the cross-entropy of the next word, or in self-critical training the expected CIDEr-D of whole captions.
 
@@ -47,7 +47,7 @@ from imgcap.files import (
     write_text,
 )
 from imgcap.images.decoding import Pixels, batched, load_batches
-from imgcap.model.confidence import FEWEST_PICTURES, Calibration, agreement, fit
+from imgcap.model.confidence import FEWEST_IMAGES, Calibration, agreement, fit
 from imgcap.model.decoder import DecoderConfig, LSTMDecoder, pack
 from imgcap.model.encoder import Encoder, fingerprint, has_fast_bfloat16, save_encoder
 from imgcap.model.folder import Model, ModelConfig, check_encoder, load_model_folder, save_decoder
@@ -76,9 +76,9 @@ STATE_FILE, CURVES_FILE = "training-state.safetensors", "curves.svg"
 _BATCHES_IN_POOL = 50
 """Captions are sorted by length within pools of this many batches: little padding, and still a random order."""
 _VAL_BATCH = 32
-"""Val pictures that go to one process after the other."""
-_STATISTICS_PICTURES = 2**18
-"""Pictures that mean and standard deviation of the features are over, at most: they know them to 0.2 % of the latter,
+"""Val images that go to one process after the other."""
+_STATISTICS_IMAGES = 2**18
+"""Images that mean and standard deviation of the features are over, at most: they know them to 0.2 % of the latter,
 and ten million would take minutes before the first step."""
 
 
@@ -90,7 +90,7 @@ class TrainingOptions:
     patience: int = 8
     """Epochs without a better val score after which training stops."""
     batch_size: int = 128
-    """Captions in a batch; with `fine_tune_encoder` or `self_critical`, pictures in a batch. All processes together
+    """Captions in a batch; with `fine_tune_encoder` or `self_critical`, images in a batch. All processes together
     compute one batch."""
     accumulation: int = 1
     """Parts of its share of a batch that a process computes one after the other, to take less memory."""
@@ -116,7 +116,7 @@ class TrainingOptions:
     self_critical: bool = False
     """Learn from the CIDEr-D of sampled captions instead of the next word; needs `start_from`."""
     samples: int = 5
-    """Captions that self-critical training draws for each picture."""
+    """Captions that self-critical training draws for each image."""
     start_from: str | None = None
     """A model, by name or folder, whose weights, sizes and vocabulary the training starts from."""
     seed: int = 0
@@ -134,7 +134,7 @@ class TrainingOptions:
         if self.self_critical and not self.start_from:
             raise UsageError("Self-critical training goes on from a trained model: give it by --start-from.")
         if self.samples < 2:
-            raise UsageError(f"Self-critical training compares at least 2 samples of a picture, not {self.samples}.")
+            raise UsageError(f"Self-critical training compares at least 2 samples of an image, not {self.samples}.")
 
     @property
     def peak_learning_rate(self) -> float:
@@ -248,9 +248,9 @@ def _run(trainer: Trainer, out: Path) -> bool:
 
 
 def finish(prepared: PreparedFolder, folder: Path, device: torch.device) -> None:
-    """Add to the trained model in `folder` the calibration of its confidence and the index of its training pictures.
+    """Add to the trained model in `folder` the calibration of its confidence and the index of its training images.
 
-    `prepared` is what the model was trained on. A model with an encoder of its own sees the pictures once more. Raises
+    `prepared` is what the model was trained on. A model with an encoder of its own sees the images once more. Raises
     `ImgcapError`.
     """
     model = load_model_folder(folder, device)
@@ -265,7 +265,7 @@ def finish(prepared: PreparedFolder, folder: Path, device: torch.device) -> None
 
 @contextmanager
 def _features_for(model: Model, prepared: PreparedFolder) -> Iterator[MappedFeatures | Features]:
-    """Features (N, 2048) of indexed and val pictures by the model's own encoder, prepared ones if it is the same."""
+    """Features (N, 2048) of indexed and val images by the model's own encoder, prepared ones if it is the same."""
     if model.config.encoder_fingerprint == prepared.metadata.encoder_fingerprint:
         yield prepared.features
         return
@@ -279,9 +279,9 @@ def _features_for(model: Model, prepared: PreparedFolder) -> Iterator[MappedFeat
 
 
 def _calibrate(model: Model, prepared: PreparedFolder, features: MappedFeatures | Features) -> Calibration | None:
-    """Fit the confidence on val pictures with two references or more; None if they are too few."""
+    """Fit the confidence on val images with two references or more; None if they are too few."""
     rows = [row for row in prepared.rows("val") if len(prepared.records[row].captions) > 1]
-    if len(rows) < FEWEST_PICTURES:
+    if len(rows) < FEWEST_IMAGES:
         return None
     vectors = (vector for part in batched(rows, 128) for vector in torch.from_numpy(features[part]))
     hypotheses = [found[0] for found in model.search(vectors, model.config.search)]
@@ -290,7 +290,7 @@ def _calibrate(model: Model, prepared: PreparedFolder, features: MappedFeatures 
 
 
 def _decoded(prepared: PreparedFolder, rows: Iterable[int], size: int) -> Iterator[Pixels]:
-    """Decoded pictures of `rows`. Raises `ImgcapError` for one that has gone since they were prepared."""
+    """Decoded images of `rows`. Raises `ImgcapError` for one that has gone since they were prepared."""
     sources = (prepared.source(prepared.records[row].path) for row in rows)
     for batch in load_batches(sources, size):
         for pixels in batch:
@@ -323,13 +323,13 @@ def _resumed_options(given: TrainingOptions, saved: TrainingOptions) -> Training
 
 @dataclass(frozen=True)
 class Batch:
-    """Captions and their pictures: R pictures, C captions, T words."""
+    """Captions and their images: R images, C captions, T words."""
 
     rows: list[int]
-    """Rows of the R pictures in the prepared folder."""
+    """Rows of the R images in the prepared folder."""
     mirrored: npt.NDArray[np.bool_]
-    """Which of the pictures are mirrored, (R,)."""
-    picture: Tensor
+    """Which of the images are mirrored, (R,)."""
+    image: Tensor
     """int64 (C,): each caption's place in `rows`."""
     ids: Tensor
     """int64 (C, 1 + T): `<start>`, words, padding; with word dropout, `<unk>` for some of the words."""
@@ -344,12 +344,12 @@ class Batch:
         return int(self.lengths.sum())
 
     def part(self, number: int, parts: int) -> Batch:
-        """Every one of `parts` pictures, from picture `number` on, with its captions."""
-        own = self.picture % parts == number
+        """Every one of `parts` images, from image `number` on, with its captions."""
+        own = self.image % parts == number
         return Batch(
             self.rows[number::parts],
             self.mirrored[number::parts],
-            self.picture[own] // parts,
+            self.image[own] // parts,
             self.ids[own],
             self.targets[own],
             self.lengths[own],
@@ -363,8 +363,8 @@ class Part:
     batch: Batch
     weight: float
     """Share of the whole batch's loss, 0-1."""
-    pictures: list[Pixels] | None = None
-    """The R decoded pictures, if the encoder is trained."""
+    images: list[Pixels] | None = None
+    """The R decoded images, if the encoder is trained."""
 
 
 @dataclass(frozen=True)
@@ -444,9 +444,9 @@ class Trainer:
         file = start.encoder_file if start else self.prepared.encoder_file
         encoder = Encoder.load(file, self.device, fold=False)
         if encoder.config != self.prepared.metadata.encoder_config:
-            raise ImgcapError(f"The encoder of {file} sees pictures differently from that of {self.prepared.root}.")
+            raise ImgcapError(f"The encoder of {file} sees images differently from that of {self.prepared.root}.")
         if not (self.prepared.metadata.archives or self.prepared.image_root.is_dir()):
-            raise ImgcapError(f"The pictures have gone from {self.prepared.image_root}.", "Prepare them again.")
+            raise ImgcapError(f"The images have gone from {self.prepared.image_root}.", "Prepare them again.")
         return encoder
 
     def _reward(self) -> Reward:
@@ -454,8 +454,8 @@ class Trainer:
         return Reward([[tokenize(caption) for caption in own] for own in captions], self.vocabulary)
 
     def _feature_statistics(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation (2048,) of the training pictures' features, or of evenly spaced ones."""
-        chosen = evenly_spaced(self.train_rows, _STATISTICS_PICTURES)
+        """Mean and standard deviation (2048,) of the training images' features, or of evenly spaced ones."""
+        chosen = evenly_spaced(self.train_rows, _STATISTICS_IMAGES)
         total, squares = np.zeros(FEATURE_SIZE), np.zeros(FEATURE_SIZE)
         for rows in batched(chosen, 4096):
             part = self.prepared.features[rows].astype(np.float64)
@@ -509,7 +509,7 @@ class Trainer:
         rng = np.random.default_rng([self.options.seed, epoch])
         size, captions = self.options.batch_size, self.captions
         if self.encoder or self.reward:
-            # A picture goes through the encoder once for all its captions.
+            # An image goes through the encoder once for all its captions.
             order = rng.permutation(self.train_rows)
             count = -(-len(order) // size)
             numbers = np.arange(count)
@@ -521,17 +521,17 @@ class Trainer:
             count = -(-len(order) // size)
             numbers = rng.permutation(count)
 
-        def pictures(number: int) -> list[tuple[int, list[list[int]]]]:
+        def images(number: int) -> list[tuple[int, list[list[int]]]]:
             chosen = order[number * size : (number + 1) * size].tolist()
             if self.encoder or self.reward:
                 return [(row, captions.of(row)) for row in chosen]
             return [(int(captions.rows[caption]), [captions[caption]]) for caption in chosen]
 
-        return count, (self._batch(pictures(number), rng) for number in numbers.tolist())
+        return count, (self._batch(images(number), rng) for number in numbers.tolist())
 
-    def _batch(self, pictures: list[tuple[int, list[list[int]]]], rng: np.random.Generator) -> Batch:
-        """Rows of pictures, and the captions of each, as a batch; draws what is mirrored and which words are hidden."""
-        captions = [(place, ids) for place, (_, several) in enumerate(pictures) for ids in several]
+    def _batch(self, images: list[tuple[int, list[list[int]]]], rng: np.random.Generator) -> Batch:
+        """Rows of images, and the captions of each, as a batch; draws what is mirrored and which words are hidden."""
+        captions = [(place, ids) for place, (_, several) in enumerate(images) for ids in several]
         ids = torch.full((len(captions), max(len(ids) for _, ids in captions) + 1), PAD)
         targets = ids.clone()
         for i, (_, caption) in enumerate(captions):
@@ -541,9 +541,9 @@ class Trainer:
             hidden = torch.from_numpy(rng.random(ids.shape) < self.options.word_dropout)
             ids[hidden & (ids > UNKNOWN)] = UNKNOWN
         return Batch(
-            rows=[row for row, _ in pictures],
-            mirrored=rng.random(len(pictures)) < 0.5,
-            picture=torch.tensor([place for place, _ in captions]),
+            rows=[row for row, _ in images],
+            mirrored=rng.random(len(images)) < 0.5,
+            image=torch.tensor([place for place, _ in captions]),
             ids=ids,
             targets=targets,
             lengths=torch.tensor([len(caption) + 1 for _, caption in captions]),
@@ -559,7 +559,7 @@ class Trainer:
         return [Part(part, self._weight(part) / self._weight(batch)) for part in several]
 
     def _weight(self, batch: Batch) -> int:
-        """What the mean loss of a batch is over: pictures in self-critical training, else words."""
+        """What the mean loss of a batch is over: images in self-critical training, else words."""
         return len(batch.rows) if self.reward else batch.words
 
     def _with_parts(self, batches: Iterator[Batch]) -> Iterator[tuple[Batch, list[Part]]]:
@@ -568,21 +568,21 @@ class Trainer:
         if not self.encoder:
             yield from pairs
             return
-        current, ahead = tee(pairs)  # pictures are decoded a few batches ahead
+        current, ahead = tee(pairs)  # images are decoded a few batches ahead
         rows = (row for _, parts in ahead for part in parts for row in part.batch.rows)
         pixels = _decoded(self.prepared, rows, self.encoder.config.pixels)
         for batch, parts in current:
-            yield batch, [replace(part, pictures=[next(pixels) for _ in part.batch.rows]) for part in parts]
+            yield batch, [replace(part, images=[next(pixels) for _ in part.batch.rows]) for part in parts]
 
     def _features(self, part: Part) -> Tensor:
-        """Features (R, 2048) from the prepared folder, or with gradients from the pictures; half of them mirrored."""
+        """Features (R, 2048) from the prepared folder, or with gradients from the images; half of them mirrored."""
         batch = part.batch
-        if not self.encoder or part.pictures is None:
+        if not self.encoder or part.images is None:
             features = self.prepared.features[batch.rows]
             if self.prepared.mirrored is not None:
                 features[batch.mirrored] = self.prepared.mirrored[np.array(batch.rows)[batch.mirrored]]
             return torch.from_numpy(features).to(self.device)
-        pairs = zip(part.pictures, batch.mirrored, strict=True)
+        pairs = zip(part.images, batch.mirrored, strict=True)
         views = np.stack([pixels[:, ::-1] if mirrored else pixels for pixels, mirrored in pairs])
         x = self.encoder.to_input(torch.from_numpy(views)).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=has_fast_bfloat16(self.device)):
@@ -611,7 +611,7 @@ class Trainer:
     def _teach(self, features: Tensor, batch: Batch) -> tuple[Tensor, float]:
         """Cross-entropy of the next word, its mean over the words."""
         ids = batch.ids.to(self.device)
-        logits = self.parallel["decoder"](features[batch.picture.to(self.device)], ids, batch.lengths)
+        logits = self.parallel["decoder"](features[batch.image.to(self.device)], ids, batch.lengths)
         targets = pack(batch.targets, batch.lengths).to(self.device)
         loss = F.cross_entropy(logits, targets, label_smoothing=self.options.label_smoothing)
         return loss, loss.item()
@@ -622,8 +622,8 @@ class Trainer:
         samples = self.options.samples
         features = features.repeat_interleave(samples, 0)
         ids = sample(self.decoder, features.detach(), self.options.search.max_length).clone()
-        pictures = np.searchsorted(self.train_rows, batch.rows).repeat(samples)
-        rewards = self.reward(ids, pictures.tolist()).to(self.device)
+        images = np.searchsorted(self.train_rows, batch.rows).repeat(samples)
+        rewards = self.reward(ids, images.tolist()).to(self.device)
         return self_critical_loss(self.parallel["decoder"], features, ids, rewards, samples), -rewards.mean().item()
 
     def _set_rates(self, step: int, steps: int) -> None:
@@ -634,7 +634,7 @@ class Trainer:
             group["lr"] = peak * min(1, step / warm_up) * cosine
 
     def _validate(self) -> tuple[float, tuple[float, float, float, float]]:
-        """CIDEr-D and BLEU-1..4 of the captions that the model writes for the val pictures on its own."""
+        """CIDEr-D and BLEU-1..4 of the captions that the model writes for the val images on its own."""
         kept = self._kept_modules()
         decoder, encoder = cast(LSTMDecoder, kept["decoder"]), cast(InceptionV3 | None, kept.get("encoder"))
         own = [
@@ -710,7 +710,7 @@ class Trainer:
             "imgcap": __version__,
             "torch": torch.__version__,
             "options": asdict(self.options),
-            "pictures": {"train": len(self.train_rows), "val": len(self.val_rows)},
+            "images": {"train": len(self.train_rows), "val": len(self.val_rows)},
             "captions": len(self.captions),
             "epochs": len(self.log),
             "best_epoch": best.epoch,

@@ -66,7 +66,7 @@ def test_bleu_of_odd_captions_is_coco_captions(name: str) -> None:
 
 
 def sacrebleu_of(hypotheses: list[Caption], references: list[list[Caption]], metric: BLEU) -> float:
-    # sacrebleu takes the first references of all pictures, then the second ones; None where a picture has no more.
+    # sacrebleu takes the first references of all images, then the second ones; None where an image has no more.
     most = max(map(len, references))
     streams = [[" ".join(texts[i]) if i < len(texts) else None for texts in references] for i in range(most)]
     score: float = metric.corpus_score([" ".join(tokens) for tokens in hypotheses], streams).score / 100
@@ -83,7 +83,7 @@ def test_bleu_of_summed_statistics_is_sacrebleus_of_the_whole_set(captions: Set)
 
 @properties
 @given(sets_of(any_caption))
-def test_statistics_are_sacrebleus_of_each_picture(captions: Set) -> None:
+def test_statistics_are_sacrebleus_of_each_image(captions: Set) -> None:
     metric = BLEU(tokenize="none", smooth_method="none", force=True)
     found = bleu_statistics(*captions)
     assert (found.shape, found.dtype) == ((len(captions[0]), 10), np.int64)
@@ -126,7 +126,7 @@ def test_bleu_of_many_sums_is_that_of_each() -> None:
 
 @properties
 @given(sets_of(any_caption), st.randoms(use_true_random=False))
-def test_the_order_of_pictures_and_references_never_changes_statistics(captions: Set, source: st.Random) -> None:
+def test_the_order_of_images_and_references_never_changes_statistics(captions: Set, source: st.Random) -> None:
     others, order = reordered(captions, source)
     np.testing.assert_array_equal(bleu_statistics(*others), bleu_statistics(*captions)[order])
 
@@ -144,7 +144,7 @@ def test_captions_equal_to_a_reference_score_highest(captions: Set, source: st.R
 
 @properties
 @given(sets_of(any_caption))
-def test_scoring_all_pictures_twice_does_not_change_bleu(captions: Set) -> None:
+def test_scoring_all_images_twice_does_not_change_bleu(captions: Set) -> None:
     hypotheses, references = captions
     assert corpus_bleu(hypotheses * 2, references * 2).scores == pytest.approx(corpus_bleu(*captions).scores, abs=1e-12)
 
@@ -158,7 +158,7 @@ def test_scoring_all_pictures_twice_does_not_change_bleu(captions: Set) -> None:
         (["the the the the the the the"], [["the cat is on the mat", "there is a cat"]], (2 / 7, 0, 0, 0), 1.0),
         # but different words may come from different references
         (["a b"], [["a x", "y b"]], (1.0, 0, 0, 0), 1.0),
-        # words match within a picture and a reference only
+        # words match within an image and a reference only
         (["a", "b c"], [["b"], ["a", "b", "c"]], (2 / 3, 0, 0, 0), 1.0),
         # 2 words against 4
         (["a b"], [["a b c d"]], (math.exp(-1), math.exp(-1), 0, 0), math.exp(-1)),
@@ -191,8 +191,8 @@ def test_corpus_bleu_gives_the_lengths_behind_the_brevity_penalty() -> None:
 @pytest.mark.parametrize(
     ("hypotheses", "references", "sentence"),
     [
-        ([["a"]], [], "There are 1 captions for 0 pictures with references."),
-        ([["a"], ["b"]], [[["a"]], []], "Picture number 2 has no reference."),
+        ([["a"]], [], "There are 1 captions for 0 images with references."),
+        ([["a"], ["b"]], [[["a"]], []], "Image number 2 has no reference."),
     ],
 )
 def test_captions_that_do_not_fit_their_references_are_refused(

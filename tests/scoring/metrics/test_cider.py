@@ -27,7 +27,7 @@ from imgcap.scoring.metrics.cider import CiderD
 
 
 def coco_cider(hypotheses: Sequence[Caption], references: Sequence[Sequence[Caption]]) -> list[float]:
-    """CIDEr-D of each picture; what coco-caption calls CIDEr clips and has the Gaussian penalty of CIDEr-D."""
+    """CIDEr-D of each image; what coco-caption calls CIDEr clips and has the Gaussian penalty of CIDEr-D."""
     scores: list[float] = Cider().compute_score(*coco_dicts(hypotheses, references))[1]
     return scores
 
@@ -49,36 +49,36 @@ def test_cider_d_of_odd_captions_is_coco_captions(name: str) -> None:
     np.testing.assert_allclose(CiderD(references).score(hypotheses), coco_cider(hypotheses, references), atol=1e-6)
 
 
-def test_captions_of_some_pictures_score_as_among_all() -> None:
+def test_captions_of_some_images_score_as_among_all() -> None:
     source = random.Random(4)
     for hypotheses, references in random_sets(15):
         cider = CiderD(references)
-        pictures = source.choices(range(len(references)), k=30)
-        guesses = [[*source.choice(hypotheses), source.choice(["dog", "unseen"])] for _ in pictures]
-        found = cider.score(guesses, pictures)
-        for guess, picture, value in zip(guesses, pictures, found, strict=True):
-            alone = [guess if i == picture else ["a"] for i in range(len(references))]
-            assert value == pytest.approx(coco_cider(alone, references)[picture], abs=1e-6)
-            assert cider.score([guess], [picture])[0] == value  # to the bit
+        images = source.choices(range(len(references)), k=30)
+        guesses = [[*source.choice(hypotheses), source.choice(["dog", "unseen"])] for _ in images]
+        found = cider.score(guesses, images)
+        for guess, image, value in zip(guesses, images, found, strict=True):
+            alone = [guess if i == image else ["a"] for i in range(len(references))]
+            assert value == pytest.approx(coco_cider(alone, references)[image], abs=1e-6)
+            assert cider.score([guess], [image])[0] == value  # to the bit
 
 
 def test_no_captions_have_no_scores() -> None:
     assert CiderD([[["a"]]]).score([], []).shape == (0,)
 
 
-@pytest.mark.parametrize("pictures", [None, [0], [0, 1, 1]])
-def test_captions_that_do_not_fit_the_pictures_are_refused(pictures: list[int] | None) -> None:
+@pytest.mark.parametrize("images", [None, [0], [0, 1, 1]])
+def test_captions_that_do_not_fit_the_images_are_refused(images: list[int] | None) -> None:
     with pytest.raises(ValueError, match="There are 2 captions for"):
-        CiderD([[["a"]], [["b"]], [["c"]]]).score([["a"], ["b"]], pictures)
+        CiderD([[["a"]], [["b"]], [["c"]]]).score([["a"], ["b"]], images)
 
 
-def test_a_picture_without_references_is_refused() -> None:
-    with pytest.raises(ValueError, match="Picture number 2 has no reference"):
+def test_a_image_without_references_is_refused() -> None:
+    with pytest.raises(ValueError, match="Image number 2 has no reference"):
         CiderD([[["a"]], []])
 
 
 def test_cider_d_by_hand() -> None:
-    # All words of the first picture are in no other: each weighs log 2. Of its single words the caption has one of two
+    # All words of the first image are in no other: each weighs log 2. Of its single words the caption has one of two
     # (cosine 1/2), and the Gaussian sees as many bigrams in both.
     found = CiderD([[["a", "b"]], [["c", "d"]]]).score([["a", "x"], ["c", "d"]])
     assert found == pytest.approx([10 / 4 * 0.5, 10 * 2 / 4])
@@ -90,10 +90,10 @@ def test_cider_d_by_hand() -> None:
     assert CiderD([[["a"], ["z"]], [["b"]]]).score([["a"], ["b"]]) == pytest.approx([10 / 4 / 2, 10 / 4])
 
 
-def test_words_that_every_picture_has_are_worth_nothing() -> None:
+def test_words_that_every_image_has_are_worth_nothing() -> None:
     assert CiderD([[["a", "b"]], [["a", "c"]]]).score([["a"], ["a"]]).tolist() == [0, 0]
     caption = ["a", "dog", "runs", "on", "grass"]
-    assert CiderD([[caption]]).score([caption]).tolist() == [0]  # a single picture has all
+    assert CiderD([[caption]]).score([caption]).tolist() == [0]  # a single image has all
 
 
 def test_repeating_a_rare_word_does_not_raise_the_score() -> None:
@@ -110,7 +110,7 @@ def test_a_perfect_match_scores_ten() -> None:
 
 @properties
 @given(sets_of(captions), st.randoms(use_true_random=False))
-def test_the_order_of_pictures_and_references_never_changes_a_score(found_set: Set, source: st.Random) -> None:
+def test_the_order_of_images_and_references_never_changes_a_score(found_set: Set, source: st.Random) -> None:
     hypotheses, references = found_set
     (other_hypotheses, other_references), order = reordered(found_set, source)
     found = CiderD(other_references).score(other_hypotheses)

@@ -78,7 +78,7 @@ def test_rouge_l_by_hand() -> None:
 
 @properties
 @given(sets_of(any_caption), st.randoms(use_true_random=False))
-def test_the_order_of_pictures_and_references_never_changes_a_score(captions: Set, source: st.Random) -> None:
+def test_the_order_of_images_and_references_never_changes_a_score(captions: Set, source: st.Random) -> None:
     others, order = reordered(captions, source)
     np.testing.assert_array_equal(rouge_l(*others), rouge_l(*captions)[order])
 
@@ -92,7 +92,7 @@ def test_a_caption_equal_to_a_reference_scores_highest(captions: Set, source: st
     assert (best >= rouge_l(hypotheses, references) - 1e-12).all()
 
 
-def test_more_pictures_than_are_compared_at_a_time_keep_their_order() -> None:
+def test_more_images_than_are_compared_at_a_time_keep_their_order() -> None:
     source = random.Random(3)
     hypotheses = [[str(source.randint(0, 3)) for _ in range(source.randint(1, 8))] for _ in range(6000)]
     references = [[[str(source.randint(0, 3)) for _ in range(source.randint(1, 8))]] for _ in hypotheses]

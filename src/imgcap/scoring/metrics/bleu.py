@@ -36,34 +36,34 @@ class CorpusBleu:
 
 
 def corpus_bleu(hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> CorpusBleu:
-    """BLEU of tokenised captions, one for each picture, each picture with one reference or more."""
+    """BLEU of tokenised captions, one for each image, each image with one reference or more."""
     return bleu(bleu_statistics(hypotheses, references).sum(0))
 
 
 def bleu_statistics(hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> Integers:
-    """What BLEU sums over the pictures, int64 (N, 10): both lengths, then matching and all n-grams for n = 1..4.
+    """What BLEU sums over the images, int64 (N, 10): both lengths, then matching and all n-grams for n = 1..4.
 
     The reference length is the closest one; of two as close, the shorter. Raises `ValueError` if the numbers of
-    pictures differ, or a picture has no reference.
+    images differ, or an image has no reference.
     """
     ours, theirs, counts = encode_pairs(hypotheses, references)
-    pictures = np.repeat(np.arange(len(counts)), counts)
-    distances = pair(np.abs(theirs.lengths - ours.lengths[pictures]), theirs.lengths)
+    images = np.repeat(np.arange(len(counts)), counts)
+    distances = pair(np.abs(theirs.lengths - ours.lengths[images]), theirs.lengths)
     closest = unpair(np.minimum.reduceat(distances, firsts(counts)))[1]
-    matching = _matching(ours, theirs, pictures)
+    matching = _matching(ours, theirs, images)
     total = [np.maximum(ours.lengths - n, 0) for n in range(MAX_ORDER)]
     return np.column_stack([ours.lengths, closest, *matching, *total])
 
 
-def _matching(ours: WordNumbers, theirs: WordNumbers, pictures: Integers) -> list[Integers]:
-    """n-grams of each hypothesis that its references match, (N,) for each n; `pictures` is the one of each reference.
+def _matching(ours: WordNumbers, theirs: WordNumbers, images: Integers) -> list[Integers]:
+    """n-grams of each hypothesis that its references match, (N,) for each n; `images` is the one of each reference.
 
-    n-grams are numbered anew for each picture: those of order 0, the empty ones, by the picture itself. Of a
+    n-grams are numbered anew for each image: those of order 0, the empty ones, by the image itself. Of a
     reference's n-grams only those are followed up that the hypothesis has.
     """
-    owners = np.arange(len(ours.lengths))  # picture of each of our n-grams
+    owners = np.arange(len(ours.lengths))  # image of each of our n-grams
     our_starts, our_ids = np.arange(len(ours.words)), ours.captions
-    their_starts, their_ids = np.arange(len(theirs.words)), pictures[theirs.captions]
+    their_starts, their_ids = np.arange(len(theirs.words)), images[theirs.captions]
     matching = []
     for order in range(1, MAX_ORDER + 1):
         our_starts, our_keys = ours.ngrams(order, our_starts, our_ids)
@@ -100,7 +100,7 @@ def bleu_scores(statistics: Integers) -> Values:
 
 
 def sentence_bleu(statistics: Integers) -> Values:
-    """BLEU-4 of each picture's caption alone from statistics (N, 10): float64 (N,), 0.0-1.0.
+    """BLEU-4 of each image's caption alone from statistics (N, 10): float64 (N,), 0.0-1.0.
 
     With add-one smoothing of the orders above 1 (Lin and Och 2004, "ORANGE"), sacrebleu's `add-k` with k = 1; still 0
     where no word matches.

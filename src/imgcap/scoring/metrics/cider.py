@@ -28,9 +28,9 @@ Values = npt.NDArray[np.float64]
 class CiderD:
     """CIDEr-D against fixed references, which are weighed only once.
 
-    n-gram vectors weighted by inverse document frequency over the pictures, clipped to the reference's counts, with a
+    n-gram vectors weighted by inverse document frequency over the images, clipped to the reference's counts, with a
     Gaussian penalty on the difference in length; the mean over n = 1..4 and over references, times 10.
-    Raises `ValueError` if a picture has no reference.
+    Raises `ValueError` if an image has no reference.
     """
 
     SIGMA = 6.0
@@ -41,31 +41,31 @@ class CiderD:
         self._vocabulary = Vocabulary()
         captions, self._counts = encode_references(references, self._vocabulary)
         self._lengths = captions.lengths
-        pictures = np.repeat(np.arange(len(references)), self._counts)
+        images = np.repeat(np.arange(len(references)), self._counts)
         self._orders: list[_Order] = []
         starts, ngrams = np.arange(len(captions.words)), np.zeros_like(captions.words)
         for n in range(1, MAX_ORDER + 1):
             starts, all_keys = captions.ngrams(n, starts, ngrams)
             keys, ngrams = np.unique(all_keys, return_inverse=True)
             entries, owners, times = count_by_caption(ngrams, captions.captions[starts])
-            first = np.diff(pair(entries, pictures[owners]), prepend=-1) > 0  # of the n-gram in the picture
+            first = np.diff(pair(entries, images[owners]), prepend=-1) > 0  # of the n-gram in the image
             frequency = np.bincount(entries[first], minlength=len(keys))
             rarity = math.log(len(references)) - np.log(np.append(frequency, 1))
             weights = times * rarity[entries]
             norms = _norms(weights, owners, len(captions.lengths))
             self._orders.append(_Order(keys, rarity, pair(entries, owners), weights, norms))
 
-    def score(self, hypotheses: Sequence[Tokens], pictures: Sequence[int] | None = None) -> Values:
-        """CIDEr-D of each caption, float64 (N,), 0.0-10.0: one caption for each picture, or those of `pictures`.
+    def score(self, hypotheses: Sequence[Tokens], images: Sequence[int] | None = None) -> Values:
+        """CIDEr-D of each caption, float64 (N,), 0.0-10.0: one caption for each image, or those of `images`.
 
-        The same caption of the same picture scores the same to the last bit, whatever else is scored with it. Raises
-        `ValueError` if there are more or fewer captions than pictures.
+        The same caption of the same image scores the same to the last bit, whatever else is scored with it. Raises
+        `ValueError` if there are more or fewer captions than images.
         """
-        numbers = np.arange(len(self._counts)) if pictures is None else np.array(pictures, dtype=np.int64)
+        numbers = np.arange(len(self._counts)) if images is None else np.array(images, dtype=np.int64)
         if len(hypotheses) != len(numbers):
-            raise ValueError(f"There are {len(hypotheses)} captions for {len(numbers)} pictures.")
+            raise ValueError(f"There are {len(hypotheses)} captions for {len(numbers)} images.")
         captions = WordNumbers.of(hypotheses, self._vocabulary)
-        # Each hypothesis is compared with all references of its picture, one after the other.
+        # Each hypothesis is compared with all references of its image, one after the other.
         counts = self._counts[numbers]
         hypothesis = np.repeat(np.arange(len(counts)), counts)
         reference = _ranges(firsts(self._counts)[numbers], counts)

@@ -63,24 +63,24 @@ class WordNumbers:
 def encode_pairs(
     hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]]
 ) -> tuple[WordNumbers, WordNumbers, Integers]:
-    """One hypothesis for each of N pictures, all their references, and the number of references of each, (N,).
+    """One hypothesis for each of N images, all their references, and the number of references of each, (N,).
 
-    Raises `ValueError` if the numbers differ, or a picture has no reference.
+    Raises `ValueError` if the numbers differ, or an image has no reference.
     """
     if len(hypotheses) != len(references):
-        raise ValueError(f"There are {len(hypotheses)} captions for {len(references)} pictures with references.")
+        raise ValueError(f"There are {len(hypotheses)} captions for {len(references)} images with references.")
     vocabulary = Vocabulary()
     return WordNumbers.of(hypotheses, vocabulary), *encode_references(references, vocabulary)
 
 
 def encode_references(references: Sequence[Sequence[Tokens]], vocabulary: Vocabulary) -> tuple[WordNumbers, Integers]:
-    """The references of all of N pictures, and the number of references of each, (N,).
+    """The references of all of N images, and the number of references of each, (N,).
 
-    Raises `ValueError` if a picture has none.
+    Raises `ValueError` if an image has none.
     """
     counts = np.fromiter(map(len, references), np.int64, len(references))
     if not counts.all():
-        raise ValueError(f"Picture number {counts.argmin() + 1} has no reference.")
+        raise ValueError(f"Image number {counts.argmin() + 1} has no reference.")
     return WordNumbers.of(list(chain.from_iterable(references)), vocabulary), counts
 
 

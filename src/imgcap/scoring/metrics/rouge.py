@@ -18,29 +18,29 @@ _BLOCK = 4096
 
 
 def rouge_l(hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> Values:
-    """ROUGE-L of each picture's caption, float64 (N,), 0.0-1.0.
+    """ROUGE-L of each image's caption, float64 (N,), 0.0-1.0.
 
     The F-measure of the longest common subsequence: precision and recall are each the best over the references. A
     caption without words scores 0.0; coco-caption, which reads an empty text as one empty word, gives it 1.0 if a
-    reference is empty too. Raises `ValueError` if the numbers of pictures differ, or a picture has no reference.
+    reference is empty too. Raises `ValueError` if the numbers of images differ, or an image has no reference.
     """
     ours, theirs, counts = encode_pairs(hypotheses, references)
-    pictures = np.repeat(np.arange(len(counts)), counts)
-    common = _common_subsequences(ours, theirs, pictures)
+    images = np.repeat(np.arange(len(counts)), counts)
+    common = _common_subsequences(ours, theirs, images)
     groups = firsts(counts)
-    precision = np.maximum.reduceat(common / np.maximum(ours.lengths[pictures], 1), groups)
+    precision = np.maximum.reduceat(common / np.maximum(ours.lengths[images], 1), groups)
     recall = np.maximum.reduceat(common / np.maximum(theirs.lengths, 1), groups)
     scores: Values = (1 + BETA**2) * precision * recall / np.where(recall > 0, recall + BETA**2 * precision, 1)
     return scores
 
 
-def _common_subsequences(ours: WordNumbers, theirs: WordNumbers, pictures: Integers) -> Integers:
-    """Lengths of the longest common subsequences of each reference (C,) and the hypothesis of its picture."""
-    common = np.empty(len(pictures), dtype=np.int64)
-    by_length = np.argsort(np.maximum(ours.lengths[pictures], theirs.lengths))  # blocks with little padding
-    for begin in range(0, len(pictures), _BLOCK):
+def _common_subsequences(ours: WordNumbers, theirs: WordNumbers, images: Integers) -> Integers:
+    """Lengths of the longest common subsequences of each reference (C,) and the hypothesis of its image."""
+    common = np.empty(len(images), dtype=np.int64)
+    by_length = np.argsort(np.maximum(ours.lengths[images], theirs.lengths))  # blocks with little padding
+    for begin in range(0, len(images), _BLOCK):
         block = by_length[begin : begin + _BLOCK]
-        rows, columns = _padded(ours, pictures[block], -1), _padded(theirs, block, -2)
+        rows, columns = _padded(ours, images[block], -1), _padded(theirs, block, -2)
         # For all pairs at once, lengths[j] is that of our words up to the row and their first j.
         lengths = np.zeros((len(columns) + 1, len(block)), dtype=np.int32)
         for row in rows:

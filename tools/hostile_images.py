@@ -1,6 +1,6 @@
-"""Pictures that no camera has made: mutated samples of every format, and hand-made bombs.
+"""Images that no camera has made: mutated samples of every format, and hand-made bombs.
 
-For `fuzz_pictures.py`, which decodes them. Nothing here reads a picture.
+For `fuzz_images.py`, which decodes them. Nothing here reads an image.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ File = tuple[str, Callable[[], bytes]]
 
 
 def write_samples(folder: Path) -> None:
-    """One small picture of every kind that Pillow writes, and the zoo of the tests where it is at hand."""
+    """One small image of every kind that Pillow writes, and the zoo of the tests where it is at hand."""
     folder.mkdir()
     photograph = Image.open(min((ROOT / "examples").glob("*.jpg"))).convert("RGB").resize(SAMPLE_SIZE)
     exif = Image.Exif()
@@ -84,10 +84,10 @@ def write_samples(folder: Path) -> None:
             ("animated.avif", "AVIF", "RGB", frames),
         ]
     for name, format_name, mode, options in kinds:
-        # Pillow remembers in a picture how it was saved, and stumbles over that when it saves it otherwise.
-        picture = photograph.convert("L" if mode in ("F", "I;16") else "RGB").convert(mode)
+        # Pillow remembers in an image how it was saved, and stumbles over that when it saves it otherwise.
+        image = photograph.convert("L" if mode in ("F", "I;16") else "RGB").convert(mode)
         more = {"append_images": [photograph.rotate(angle) for angle in (90, 180)]} if "save_all" in options else {}
-        (folder / name).write_bytes(save(picture, format_name, **options, **more))
+        (folder / name).write_bytes(save(image, format_name, **options, **more))
     try:
         from pillow_heif import from_pillow
     except ImportError:
@@ -103,7 +103,7 @@ def write_samples(folder: Path) -> None:
 def _add_zoo(folder: Path) -> None:
     sys.path.append(str(ROOT / "tests"))
     try:
-        from picture_zoo import build_zoo
+        from image_zoo import build_zoo
     except ImportError:  # the tests are not in a wheel
         print("without the zoo of the tests")
         return
@@ -300,7 +300,7 @@ def _most(bytes_per_pixel: int) -> tuple[int, int]:
 def _bombs() -> Iterator[File]:
     small = Image.new("RGB", (64, 48), (200, 10, 10))
     yield from _sizes(small)
-    yield from _whole_pictures()
+    yield from _whole_images()
     yield from _png_bombs()
     yield from _jpeg_bombs(save(small, "JPEG"))
     yield from _tiff_bombs()
@@ -313,7 +313,7 @@ def _bombs() -> Iterator[File]:
 
 
 def _sizes(small: Image.Image) -> Iterator[File]:
-    """Small pictures whose headers say that they are large."""
+    """Small images whose headers say that they are large."""
     jpeg, progressive = save(small, "JPEG"), save(small, "JPEG", progressive=True)
     webp, lossless = save(small, "WEBP"), save(small, "WEBP", lossless=True)
     gif, bmp = save(small.convert("P"), "GIF"), save(small, "BMP")
@@ -344,8 +344,8 @@ def _sizes(small: Image.Image) -> Iterator[File]:
         yield f"{name}-lossless.webp", partial(_replace, lossless, _after(lossless, b"VP8L", 9), bits)
 
 
-def _whole_pictures() -> Iterator[File]:
-    """The largest pictures of each kind that are decoded: every pixel is there."""
+def _whole_images() -> Iterator[File]:
+    """The largest images of each kind that are decoded: every pixel is there."""
     width, height = _most(4)
     for name, bits, colour_type, samples in (
         ("rgb", 8, 2, 3),
@@ -437,24 +437,24 @@ def _chunk_of(riff: bytes, name: bytes) -> bytes:
 def _iso_bombs(small: Image.Image) -> Iterator[File]:
     """Of the formats that are made of boxes: AVIF and HEIC."""
     size = struct.pack
-    pictures: dict[str, bytes] = {}
+    images: dict[str, bytes] = {}
     if features.check("avif"):
-        pictures["avif"] = save(small, "AVIF")
+        images["avif"] = save(small, "AVIF")
         yield "most-whole.avif", partial(save, Image.new("RGB", _most(12)), "AVIF", speed=10, subsampling="4:4:4")
     with suppress(ImportError):
         from pillow_heif import from_pillow
 
         content = io.BytesIO()
         from_pillow(small).save(content)
-        heic = pictures["heic"] = content.getvalue()
+        heic = images["heic"] = content.getvalue()
         deep = b"".join(size(">I4s4x", 12 * (2_000 - i), b"meta") for i in range(2_000))
         yield "deep.heic", lambda: heic[: int.from_bytes(heic[:4], "big")] + deep
-    for suffix, picture in pictures.items():
+    for suffix, image in images.items():
         for name, (width, height) in (("huge", (60_000, 60_000)), ("most", _most(12))):
-            place = _after(picture, b"ispe", 8)
-            yield f"{name}.{suffix}", partial(_replace, picture, place, size(">II", width, height))
+            place = _after(image, b"ispe", 8)
+            yield f"{name}.{suffix}", partial(_replace, image, place, size(">II", width, height))
         for share in (4, 3, 2):
-            yield f"cut-{share}.{suffix}", partial(_start_of, picture, (share - 1) / share)
+            yield f"cut-{share}.{suffix}", partial(_start_of, image, (share - 1) / share)
 
 
 def _after(content: bytes, marker: bytes, skipped: int) -> int:

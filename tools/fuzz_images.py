@@ -1,11 +1,11 @@
-"""Does any picture crash, hang or flood imgcap? All of `hostile_pictures.py`, decoded.
+"""Does any image crash, hang or flood imgcap? All of `hostile_images.py`, decoded.
 
-    python tools/fuzz_pictures.py --files 20000 --out findings
+    python tools/fuzz_images.py --files 20000 --out findings
 
 Each file is decoded by the product's own `load_pixels` in a process that may die of it. Then the bombs and some more
 mutated files go as folders through `imgcap caption` and `imgcap prepare`. A finding is
 
-    crash      a signal, or an exception that is no `PictureError`
+    crash      a signal, or an exception that is no `ImageError`
     hang       more than --seconds-each of CPU time, or ten times that of waiting
     memory     more than --memory-mb of resident memory, Python and libraries included; of a command that meets all
                bombs at once, half as much again
@@ -39,13 +39,13 @@ from tempfile import TemporaryDirectory
 from PIL import Image
 from PIL import __version__ as pillow_version
 
-from hostile_pictures import File, Mutator, write_bombs, write_samples
+from hostile_images import File, Mutator, write_bombs, write_samples
 from imgcap.errors import ExitCode
 from imgcap.images.decoding import load_pixels
-from imgcap.images.discovery import SUFFIXES, PictureError
+from imgcap.images.discovery import SUFFIXES, ImageError
 
 PIXELS = 299
-"""Side of what pictures are squashed to: that of Inception V3."""
+"""Side of what images are squashed to: that of Inception V3."""
 BATCH = 250
 """Files that one worker process decodes before the next one begins."""
 WAITING = 10
@@ -235,7 +235,7 @@ def _decode_one(file: Path, limits: Limits, load: Load, log: io.FileIO) -> Decod
         findings.append(("memory", f"{peak} MB"))
     if noise := os.pread(log.fileno(), 500, noise_before):
         findings.append(("noise", noise.decode(errors="replace")))
-    return Decoded(findings, isinstance(found, PictureError), seconds, peak)
+    return Decoded(findings, isinstance(found, ImageError), seconds, peak)
 
 
 def _forget_peak() -> None:
@@ -255,17 +255,17 @@ def run_commands(files: Sequence[File], limits: Limits, out: Path, report: Repor
     """Caption and prepare a folder of files among good ones, with the commands and the model that people have."""
     with TemporaryDirectory() as temporary:
         work = Path(temporary)
-        pictures, captions, rows = work / "pictures", work / "captions.csv", work / "captions.jsonl"
-        pictures.mkdir()
+        images, captions, rows = work / "images", work / "captions.csv", work / "captions.jsonl"
+        images.mkdir()
         for i in range(24):
-            Image.new("RGB", (80, 60), (i * 10, 100, 200)).save(pictures / f"good-{i:02}.png")
+            Image.new("RGB", (80, 60), (i * 10, 100, 200)).save(images / f"good-{i:02}.png")
         for name, make in files:
-            (pictures / name).write_bytes(make())
-        names = sorted(file.name for file in pictures.iterdir() if file.suffix in SUFFIXES)
+            (images / name).write_bytes(make())
+        names = sorted(file.name for file in images.iterdir() if file.suffix in SUFFIXES)
         captions.write_text("image,caption\n" + "".join(f"{name},a dog on a wall\n" for name in names))
         commands: dict[str, list[object]] = {
-            "caption": [pictures, "-o", rows],
-            "prepare": ["--images", pictures, "--captions", captions, "-o", work / "prepared"],
+            "caption": [images, "-o", rows],
+            "prepare": ["--images", images, "--captions", captions, "-o", work / "prepared"],
         }
         before = len(report.findings)
         for name, arguments in commands.items():
@@ -278,7 +278,7 @@ def run_commands(files: Sequence[File], limits: Limits, out: Path, report: Repor
         if count != len(names):
             report.add(f"imgcap caption {out / 'folder'}", "exit code", f"{count} rows for {len(names)} files")
         if len(report.findings) > before:
-            shutil.copytree(pictures, out / "folder", dirs_exist_ok=True)
+            shutil.copytree(images, out / "folder", dirs_exist_ok=True)
 
 
 def run_command(arguments: Sequence[object], limits: Limits, files: int) -> Iterator[tuple[str, str]]:
@@ -313,7 +313,7 @@ def run_command(arguments: Sequence[object], limits: Limits, files: int) -> Iter
 
 def _is_ours(line: str) -> bool:
     """Whether a line of stderr is one that imgcap has for a person: an error, or a part of the summary."""
-    return not line or line.startswith(("imgcap: ", "Captioned ", "Left out ", "  ")) or " pictures" in line
+    return not line or line.startswith(("imgcap: ", "Captioned ", "Left out ", "  ")) or " images" in line
 
 
 def _peak_of(pid: int) -> int:
