@@ -18,7 +18,7 @@ import torch
 from imgcap.captioning.captioner import load_model
 from imgcap.dataset.prepared import PreparedFolder
 from imgcap.images.decoding import load_batches
-from imgcap.images.discovery import ImageError
+from imgcap.images.errors import ImageError
 from imgcap.model.encoder import PRECISIONS
 from imgcap.scoring.metrics.bleu import corpus_bleu
 from imgcap.scoring.metrics.cider import CiderD

@@ -42,7 +42,8 @@ from PIL import __version__ as pillow_version
 from hostile_images import File, Mutator, write_bombs, write_samples
 from imgcap.errors import ExitCode
 from imgcap.images.decoding import load_pixels
-from imgcap.images.discovery import SUFFIXES, ImageError
+from imgcap.images.discovery import SUFFIXES
+from imgcap.images.errors import ImageError
 
 PIXELS = 299
 """Side of what images are squashed to: that of Inception V3."""

@@ -14,8 +14,8 @@ from imgcap.captioning.captioner import Captioner, load_model
 from imgcap.captioning.rows import NOT_WRITTEN, Row, RowOptions, RowWriter
 from imgcap.captioning.sidecars import Sidecars
 from imgcap.errors import UsageError
-from imgcap.images.discovery import ImageError
-from imgcap.images.metadata import read_description
+from imgcap.images.errors import ImageError
+from imgcap.images.metadata.description import read_description
 
 ORIGIN = {"model": "telling"}
 

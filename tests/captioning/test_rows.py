@@ -14,7 +14,7 @@ from imgcap.captioning.captioner import Caption, Wording
 from imgcap.captioning.explain import Explanation
 from imgcap.captioning.rows import CsvWriter, FileState, Row, RowOptions, make_row, open_rows, read_rows, with_state
 from imgcap.errors import ImgcapError, UsageError
-from imgcap.images.discovery import ImageError
+from imgcap.images.errors import ImageError
 
 ORIGIN = {"model": "walls", "model_hash": "0123", "settings": "beam_size=3"}
 WALL = Wording("a red wall", -1.23456, 0.71239, (("a", 0.9), ("red", 0.51239), ("wall", 0.99)))

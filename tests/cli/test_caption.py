@@ -20,7 +20,7 @@ from PIL import Image
 from helpers.data import Run, draw
 from helpers.image_zoo import build_zoo
 from imgcap.errors import ExitCode
-from imgcap.images.metadata import read_description
+from imgcap.images.metadata.description import read_description
 
 COLOURS = ("red", "green", "blue", "white")
 COMMAND = Path(sys.executable).with_name("imgcap")

@@ -25,7 +25,8 @@ from imgcap.errors import ExitCode, ImgcapError, UsageError
 from imgcap.images import archives
 from imgcap.images.archives import ArchivedFile, expand_braces, find_image, images_in, is_archive
 from imgcap.images.decoding import open_image
-from imgcap.images.discovery import ImageError, Selection
+from imgcap.images.discovery import Selection
+from imgcap.images.errors import ImageError
 
 
 def png(colour: str = "red", number: int = 0) -> bytes:

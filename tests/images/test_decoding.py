@@ -20,7 +20,7 @@ from helpers.data import EXAMPLES, draw
 from helpers.image_zoo import HEIF, heif_bytes, png
 from imgcap.images import decoding as images
 from imgcap.images.decoding import batched, load_batches, load_pixels, open_image, squash, to_rgb
-from imgcap.images.discovery import ImageError
+from imgcap.images.errors import ImageError
 
 Colour = tuple[int, int, int]
 RED, WHITE, BLACK, PINK = (255, 0, 0), (255, 255, 255), (0, 0, 0), (255, 127, 127)

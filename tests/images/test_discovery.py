@@ -11,15 +11,8 @@ from typing import Any
 import pytest
 
 from imgcap.errors import ImgcapError, UsageError
-from imgcap.images.discovery import (
-    SUFFIXES,
-    ImageError,
-    Selection,
-    expand,
-    find_images,
-    is_image_name,
-    no_images,
-)
+from imgcap.images.discovery import SUFFIXES, Selection, expand, find_images, is_image_name, no_images
+from imgcap.images.errors import ImageError
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs links, pipes and names of any case")
 

@@ -14,7 +14,8 @@ import pytest
 
 from helpers.image_zoo import Bad, Good, build_zoo
 from imgcap.images.decoding import Pixels, load_batches, open_image
-from imgcap.images.discovery import ImageError, expand
+from imgcap.images.discovery import expand
+from imgcap.images.errors import ImageError
 
 Zoo = tuple[Path, dict[str, Good], dict[str, Bad]]
 

@@ -16,7 +16,7 @@ from imgcap.dataset.prepared import PreparedFolder
 from imgcap.errors import ExitCode, ImgcapError
 from imgcap.images import archives
 from imgcap.images.archives import ArchivedFile, images_in
-from imgcap.images.discovery import ImageError
+from imgcap.images.errors import ImageError
 
 fsspec = pytest.importorskip("fsspec", reason="needs fsspec")
 

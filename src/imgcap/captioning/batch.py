@@ -15,8 +15,8 @@ from imgcap.captioning.rows import NOT_WRITTEN, FileState, Row, RowOptions, RowW
 from imgcap.captioning.sidecars import Sidecars
 from imgcap.errors import ImgcapError, UsageError
 from imgcap.images.archives import ArchivedFile
-from imgcap.images.discovery import ImageError
-from imgcap.images.metadata import write_description
+from imgcap.images.errors import ImageError
+from imgcap.images.metadata.description import write_description
 from imgcap.model.search import SearchOptions
 from imgcap.pages.gallery import GalleryWriter
 

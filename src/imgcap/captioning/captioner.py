@@ -20,7 +20,7 @@ from imgcap.captioning.explain import Explanation, TrainingIndex
 from imgcap.device import pick_device
 from imgcap.images.archives import ArchivedFile
 from imgcap.images.decoding import Pixels, load_batches
-from imgcap.images.discovery import ImageError
+from imgcap.images.errors import ImageError
 from imgcap.model.decoder import LSTMDecoder
 from imgcap.model.encoder import FLOAT32, Encoder
 from imgcap.model.folder import Model, load_model_folder

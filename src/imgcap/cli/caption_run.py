@@ -20,7 +20,8 @@ from imgcap.captioning.sidecars import Sidecars
 from imgcap.cli.console import Watch, print_error, say, stdout, stoppable
 from imgcap.files import only_writer
 from imgcap.images.archives import find_image, images_in, is_url
-from imgcap.images.discovery import ImageError, Selection, expand
+from imgcap.images.discovery import Selection, expand
+from imgcap.images.errors import ImageError
 from imgcap.pages.gallery import GalleryWriter
 from imgcap.sharding import Shard
 

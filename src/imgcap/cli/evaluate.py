@@ -213,7 +213,7 @@ def _check_outputs(files: list[Path], overwrite: bool) -> None:
 def _from_files(
     hypotheses: Path, references: list[Path], image_folder: Path | None, training: Path | None, min_refs: int
 ) -> _Captions:
-    from imgcap.images.discovery import ImageFinder
+    from imgcap.images.finder import ImageFinder
     from imgcap.scoring.caption_files import read_captions, read_pairs
 
     pairs = read_pairs(hypotheses, references, min_refs)
@@ -273,7 +273,7 @@ def _from_model(
 
 
 def _image(prepared: PreparedFolder, path: str) -> Path | ArchivedFile | None:
-    from imgcap.images.discovery import ImageError
+    from imgcap.images.errors import ImageError
 
     try:
         return prepared.source(path)

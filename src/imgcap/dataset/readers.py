@@ -14,7 +14,9 @@ from typing import Any
 from imgcap.errors import ImgcapError, UsageError, listing
 from imgcap.files import read_json, read_json_lines, read_text
 from imgcap.images.archives import ArchivedFile, archived_files, expand_braces, is_url
-from imgcap.images.discovery import ImageError, ImageFinder, find_images, is_image_name, no_images
+from imgcap.images.discovery import find_images, is_image_name, no_images
+from imgcap.images.errors import ImageError
+from imgcap.images.finder import ImageFinder
 from imgcap.text.tables import parse_table
 from imgcap.text.tokenizer import has_words
 

@@ -16,7 +16,8 @@ from typing import IO, Any, BinaryIO, cast
 
 from imgcap.errors import ImgcapError, UsageError
 from imgcap.files import reason
-from imgcap.images.discovery import EVERYTHING, ImageError, Kind, Selection, is_image_name
+from imgcap.images.discovery import EVERYTHING, Selection, is_image_name
+from imgcap.images.errors import ImageError, Kind
 
 MOST_BYTES = 1_000_000_000
 """Size of the largest member that is read."""

@@ -25,7 +25,8 @@ from PIL import ExifTags, Image, ImageCms, ImageFile, TiffImagePlugin, Unidentif
 
 from imgcap.files import reason
 from imgcap.images.archives import ArchivedFile
-from imgcap.images.discovery import HEIF_SUFFIXES, ImageError, Kind
+from imgcap.images.discovery import HEIF_SUFFIXES
+from imgcap.images.errors import ImageError, Kind
 
 Source = Path | ArchivedFile | Image.Image | bytes
 """An image: a file, one in an archive, an opened image, or what a file holds."""

@@ -8,37 +8,15 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
-from imgcap.errors import ImgcapError, UsageError, printable
+from imgcap.errors import UsageError
 from imgcap.files import reason
+from imgcap.images.errors import ImageError
 
 HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
 """Of these, the ones that need pillow-heif."""
 SUFFIXES = HEIF_SUFFIXES | {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".avif"}
 """File name endings, in lower case, that count as images when a folder is searched."""
-
-Kind = Literal["missing", "unreadable", "not an image", "unsupported", "damaged", "too large", "empty folder"]
-"""Why there are no pixels, as something to count:
-
-    missing         nothing has this name, or it is a link to nothing
-    unreadable      the system does not let the file or folder be read
-    not an image   a folder, pipe or device instead of a file, or a file of something else
-    unsupported     an image of a format that needs what is not installed, or is not decoded at all
-    damaged         begins like an image and cannot be decoded
-    too large       more pixels than are allowed, or than fit into memory
-    empty folder    a folder that was searched and has no image that was asked for
-"""
-
-
-class ImageError(ImgcapError):
-    """An image, or a folder of images, that cannot be used; the sentence is one line whatever the file's name is."""
-
-    def __init__(self, message: str, hint: str = "", kind: Kind = "damaged", path: str = "") -> None:
-        super().__init__(printable(message), hint)
-        self.kind: Kind = kind
-        self.path = path
-        """The file or folder as it was named; "" for an image that has no file."""
 
 
 @dataclass(frozen=True)
@@ -132,31 +110,6 @@ def expand(paths: Iterable[Path], selection: Selection = EVERYTHING) -> Iterator
             yield found
         if empty:
             yield no_images(path, selection)
-
-
-class ImageFinder:
-    """Finds an image by relative path, file name or stem, and never another one than those it was given."""
-
-    def __init__(self, paths: Iterable[str]) -> None:
-        self.paths = set(paths)
-        self._by_name: dict[str, str | None] = {}
-        for path in sorted(self.paths):
-            for key in (PurePosixPath(path).name, PurePosixPath(path).stem, path.rsplit(".", 1)[0]):
-                # A key that two images share finds neither.
-                self._by_name[key] = None if self._by_name.get(key, path) != path else path
-
-    @classmethod
-    def in_folder(cls, folder: Path) -> ImageFinder:
-        """Finds images of `folder` by paths relative to it. Raises `ImgcapError` if it cannot be read."""
-        return cls(path.relative_to(folder).as_posix() for path in find_images(folder))
-
-    def find(self, name: str) -> str | None:
-        """The image's path relative to the folder, or None."""
-        name = name.replace("\\", "/").removeprefix("./")
-        if name in self.paths:
-            return name
-        last = name.rsplit("/", 1)[-1]
-        return self._by_name.get(name) or self._by_name.get(last)
 
 
 def no_images(folder: Path, selection: Selection = EVERYTHING) -> ImageError:
