@@ -25,7 +25,6 @@ from threading import Thread
 
 import numpy as np
 import torch
-from scaling import write_metadata
 
 from imgcap.captioning.explain import TrainingIndex
 from imgcap.dataset.prepared import (
@@ -40,6 +39,7 @@ from imgcap.dataset.prepared import (
 from imgcap.distributed import World
 from imgcap.model.inception import FEATURE_SIZE
 from imgcap.training.trainer import SilentListener, Trainer, TrainingOptions
+from scaling import write_metadata
 
 VAL_ROWS = 1000
 NOUNS = 3300

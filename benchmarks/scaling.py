@@ -55,9 +55,8 @@ class Point:
 
 
 def make_model(folder: str, encoder: str | None) -> None:
-    from long_run import small_model
-
     from imgcap.model.store import ENCODER_FILE, write_manifest
+    from long_run import small_model
 
     model = small_model(Path(folder), PIXELS)
     if encoder:

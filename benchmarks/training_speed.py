@@ -61,7 +61,7 @@ class PlainLoop:
             logits = self.decoder.output(self.decoder._drop(hidden[:, 1:]))
             loss = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=PAD)
             self.optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(self.decoder.parameters(), 5.0)
             self.optimizer.step()
             tokens += int((wanted != PAD).sum())

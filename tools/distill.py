@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import numpy as np
 import torch
@@ -165,7 +166,7 @@ class Teacher:
         self.networks[-1]._blocks[TEACHER_STRIDE_16_BLOCK].register_forward_hook(
             lambda _module, _inputs, output: setattr(self, "middle", output)
         )
-        sample = images[:: max(1, len(images) // STATISTICS_IMAGES)].split(64)
+        sample = images[:: max(1, len(images) // STATISTICS_IMAGES)].split(64)  # type: ignore[no-untyped-call]
         moments = [
             [torch.stack([m.mean((0, 2, 3)), m.square().mean((0, 2, 3))]) for m in self._maps(self._whole(part))]
             for part in sample
@@ -241,7 +242,7 @@ def whole_images(files: tuple[Path, ...]) -> Tensor:
 def features(network: InceptionV3, files: list[Path]) -> np.ndarray:
     """Features of whole images, float32 (N, 2048), in evaluation mode."""
     network.eval()
-    parts = whole_images(tuple(files)).split(32)
+    parts = whole_images(tuple(files)).split(32)  # type: ignore[no-untyped-call]
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         return np.concatenate([network(to_input(part)).cpu().numpy() for part in parts])
 
@@ -291,7 +292,8 @@ class Student:
 
     def __init__(self, start: Path, learning_rate: float, state_file: Path, word_shares: Tensor | None) -> None:
         torch.manual_seed(0)
-        self.network = InceptionV3(count_padding=False).to(DEVICE, memory_format=torch.channels_last)
+        self.network = InceptionV3(count_padding=False)
+        self.network.to(DEVICE, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network.load_state_dict(load_file(start), strict=False)
         self.maps: dict[str, Tensor] = {}
         for name in MAP_LAYERS:
@@ -324,7 +326,7 @@ class Student:
         self.optimizer = torch.optim.AdamW(groups, weight_decay=0.01, betas=(0.9, 0.98), fused=True)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.state_file, self.steps, self.seconds = state_file, 0, 0.0
-        self.parts = {**parts, "optimizer": self.optimizer}
+        self.parts: dict[str, Any] = {**parts, "optimizer": self.optimizer}
         if state_file.exists():
             state = torch.load(state_file, map_location=DEVICE, weights_only=True)
             for name, part in self.parts.items():
@@ -361,7 +363,7 @@ class Student:
             word = F.binary_cross_entropy_with_logits(guesses, shares, reduction="sum") / len(shares)
             loss, losses["words"] = loss + WORD_WEIGHT * word, word
         self.optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
         for mean_filter in self.mean_filters:

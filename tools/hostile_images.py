@@ -103,7 +103,7 @@ def write_samples(folder: Path) -> None:
 def _add_zoo(folder: Path) -> None:
     sys.path.append(str(ROOT / "tests"))
     try:
-        from image_zoo import build_zoo
+        from helpers.image_zoo import build_zoo
     except ImportError:  # the tests are not in a wheel
         print("without the zoo of the tests")
         return

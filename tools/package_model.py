@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -26,10 +27,10 @@ from imgcap.model.store import DEFAULT_MODEL, ENCODER_FILE, METRICS_FILE, MODEL_
 from imgcap.training.trainer import finish
 
 FEATURE_STATISTICS = ("feature_mean", "feature_std")
-TARGET = Path(__file__).parents[1] / "src" / "imgcap" / "models" / DEFAULT_MODEL
+TARGET = Path(__file__).parents[1] / "src" / "imgcap" / "model" / DEFAULT_MODEL
 
 
-def package(source: str, prepared: Path, card: Path, search: dict[str, float]) -> None:
+def package(source: str, prepared: Path, card: Path, search: dict[str, Any]) -> None:
     folder = locate(source)
     make_folder(TARGET)
     weights, config = read_encoder(folder / ENCODER_FILE)
