@@ -21,8 +21,8 @@ from typing import Any
 
 from PIL import Image, features
 
-from imgcap.images.decoding import MAX_MEMORY
 from imgcap.images.discovery import SUFFIXES
+from imgcap.images.limits import MAX_MEMORY
 
 ROOT = Path(__file__).parents[1]
 LARGEST_SAMPLE = 200_000

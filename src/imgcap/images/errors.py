@@ -27,3 +27,12 @@ class ImageError(ImgcapError):
         self.kind: Kind = kind
         self.path = path
         """The file or folder as the user named it; "" for an image without a file."""
+
+
+class Refusal(Exception):  # noqa: N818 (an answer, which `open_image` turns into the error)
+    """Why an image is not decoded: `what` completes the sentence that starts with the image's name."""
+
+    def __init__(self, kind: Kind, what: str) -> None:
+        super().__init__(what)
+        self.kind: Kind = kind
+        self.what = what
