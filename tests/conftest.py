@@ -133,7 +133,7 @@ def imgcap_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
     return run
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     from helpers.browser import CHROMIUM, DRIVER, Browser  # here, because few tests need selenium
 

@@ -129,7 +129,7 @@ def test_help_and_usage_errors_import_no_torch() -> None:
         " ['prepare', '--images', 'x'], ['model', 'list'], ['nonsense'], ['eval']):\n"
         "    sys.argv = ['imgcap', *arguments]\n"
         "    try:\n        main()\n    except SystemExit:\n        pass\n"
-        "print(sorted({'torch', 'torchvision', 'numpy', 'PIL', 'sacrebleu'} & set(sys.modules)))"
+        "print(sorted({'torch', 'torchvision', 'numpy', 'PIL', 'jinja2', 'sacrebleu'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

@@ -282,7 +282,8 @@ def _image(prepared: PreparedFolder, path: str) -> Path | ArchivedFile | None:
 
 
 def _write_page(file: Path, captions: _Captions, evaluation: Evaluation, compared: Sequence[str] | None) -> None:
-    from imgcap.pages.score_page import Measure, ScoredImage, write_score_page
+    from imgcap.pages.interval_plot import Measure
+    from imgcap.pages.score_page import ScoredImage, write_score_page
     from imgcap.scoring.scores import METRICS
     from imgcap.training.trainer import learning_curves
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
-from importlib.resources import files
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -14,66 +12,62 @@ from types import TracebackType
 from PIL import Image
 
 from imgcap.errors import ImgcapError
-from imgcap.files import reason, replacing
+from imgcap.files import replacing, writing
 from imgcap.images.archives import ArchivedFile
-from imgcap.pages.parts import as_html, theme, thumbnail
+from imgcap.pages.parts import read_asset, render, thumbnail
 
 _ROWS_PER_BLOCK = 50
-"""Rows that are held in memory, and whose thumbnails the page reads together."""
+"""Rows held in memory, and thumbnails that the page reads together."""
+_SCRIPTS = ("gallery_rows.js", "gallery_grid.js", "gallery_dialog.js", "gallery_controls.js")
+_END = "</body>\n</html>\n"
 
 
 class GalleryWriter:
     """Writes a page of captioned images to `file`, row by row in constant memory; a context manager.
 
-    The page needs no other file and no network. It appears under its name when it is whole; an exception leaves nothing
-    behind. Raises `ImgcapError` if it cannot be written.
+    The page needs no other file and no network. It appears under its name once it is complete; an exception leaves
+    nothing behind. Raises `ImgcapError` if the page cannot be written.
     """
 
     def __init__(self, file: Path, title: str) -> None:
-        self._file = file
-        self._rows: list[str] = []
+        self._target = f"The page {file}"
+        self._rows: list[object] = []
         self._thumbnails: list[str] = []
-        template = files("imgcap.pages").joinpath("gallery.html").read_text(encoding="utf-8")
-        head, self._foot = template.split("{{rows}}")
-        with ExitStack() as stack:
-            try:
-                partial = stack.enter_context(replacing(file))
-                self._page = stack.enter_context(partial.open("w", encoding="utf-8", newline="\n"))
-                self._page.write(head.replace("{{theme}}", theme()).replace("{{title}}", as_html(title)))
-            except OSError as error:
-                raise self._unwritable(error) from None
+        with writing(self._target), ExitStack() as stack:
+            partial = stack.enter_context(replacing(file))
+            self._page = stack.enter_context(partial.open("w", encoding="utf-8", newline="\n"))
+            style, script = read_asset("page.css", "gallery.css"), read_asset(*_SCRIPTS)
+            self._page.write(render("gallery.html", title=title, style=style, script=script))
             self._stack = stack.pop_all()
 
     def add(
         self, row: Mapping[str, object], image: str | PathLike[str] | ArchivedFile | bytes | Image.Image | None
     ) -> None:
-        """Add an image (a file, in an archive or not, its content or an opened one); what cannot be decoded has no
-        thumbnail.
+        """Add an image: a file, a member of an archive, its content or an opened image.
 
-        Keys of `row`, all but `path` optional: `path`, `caption`, `confidence` (0 to 1), `log_probability`,
-        `alternatives` (a list of `caption` and `confidence`), `words` (a list of word and probability), `withheld`
-        (whether there is no caption because its confidence is below the limit), `error` (why there is no caption),
-        `warning` (why the caption may be wrong), `nearest` (a list of name and similarity), `verbatim` (whether the
-        caption stands in the training data) and `model`. Raises `ImgcapError` if the page cannot be written.
+        An image that cannot be decoded has no thumbnail. Keys of `row`, all optional but `path`: `path`, `caption`,
+        `confidence` (0 to 1), `log_probability`, `alternatives` (a list of `caption` and `confidence`), `words` (a
+        list of word and probability), `withheld` (whether the caption is missing because its confidence is below the
+        limit), `error` (why there is no caption), `warning` (why the caption may be wrong), `nearest` (a list of name
+        and similarity), `verbatim` (whether the training data has the caption) and `model`. Raises `ImgcapError` if
+        the page cannot be written, or the row is nested too deeply.
         """
-        self._rows.append(_as_json(row))
+        try:
+            self._rows.append(_finite(row))
+        except RecursionError:
+            raise ImgcapError(f"The row of {row['path']} is nested too deeply to be shown.") from None
         self._thumbnails.append(thumbnail(image))
         if len(self._rows) == _ROWS_PER_BLOCK:
-            try:
+            with writing(self._target):
                 self._write_block()
-            except OSError as error:
-                raise self._unwritable(error) from None
 
     def close(self) -> None:
-        """Finish the page, so that it appears under its name. Raises `ImgcapError` if it cannot be written."""
+        """Finish the page, which then appears under its name. Raises `ImgcapError` if it cannot be written."""
         if self._page.closed:
             return
-        try:
-            with self._stack:
-                self._write_block()
-                self._page.write(self._foot)
-        except OSError as error:
-            raise self._unwritable(error) from None
+        with writing(self._target), self._stack:
+            self._write_block()
+            self._page.write(_END)
 
     def __enter__(self) -> GalleryWriter:
         return self
@@ -84,30 +78,17 @@ class GalleryWriter:
         if error is None:
             self.close()
         else:
-            with suppress(OSError):  # what is thrown away need not be written
+            with suppress(OSError):  # the page is discarded anyway
                 self._stack.__exit__(kind, error, traceback)
 
     def _write_block(self) -> None:
-        """Rows, and apart from them their thumbnails, which the page reads only when it shows them."""
-        rows, thumbnails = ",\n".join(self._rows), "\n".join(self._thumbnails)
-        self._page.write(f'<script type="application/json" class="rows">[{rows}]</script>\n')
-        self._page.write(f'<script type="text/plain" class="thumbnails">{thumbnails}</script>\n')
+        """Write the rows, and apart from them their thumbnails, which the page reads only when it shows them."""
+        self._page.write(render("gallery_rows.html", rows=self._rows, thumbnails=self._thumbnails))
         self._rows, self._thumbnails = [], []
-
-    def _unwritable(self, error: OSError) -> ImgcapError:
-        return ImgcapError(f"The page {self._file} cannot be written: {reason(error)}.")
-
-
-def _as_json(row: Mapping[str, object]) -> str:
-    """ASCII in which nothing ends a script element: a half character, as in a name that is not UTF-8, is an escape."""
-    try:
-        return json.dumps(_finite(row), separators=(",", ":")).replace("<", r"\u003c")
-    except RecursionError:
-        raise ImgcapError(f"The row of {row['path']} is nested too deeply to be shown.") from None
 
 
 def _finite(value: object) -> object:
-    """`value` with None for the infinities and NaN, which JSON does not have, and other numbers cut to 6 places."""
+    """`value` with None for the infinities and NaN, which JSON lacks, and other numbers rounded to 6 places."""
     if isinstance(value, float):
         return round(value, 6) if math.isfinite(value) else None
     if isinstance(value, Mapping):

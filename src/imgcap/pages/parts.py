@@ -1,15 +1,18 @@
-"""What the HTML pages share: their theme, text made safe, and thumbnails."""
+"""What the HTML pages share: templates that escape all text, visible text, and thumbnails."""
 
 from __future__ import annotations
 
 import base64
 import io
+import math
 import re
-from html import escape
+from functools import cache
 from importlib.resources import files
 from os import PathLike
 from pathlib import Path
+from typing import TypeGuard
 
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from PIL import Image
 
 from imgcap.errors import ImgcapError
@@ -24,22 +27,35 @@ _EFFORT = 2  # of WebP's 0 to 6; more takes longer than decoding the image and s
 _INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-def theme() -> str:
-    """CSS that both pages begin with."""
-    return files("imgcap.pages").joinpath("page.css").read_text(encoding="utf-8").rstrip()
+def render(template: str, **values: object) -> str:
+    """The template of this name in `imgcap.pages` with `values`: all text in them is escaped and visible."""
+    return _environment().get_template(template).render(values)
 
 
-def as_html(text: str) -> str:
-    """`text` as ASCII that is safe between tags and in quoted attributes.
+def read_asset(*names: str) -> str:
+    """Style sheets or scripts of `imgcap.pages`, one after the other."""
+    return "\n".join(map(_read, names))
 
-    What could not be seen (control characters, line ends, half characters) or would turn the text around is an escape.
-    """
-    seen = _INVISIBLE.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
-    return escape(seen).encode("ascii", "xmlcharrefreplace").decode("ascii")
+
+def visible(value: object) -> object:
+    """`value`, if text, with escapes for invisible characters and those that change the direction of text."""
+    if not isinstance(value, str) or hasattr(value, "__html__"):
+        return value
+    return _INVISIBLE.sub(lambda match: f"\\u{ord(match.group()):04x}", value)
+
+
+def is_known(value: float | None) -> TypeGuard[float]:
+    """Whether `value` is a finite number."""
+    return value is not None and math.isfinite(value)
+
+
+def number(value: float | None, places: int = 4) -> str:
+    """`value` with `places` decimals; a dash if it is missing or not finite."""
+    return f"{value:.{places}f}" if is_known(value) else "\u2014"
 
 
 def thumbnail(image: str | PathLike[str] | ArchivedFile | bytes | Image.Image | None) -> str:
-    """A WebP in base64, at most `THUMBNAIL_SIZE` wide and high; "" for what is None or cannot be decoded."""
+    """A WebP in base64, at most `THUMBNAIL_SIZE` wide and high; "" for None and for what cannot be decoded."""
     if image is None:
         return ""
     source = image if isinstance(image, (ArchivedFile, bytes, Image.Image)) else Path(image)
@@ -51,3 +67,24 @@ def thumbnail(image: str | PathLike[str] | ArchivedFile | bytes | Image.Image | 
     encoded = io.BytesIO()
     small.save(encoded, "WEBP", quality=_QUALITY, method=_EFFORT)
     return base64.b64encode(encoded.getvalue()).decode("ascii")
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FunctionLoader(_read),
+        autoescape=True,
+        finalize=visible,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    environment.filters["number"] = number
+    environment.tests["known"] = is_known
+    return environment
+
+
+def _read(name: str) -> str:
+    return files("imgcap.pages").joinpath(name).read_text(encoding="utf-8")

@@ -1,0 +1,128 @@
+const CARD_WIDTH = 15.5; // least, in rem; how high a card is, the style sheet says
+const ROWS_AHEAD = 2; // of cards, above and below what is on the screen
+const MOST_PRINTED = 1000;
+const FIRST_PAUSE = 125; // ms until what has been read is shown; each next pause is twice as long
+const BINS = 25;
+const STATES = { failed: "Failed", withheld: "Withheld", warned: "Warning" };
+const DEFAULTS = { text: "", least: 0, state: "all", sort: "given", image: 0 };
+
+const $ = id => document.getElementById(id);
+const grid = $("grid"), detail = $("detail"), keys = $("keys"), count = $("count"), states = $("states");
+
+const rows = []; // every row that has been read, in the order given
+let shown = []; // the rows that pass the filter, as they are sorted
+let sorted = new Map(); // all rows by each order that was asked for
+let view = { ...DEFAULTS }; // what the address after # says; image counts from 1, 0 is none
+let active = 0; // place in `shown` of the one card that Tab reaches
+let columns = 1, step = Infinity, printing = false; // step: px from one row of cards to the next, once one has been measured
+const cards = new Map(); // what is in the document, by place in `shown`
+
+// Rows and thumbnails. The blocks follow this script, so the first images are shown while the rest still loads.
+
+const rowBlocks = document.getElementsByClassName("rows"), thumbnailBlocks = document.getElementsByClassName("thumbnails");
+let blocksRead = 0, opened = { block: -1, thumbnails: [] };
+
+function readBlocks() {
+  const whole = rowBlocks.length - (document.readyState === "loading" ? 1 : 0);
+  for (; blocksRead < whole; blocksRead++) {
+    JSON.parse(rowBlocks[blocksRead].textContent).forEach((row, line) => {
+      const caption = row.caption ?? "";
+      rows.push({
+        ...row, caption, number: rows.length, block: blocksRead, line,
+        state: row.error ? "failed" : row.withheld ? "withheld" : "captioned",
+        percent: percent(row.confidence),
+        words: row.words ?? [], alternatives: row.alternatives ?? [], nearest: row.nearest ?? [],
+        found: fold(caption + "\n" + row.path),
+      });
+    });
+  }
+  return rows.length;
+}
+
+function thumbnail(row) {
+  if (opened.block !== row.block) opened = { block: row.block, thumbnails: thumbnailBlocks[row.block].textContent.split("\n") };
+  return opened.thumbnails[row.line];
+}
+
+// Words and elements. What comes from a row only ever becomes text or an attribute, never markup.
+
+const fold = text => text.normalize("NFC").toLowerCase();
+const percent = share => share == null ? -1 : Math.round(100 * share);
+const number = value => value.toLocaleString("en");
+const images = n => `${number(n)} ${n === 1 ? "image" : "images"}`;
+const share = value => value > 0 && value < 0.005 ? "<1%" : `${percent(value)}%`;
+
+/** What could not be seen (line ends, control and half characters) or would turn the text around, as escapes. */
+const visible = text => String(text).replace(/[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\u202a-\u202e\u2066-\u2069]/gu, c => "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0"));
+
+function make(tag, name, ...children) {
+  const element = document.createElement(tag);
+  if (name) element.className = name;
+  element.append(...children.filter(child => child != null));
+  return element;
+}
+
+function icon(name) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg"), use = document.createElementNS(svg.namespaceURI, "use");
+  svg.setAttribute("class", "icon");
+  svg.setAttribute("aria-hidden", "true");
+  use.setAttribute("href", "#" + name);
+  svg.append(use);
+  return svg;
+}
+
+function preview(row) {
+  const data = thumbnail(row);
+  if (!data) return null;
+  const img = make("img");
+  img.alt = row.caption ? visible(row.caption) : "Image without a caption";
+  img.src = "data:image/webp;base64," + data;
+  img.draggable = false;
+  return img;
+}
+
+function meter(value) {
+  const bar = make("i"), text = share(value);
+  bar.style.setProperty("--share", `${Math.min(100, Math.max(0, 100 * value))}%`);
+  return [bar, text];
+}
+
+function confidence(row) {
+  if (row.percent < 0) return make("span", "meter", row.state === "failed" ? null : "No confidence given");
+  const [bar, text] = meter(row.confidence);
+  return make("span", "meter", make("span", "name", "Confidence "), bar, make("b", "", text));
+}
+
+const mark = row => row.state !== "captioned" ? row.state : row.warning ? "warned" : "";
+
+function sentence(row) {
+  if (row.state === "failed") return visible(row.error);
+  if (row.caption) return visible(row.caption);
+  return row.state === "withheld" ? "No caption: its confidence is below the limit." : "No caption";
+}
+
+function label(row) {
+  const sure = row.percent < 0 ? "" : `confidence ${share(row.confidence)}`;
+  return [STATES[mark(row)], sentence(row), sure, visible(row.path)].filter(Boolean).map(part => part.replace(/\.$/, "")).join(". ");
+}
+
+function pathLine(path) {
+  const cut = Math.max(path.lastIndexOf("/"), path.lastIndexOf("\\")) + 1;
+  return make("span", "path", make("span", "", visible(path.slice(0, cut))), make("span", "", visible(path.slice(cut))));
+}
+
+function makeCard(place) {
+  const row = shown[place], badge = mark(row);
+  const card = make("button", `card is-${row.state}`,
+    make("span", "image", preview(row) ?? (badge ? null : "No preview"), badge && make("span", `badge ${badge}`, icon(badge), STATES[badge])),
+    make("span", "words", make("span", "caption", sentence(row)), confidence(row), pathLine(row.path)));
+  card.type = "button";
+  card.tabIndex = place === active ? 0 : -1;
+  card.dataset.place = place;
+  card.setAttribute("aria-haspopup", "dialog");
+  card.setAttribute("aria-label", label(row));
+  const item = make("li", "", card);
+  item.setAttribute("aria-setsize", shown.length);
+  item.setAttribute("aria-posinset", place + 1);
+  return item;
+}
