@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+
+# Set before torch loads, here and in the processes that tests start: with tiny tensors, threads only wait.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -32,8 +36,6 @@ from helpers.data import (
     write_data_set,
     write_telling_model,
 )
-
-torch.set_num_threads(1)  # tiny tensors: more threads only get in each other's way
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
