@@ -22,7 +22,7 @@ import imgcap.cli.doctor as command
 from helpers.data import Run
 from imgcap import doctor
 from imgcap._version import __version__
-from imgcap.captioning.captioner import MOST_DISTANT, Captioner, load_model
+from imgcap.captioning.captioner import MAX_DISTANCE, Captioner, load_model
 from imgcap.errors import ExitCode, ImgcapError
 from imgcap.model.encoder import Encoder, EncoderConfig, read_encoder, save_encoder
 from imgcap.model.inception import AveragePool
@@ -341,7 +341,7 @@ def test_nothing_is_expected_of_another_model(captioner: Captioner) -> None:
 
 def test_statistics_of_other_features_are_wrong(captioner: Captioner) -> None:
     decoder = captioner.model.decoder
-    decoder.feature_mean = decoder.feature_mean + 2 * MOST_DISTANT * decoder.feature_std
+    decoder.feature_mean = decoder.feature_mean + 2 * MAX_DISTANCE * decoder.feature_std
     finding = doctor.check_features(captioner)
     assert not finding.ok
     assert "from those of the training images" in finding.text

@@ -243,7 +243,7 @@ def check_features(captioner: Captioner) -> str:
     """
     import numpy as np
 
-    from imgcap.captioning.captioner import MOST_DISTANT, feature_distances
+    from imgcap.captioning.captioner import MAX_DISTANCE, feature_distances
     from imgcap.model.quantization import calibration_images
 
     pixels = calibration_images(captioner.encoder.config.pixels)[_CAT]
@@ -264,10 +264,10 @@ def check_features(captioner: Captioner) -> str:
                 f"deviations, where {FEATURE_TOLERANCE} are tolerated."
             )
     [distance] = feature_distances(decoder, features).tolist()
-    if not distance <= MOST_DISTANT:
+    if not distance <= MAX_DISTANCE:
         raise ImgcapError(
             f"The features of the bundled image of a cat lie {distance:.3g} standard deviations from those of the "
-            f"training images, where {MOST_DISTANT:.0f} are tolerated.",
+            f"training images, where {MAX_DISTANCE:.0f} are tolerated.",
             _OTHER_MODEL,
         )
     found = "".join(f", {difference:.1g} from {name}" for name, difference in differences.items())

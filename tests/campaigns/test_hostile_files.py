@@ -28,8 +28,9 @@ from torch import Tensor
 
 from helpers.data import TINY_TRAINING
 from imgcap.captioning.explain import TrainingIndex
-from imgcap.captioning.resume import ResumeOptions, take_up
-from imgcap.captioning.rows import read_rows
+from imgcap.captioning.resume import ResumeOptions, resume
+from imgcap.captioning.row_files import read_rows
+from imgcap.captioning.rows import Origin
 from imgcap.dataset.preparation import PROGRESS_FILE, FeatureOptions, _Work
 from imgcap.dataset.prepared import (
     FEATURES_FOLDER,
@@ -88,7 +89,7 @@ KARPATHY = {
 }
 LINES = [{"image": f"{i}.jpg", "captions": ["A dog .", "Two dogs"], "split": "val"} for i in range(3)]
 PAIRS = [{"image_id": i, "caption": "a dog"} for i in range(3)]
-ORIGIN = {"model": "walls", "settings": "beam_size=5"}
+ORIGIN = {"model": "walls", "model_hash": "0123", "settings": "beam_size=5"}
 ROWS = [
     {"path": f"{i}.jpg", "caption": "a dog", "confidence": 0.5, "alternatives": [], "bytes": 3, "modified": 5, **ORIGIN}
     for i in range(3)
@@ -145,7 +146,7 @@ def page_of_rows(file: Path) -> None:
 
 
 def gone_on(file: Path) -> None:
-    take_up(file, ORIGIN, ResumeOptions(by_content=True))
+    resume(file, Origin(**ORIGIN), ResumeOptions(by_content=True))
 
 
 def captions_of_a_model(file: Path) -> None:

@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 
 from helpers.data import EXAMPLES, Run
 from imgcap.captioning.captioner import Captioner
-from imgcap.captioning.rows import open_rows, read_rows
-from imgcap.captioning.sidecars import Sidecars, common_root
+from imgcap.captioning.row_files import open_rows, read_rows
+from imgcap.captioning.sidecars import Sidecars
 from imgcap.cli import score_table
-from imgcap.cli.console import print_error, say
+from imgcap.cli.console import print_error, print_message
 from imgcap.errors import ExitCode, ImgcapError, printable
+from imgcap.images.sidecars import SidecarPaths, common_root
 from imgcap.model.store import MODEL_CARD_FILE, MODEL_FILES, write_manifest
 from imgcap.pages.gallery import GalleryWriter
 from imgcap.pages.parts import as_html
@@ -118,7 +119,7 @@ def test_a_sentence_about_a_long_name_keeps_its_beginning_and_its_end(capsys: py
     assert str(error).endswith("x.jpg cannot be read: gone.")
     assert len(str(error)) < 2100
     assert len(error.hint) < 2100
-    say("z" * 10**7)
+    print_message("z" * 10**7)
     assert len(capsys.readouterr().err) < 2100
     assert str(ImgcapError("a" * 2000)) == "a" * 2000
 
@@ -132,7 +133,7 @@ def test_printable_text_is_one_line_without_controls(text: str) -> None:
     shown.encode()
 
 
-@pytest.mark.parametrize("show", [say, print_error, lambda text: print_error("x", text), score_table._say])
+@pytest.mark.parametrize("show", [print_message, print_error, lambda text: print_error("x", text), score_table._say])
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
@@ -280,11 +281,11 @@ def test_a_sidecar_stays_in_its_folder(tmp_path: Path, monkeypatch: pytest.Monke
     (here / "a" / "b").mkdir(parents=True)
     monkeypatch.chdir(here)
     image = Path(name.replace("ABSOLUTE", str(tmp_path / "x.jpg")))
-    sidecars = Sidecars(folder=out, root=common_root([image, Path("y.jpg")]))
+    sidecars = Sidecars(SidecarPaths(folder=out, root=common_root([image, Path("y.jpg")])))
     written = sidecars.write(image, "a dog")
     assert written.resolve().is_relative_to(out.resolve())
     with pytest.raises(ImgcapError, match="has no place under"):
-        Sidecars(folder=out, root=here / "a").write(image, "a dog")
+        Sidecars(SidecarPaths(folder=out, root=here / "a")).write(image, "a dog")
 
 
 LONG, NUL, HALF = "x" * 300 + ".jpg", "x\0.jpg", "\ud800.jpg"

@@ -9,15 +9,17 @@ from typing import Any
 import pytest
 
 from helpers.data import draw
-from imgcap.captioning.batch import BatchOptions, Outputs, Tally, caption_batches
+from imgcap.captioning.batch import Outputs, Tally, caption_batches
 from imgcap.captioning.captioner import Captioner, load_model
-from imgcap.captioning.rows import NOT_WRITTEN, Row, RowOptions, RowWriter
+from imgcap.captioning.options import BatchOptions
+from imgcap.captioning.row_files import RowWriter
+from imgcap.captioning.rows import NOT_WRITTEN, Origin, Row, RowOptions
 from imgcap.captioning.sidecars import Sidecars
 from imgcap.errors import UsageError
 from imgcap.images.errors import ImageError
 from imgcap.images.metadata.description import read_description
 
-ORIGIN = {"model": "telling"}
+ORIGIN = Origin("telling", "0123", "beam_size=3")
 
 
 class Witness(RowWriter):
@@ -51,15 +53,16 @@ def images(tmp_path: Path) -> list[Path]:
 
 def run(captioner: Captioner, images: list[Any], outputs: dict[str, Any] | None = None, **options: Any) -> Witness:
     witness = Witness()
-    chosen = BatchOptions(captioner.model.config.search, **options)
-    tally = Tally()
-    for rows in caption_batches(captioner, images, chosen, Outputs(witness, **outputs or {}), ORIGIN, tally):
+    search, tally = captioner.model.config.search, Tally()
+    for rows in caption_batches(
+        captioner, images, search, BatchOptions(**options), Outputs(witness, **outputs or {}), ORIGIN, tally
+    ):
         assert witness.rows[-len(rows) :] == rows
         assert tally.images == len(witness.rows)
     return witness
 
 
-def test_a_row_comes_after_all_that_it_stands_for(captioner: Captioner, images: list[Path]) -> None:
+def test_a_row_is_written_after_the_other_outputs(captioner: Captioner, images: list[Path]) -> None:
     witness = run(captioner, images, {"sidecars": Sidecars(), "metadata": True}, batch_size=2)
     assert witness.sidecars == [True] * 5
     assert witness.descriptions == [row["caption"] for row in witness.rows]
@@ -67,7 +70,7 @@ def test_a_row_comes_after_all_that_it_stands_for(captioner: Captioner, images: 
     assert [row["modified"] for row in witness.rows] == [file.stat().st_mtime_ns for file in images]
 
 
-def test_what_cannot_be_written_is_an_error_beside_the_caption(captioner: Captioner, images: list[Path]) -> None:
+def test_a_caption_that_cannot_be_written_has_an_error_too(captioner: Captioner, images: list[Path]) -> None:
     images[1].with_suffix(".txt").write_text("by hand\n")
     witness = run(captioner, images, {"sidecars": Sidecars()})
     assert ["error" in row for row in witness.rows] == [False, True, False, False, False]
@@ -76,7 +79,7 @@ def test_what_cannot_be_written_is_an_error_beside_the_caption(captioner: Captio
     assert images[1].with_suffix(".txt").read_text() == "by hand\n"
 
 
-def test_bytes_pixels_and_errors_may_stand_among_paths(captioner: Captioner, images: list[Path]) -> None:
+def test_bytes_images_and_errors_may_be_mixed_with_paths(captioner: Captioner, images: list[Path]) -> None:
     error = ImageError("folder cannot be read.", kind="unreadable", path="folder")
     sources = [images[0], images[0].read_bytes(), draw("red", 0), error, images[1]]
     witness = run(captioner, sources, {"sidecars": Sidecars()})
@@ -85,7 +88,7 @@ def test_bytes_pixels_and_errors_may_stand_among_paths(captioner: Captioner, ima
     assert witness.rows[3]["error_kind"] == "unreadable"
 
 
-def test_a_image_that_vanishes_or_changes_is_known_by_what_was_read(captioner: Captioner, images: list[Path]) -> None:
+def test_the_state_in_a_row_is_that_of_the_file_that_was_read(captioner: Captioner, images: list[Path]) -> None:
     before = images[0].stat()
     witness = run(captioner, images)
     assert (witness.rows[0]["bytes"], witness.rows[0]["modified"]) == (before.st_size, before.st_mtime_ns)
@@ -101,11 +104,11 @@ def test_images_with_too_many_pixels_are_not_decoded(captioner: Captioner, image
 
 
 @pytest.mark.parametrize("values", [{"batch_size": 0}, {"max_pixels": 0}])
-def test_values_that_make_no_sense_are_wrong_usage(captioner: Captioner, values: dict[str, int]) -> None:
+def test_numbers_below_one_are_wrong_usage(values: dict[str, int]) -> None:
     with pytest.raises(UsageError, match="at least 1"):
-        BatchOptions(captioner.model.config.search, **values)
+        BatchOptions(**values)
 
 
-def test_confidence_cannot_be_asked_of_a_model_that_has_none(captioner: Captioner, images: list[Path]) -> None:
+def test_a_minimum_confidence_needs_a_calibrated_model(captioner: Captioner, images: list[Path]) -> None:
     with pytest.raises(UsageError, match="no calibrated confidence"):
         run(captioner, images, rows=RowOptions(min_confidence=0.5))

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 
 import imgcap
 from helpers.data import draw
-from imgcap.captioning.captioner import BATCH_SIZE, MOST_DISTANT, Captioner, feature_distances, load_model
+from imgcap.captioning.captioner import BATCH_SIZE, MAX_DISTANCE, Captioner, feature_distances, load_model
 from imgcap.dataset.prepared import PreparedFolder
 from imgcap.errors import ImgcapError, UsageError
 from imgcap.model.search import SearchOptions
@@ -41,7 +41,7 @@ def images(tmp_path: Path) -> list[Path]:
     return files
 
 
-def test_a_path_a_string_and_a_image_get_the_same_caption(captioner: Captioner, images: list[Path]) -> None:
+def test_a_path_a_string_and_an_image_get_the_same_caption(captioner: Captioner, images: list[Path]) -> None:
     by_path = captioner.caption(images[0])
     by_name = captioner.caption(str(images[0]))
     with Image.open(images[0]) as image:
@@ -197,11 +197,11 @@ def far_off(telling_model: Path) -> Captioner:
     """A model whose training features were far from those that its encoder makes."""
     captioner = load_model(telling_model, device="cpu")
     decoder = captioner.model.decoder
-    decoder.feature_mean = decoder.feature_mean + 10 * MOST_DISTANT * decoder.feature_std
+    decoder.feature_mean = decoder.feature_mean + 10 * MAX_DISTANCE * decoder.feature_std
     return captioner
 
 
-def test_features_far_from_all_training_are_warned_of_once(
+def test_features_far_from_all_training_images_are_warned_about_once(
     far_off: Captioner, images: list[Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     captions = far_off.caption(list(images))
@@ -212,7 +212,7 @@ def test_features_far_from_all_training_are_warned_of_once(
     assert "imgcap doctor" in record.getMessage()
 
 
-def test_a_few_images_and_one_that_is_near_are_no_reason_to_warn(
+def test_a_few_images_or_one_near_image_are_no_reason_to_warn(
     far_off: Captioner, captioner: Captioner, images: list[Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     far_off.caption(list(images[:3]))
@@ -230,7 +230,7 @@ def test_a_few_images_and_one_that_is_near_are_no_reason_to_warn(
     assert caplog.records == []
 
 
-def test_the_default_model_takes_all_kinds_of_images_for_images(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_default_model_accepts_all_kinds_of_images(caplog: pytest.LogCaptureFixture) -> None:
     side, random = 299, np.random.default_rng(0)
     page = Image.new("RGB", (side, side), "white")
     pen = ImageDraw.Draw(page)
@@ -248,8 +248,8 @@ def test_the_default_model_takes_all_kinds_of_images_for_images(caplog: pytest.L
     assert caplog.records == []
 
 
-def test_the_command_tells_it_in_one_line_on_stderr(telling_model: Path, images: list[Path]) -> None:
-    program = "from imgcap import captioner, cli; captioner.MOST_DISTANT = 0; cli.main()"
+def test_the_command_warns_in_one_line_on_stderr(telling_model: Path, images: list[Path]) -> None:
+    program = "from imgcap import cli; from imgcap.captioning import captioner; captioner.MAX_DISTANCE = 0; cli.main()"
     command = [sys.executable, "-c", program, "caption", str(images[0].parent), "--model", str(telling_model), "-q"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr

@@ -117,16 +117,16 @@ def test_neighbours_are_those_of_the_features_that_the_decoder_sees(
         assert found.nearest[0][0] in {images.records[i].path for i in exact.topk(3).indices.tolist()}
 
 
-def test_captions_are_known_word_for_word(images: FakePrepared, index: TrainingIndex) -> None:
+def test_training_captions_are_recognised_word_for_word(images: FakePrepared, index: TrainingIndex) -> None:
     texts = ["a dog number 7", "A DOG, number 299!", "a dog number 300", "a dog number", "", "zebra"]
     found = index.explain(torch.from_numpy(images.features[: len(texts)]), texts)
     assert [explanation.verbatim for explanation in found] == [True, True, False, False, False, False]
 
 
-def test_a_large_index_names_evenly_spaced_images_and_knows_all_captions(
+def test_a_large_index_has_evenly_spaced_images_and_all_captions(
     images: FakePrepared, decoder: LSTMDecoder, index: TrainingIndex, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("imgcap.captioning.explain.MOST_IMAGES", 14)
+    monkeypatch.setattr("imgcap.captioning.explain.MAX_IMAGES", 14)
     build(images, decoder).save(tmp_path / "index")
     bounded = TrainingIndex.load(tmp_path / "index")
     rows = range(0, TRAIN, 23)
@@ -142,7 +142,7 @@ def test_a_large_index_names_evenly_spaced_images_and_knows_all_captions(
 def test_a_bound_that_is_not_reached_changes_nothing(
     images: FakePrepared, decoder: LSTMDecoder, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("imgcap.captioning.explain.MOST_IMAGES", TRAIN)
+    monkeypatch.setattr("imgcap.captioning.explain.MAX_IMAGES", TRAIN)
     build(images, decoder).save(file.with_name("again"))
     assert file.with_name("again").read_bytes() == file.read_bytes()
 
@@ -155,7 +155,7 @@ def test_equal_captions_have_one_hash(decoder: LSTMDecoder) -> None:
     assert hashes[0] < hashes[1]
 
 
-def test_percentiles_are_shares_of_the_val_images(images: FakePrepared, index: TrainingIndex) -> None:
+def test_percentiles_are_fractions_of_the_val_images(images: FakePrepared, index: TrainingIndex) -> None:
     val = index.explain(torch.from_numpy(images.features[TRAIN:]), [""] * VAL)
     distances = np.array([explanation.distance for explanation in val])
     for explanation in val:
@@ -168,7 +168,7 @@ def test_the_distance_of_a_typical_training_image_is_one(images: FakePrepared, i
     assert np.mean([explanation.distance for explanation in found]) == pytest.approx(1, abs=0.03)
 
 
-def test_a_stranger_is_warned_of_and_a_typical_image_is_not(images: FakePrepared, index: TrainingIndex) -> None:
+def test_an_unlike_image_gets_a_warning_and_a_typical_one_does_not(images: FakePrepared, index: TrainingIndex) -> None:
     rng = np.random.default_rng(9)
     stranger = 3 + 30 * rng.normal(size=(1, HIDDEN)) @ images.directions
     typical = images.features[:TRAIN].mean(0, keepdims=True)

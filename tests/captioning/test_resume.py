@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-from imgcap.captioning.resume import ResumeOptions, take_up
-from imgcap.captioning.rows import FileState, Row, with_state
+from imgcap.captioning.resume import ResumeOptions, resume
+from imgcap.captioning.rows import FileState, Origin, Row, with_state
 from imgcap.errors import ImgcapError, UsageError
 
-ORIGIN = {"model": "walls", "model_hash": "0123", "settings": "beam_size=3"}
+ORIGIN = Origin("walls", "0123", "beam_size=3")
 KEEP = ResumeOptions()
 
 
@@ -25,7 +26,7 @@ def images(tmp_path: Path) -> list[Path]:
 
 
 def row(path: Path, by_content: bool = False, **more: object) -> Row:
-    body: Row = {"path": str(path), **({} if "error" in more else {"caption": "a wall"}), **more, **ORIGIN}
+    body: Row = {"path": str(path), **({} if "error" in more else {"caption": "a wall"}), **more, **asdict(ORIGIN)}
     return with_state(body, FileState.of(str(path), by_content))
 
 
@@ -39,7 +40,7 @@ def write(file: Path, rows: list[Row], torn: bytes = b"") -> bytes:
 def test_whole_lines_are_done_and_a_torn_one_is_cut_off(tmp_path: Path, images: list[Path], torn: bytes) -> None:
     file = tmp_path / "rows.jsonl"
     data = write(file, [row(p) for p in images[:3]], torn)
-    done = take_up(file, ORIGIN, KEEP)
+    done = resume(file, ORIGIN, KEEP)
     assert [str(p) in done for p in images] == [True, True, True, False]
     assert (done.kept, done.dropped) == (3, 0)
     assert file.read_bytes() == data
@@ -48,16 +49,16 @@ def test_whole_lines_are_done_and_a_torn_one_is_cut_off(tmp_path: Path, images: 
 def test_an_empty_file_has_nothing_done(tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     file.touch()
-    assert take_up(file, ORIGIN, KEEP).kept == 0
+    assert resume(file, ORIGIN, KEEP).kept == 0
 
 
-def test_a_image_that_has_changed_is_done_again(tmp_path: Path, images: list[Path]) -> None:
+def test_an_image_that_has_changed_is_captioned_again(tmp_path: Path, images: list[Path]) -> None:
     file = tmp_path / "rows.jsonl"
     rows = [row(p) for p in images]
     write(file, rows, b"torn")
     images[1].write_bytes(b"longer than before")
     os.utime(images[2], ns=(1, 1))
-    done = take_up(file, ORIGIN, KEEP)
+    done = resume(file, ORIGIN, KEEP)
     assert [str(p) in done for p in images] == [True, False, False, True]
     assert (done.kept, done.dropped) == (2, 2)
     assert [json.loads(line) for line in file.read_text().splitlines()] == [rows[0], rows[3]]
@@ -72,15 +73,15 @@ def test_by_content_a_touched_image_is_done_and_another_of_equal_size_is_not(
     stat = images[2].stat()
     images[2].write_bytes(b"yyy")
     os.utime(images[2], ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    done = take_up(file, ORIGIN, ResumeOptions(by_content=True))
+    done = resume(file, ORIGIN, ResumeOptions(by_content=True))
     assert [str(p) in done for p in images] == [True, True, False, True]
 
 
-def test_a_caption_outlives_its_image(tmp_path: Path, images: list[Path]) -> None:
+def test_the_caption_of_a_removed_image_is_kept(tmp_path: Path, images: list[Path]) -> None:
     file = tmp_path / "rows.jsonl"
     data = write(file, [row(p) for p in images])
     images[0].unlink()
-    assert str(images[0]) in take_up(file, ORIGIN, KEEP)
+    assert str(images[0]) in resume(file, ORIGIN, KEEP)
     assert file.read_bytes() == data
 
 
@@ -89,12 +90,12 @@ def test_a_failure_is_kept_until_the_file_changes_or_it_is_tried_again(tmp_path:
     missing = tmp_path / "missing.png"
     rows = [row(images[0], error="damaged"), row(missing, error="missing"), row(images[1])]
     write(file, rows)
-    assert take_up(file, ORIGIN, KEEP).kept == 3
-    done = take_up(file, ORIGIN, ResumeOptions(retry_failed=True))
+    assert resume(file, ORIGIN, KEEP).kept == 3
+    done = resume(file, ORIGIN, ResumeOptions(retry_failed=True))
     assert [str(p) in done for p in (images[0], missing, images[1])] == [False, False, True]
     write(file, rows)
     missing.write_bytes(b"there now")
-    assert str(missing) not in take_up(file, ORIGIN, KEEP)
+    assert str(missing) not in resume(file, ORIGIN, KEEP)
 
 
 @pytest.mark.parametrize("name", ["model", "model_hash", "settings"])
@@ -102,7 +103,7 @@ def test_rows_of_another_origin_are_not_mixed(tmp_path: Path, images: list[Path]
     file = tmp_path / "rows.jsonl"
     data = write(file, [row(images[0])], b"torn")
     with pytest.raises(UsageError, match=f"line 1 was written with {name}"):
-        take_up(file, {**ORIGIN, name: "another"}, KEEP)
+        resume(file, replace(ORIGIN, **{name: "another"}), KEEP)
     assert file.read_bytes() == data + b"torn"
 
 
@@ -113,13 +114,13 @@ def test_a_broken_line_is_named_and_nothing_is_changed(tmp_path: Path, images: l
     whole = file.read_bytes() + line + b"\n"
     file.write_bytes(whole)
     with pytest.raises(ImgcapError, match="line 2 is not a row"):
-        take_up(file, ORIGIN, KEEP)
+        resume(file, ORIGIN, KEEP)
     assert file.read_bytes() == whole
 
 
-def test_a_name_that_is_not_utf8_is_known_again(tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf8_is_recognised(tmp_path: Path) -> None:
     odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png"))
     odd.write_bytes(b"x")
     file = tmp_path / "rows.jsonl"
     write(file, [row(odd)])
-    assert str(odd) in take_up(file, ORIGIN, KEEP)
+    assert str(odd) in resume(file, ORIGIN, KEEP)

@@ -1,22 +1,20 @@
-"""Rows hold what was found, and come back from every format as they went in."""
+"""Rows have the keys that the options ask for."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from imgcap.captioning.captioner import Caption, Wording
 from imgcap.captioning.explain import Explanation
-from imgcap.captioning.rows import CsvWriter, FileState, Row, RowOptions, make_row, open_rows, read_rows, with_state
-from imgcap.errors import ImgcapError, UsageError
+from imgcap.captioning.rows import FileState, Origin, RowOptions, make_row, with_state
+from imgcap.errors import UsageError
 from imgcap.images.errors import ImageError
 
-ORIGIN = {"model": "walls", "model_hash": "0123", "settings": "beam_size=3"}
+ORIGIN = Origin("walls", "0123", "beam_size=3")
 WALL = Wording("a red wall", -1.23456, 0.71239, (("a", 0.9), ("red", 0.51239), ("wall", 0.99)))
 STRIPE = Wording("a stripe", -2.0, 0.3, (("a", 0.9), ("stripe", 0.1)))
 GOOD = Caption("x/wall.png", (WALL,))
@@ -42,13 +40,13 @@ ODD_PATHS = [
 
 def test_a_row_holds_caption_confidence_and_origin() -> None:
     assert make_row(GOOD, RowOptions(), ORIGIN) == {
-        "path": "x/wall.png", "caption": "a red wall", "confidence": 0.712, "log_probability": -1.235, **ORIGIN
+        "path": "x/wall.png", "caption": "a red wall", "confidence": 0.712, "log_probability": -1.235, **asdict(ORIGIN)
     }  # fmt: skip
 
 
-def test_an_error_stands_in_place_of_a_caption() -> None:
+def test_a_row_has_an_error_instead_of_a_caption() -> None:
     row = make_row(BROKEN, RowOptions(words=True, prefix="x"), ORIGIN)
-    assert row == {"path": "bad.jpg", "error": str(BROKEN.error), "error_kind": "damaged", **ORIGIN}
+    assert row == {"path": "bad.jpg", "error": str(BROKEN.error), "error_kind": "damaged", **asdict(ORIGIN)}
 
 
 def test_a_model_without_calibration_has_no_confidence() -> None:
@@ -56,7 +54,7 @@ def test_a_model_without_calibration_has_no_confidence() -> None:
     assert make_row(caption, RowOptions(), ORIGIN)["confidence"] is None
 
 
-def test_words_and_alternatives_are_told_when_asked_for() -> None:
+def test_a_row_has_words_and_alternatives_on_request() -> None:
     row = make_row(Caption("a.png", (WALL, STRIPE)), RowOptions(words=True), ORIGIN)
     assert row["words"] == [["a", 0.9], ["red", 0.512], ["wall", 0.99]]
     assert row["alternatives"] == [{"caption": "a stripe", "confidence": 0.3, "log_probability": -2.0}]
@@ -69,7 +67,7 @@ def test_prefix_suffix_and_trigger_surround_every_caption() -> None:
 
 
 @pytest.mark.parametrize(("limit", "withheld"), [(0.7, False), (0.72, True)])
-def test_a_caption_below_the_lowest_confidence_is_withheld(limit: float, withheld: bool) -> None:
+def test_a_caption_below_the_minimum_confidence_is_withheld(limit: float, withheld: bool) -> None:
     row = make_row(Caption("a.png", (WALL, STRIPE)), RowOptions(min_confidence=limit, words=True), ORIGIN)
     assert row.get("withheld", False) is withheld
     assert row["caption"] == ("" if withheld else "a red wall")
@@ -77,19 +75,19 @@ def test_a_caption_below_the_lowest_confidence_is_withheld(limit: float, withhel
     assert row["confidence"] == 0.712
 
 
-def test_the_lowest_confidence_lies_between_0_and_1() -> None:
+def test_the_minimum_confidence_is_between_0_and_1() -> None:
     with pytest.raises(UsageError, match="between 0 and 1"):
         RowOptions(min_confidence=1.5)
 
 
-def test_an_explanation_is_told_with_its_warning() -> None:
+def test_a_row_has_the_explanation_and_its_warning() -> None:
     explanation = Explanation((("dog.jpg", 0.81239), ("cat.jpg", 0.5)), True, 0.4, 0.991, "Unlike all of them.")
     row = make_row(Caption("a.png", (WALL,), explanation), RowOptions(), ORIGIN)
     assert row["nearest"] == [["dog.jpg", 0.812], ["cat.jpg", 0.5]]
     assert (row["verbatim"], row["percentile"], row["warning"]) == (True, 0.991, "Unlike all of them.")
 
 
-def test_the_state_of_a_file_knows_size_time_and_content(tmp_path: Path) -> None:
+def test_the_state_of_a_file_is_size_time_and_content(tmp_path: Path) -> None:
     file = tmp_path / "a.png"
     file.write_bytes(b"one")
     os.utime(file, ns=(1, 1))
@@ -110,148 +108,3 @@ def test_the_state_of_a_file_knows_size_time_and_content(tmp_path: Path) -> None
         == FileState.of("\0")
         == FileState()
     )
-
-
-def rows_of(*paths: str) -> list[Row]:
-    captions = [Caption(path, (WALL, STRIPE)) for path in paths] + [BROKEN]
-    return [with_state(make_row(caption, RowOptions(words=True), ORIGIN), FileState(7, 8)) for caption in captions]
-
-
-def write(file: Path, rows: list[Row], **options: bool) -> None:
-    with open_rows(file, file.suffix[1:], **options) as writer:
-        for row in rows:
-            writer.write(row)
-
-
-@pytest.mark.parametrize("ending", ["jsonl", "csv"])
-def test_what_is_written_is_read_again(tmp_path: Path, ending: str) -> None:
-    rows = rows_of(*ODD_PATHS)
-    file = tmp_path / f"rows.{ending}"
-    write(file, rows)
-    again = list(read_rows(file))
-    assert [row["path"] for row in again] == [*ODD_PATHS, "bad.jpg"]
-    assert [row.get("caption") or "" for row in again] == [row.get("caption", "") for row in rows]
-    if ending == "jsonl":
-        assert again == rows
-
-
-def test_json_is_one_array(tmp_path: Path) -> None:
-    rows = rows_of(*ODD_PATHS)
-    write(tmp_path / "rows.json", rows)
-    assert json.loads((tmp_path / "rows.json").read_text()) == rows
-    write(tmp_path / "none.json", [])
-    assert json.loads((tmp_path / "none.json").read_text()) == []
-
-
-def test_a_json_array_appears_only_when_it_is_whole(tmp_path: Path) -> None:
-    file = tmp_path / "rows.json"
-    with pytest.raises(RuntimeError), open_rows(file, "json") as writer:
-        writer.write(rows_of()[0])
-        raise RuntimeError
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_no_cell_is_a_formula_and_lists_are_json(tmp_path: Path) -> None:
-    file = tmp_path / "rows.csv"
-    write(file, rows_of("=cmd()", "@x", "a.png"))
-    with file.open(newline="") as lines:
-        table = list(csv.DictReader(lines))
-    assert [row["path"] for row in table] == ["'=cmd()", "'@x", "a.png", "bad.jpg"]
-    assert json.loads(table[2]["words"])[1] == ["red", 0.512]
-    assert table[3]["error"] == str(BROKEN.error)
-    assert all(len(row) == len(CsvWriter.COLUMNS) for row in table)
-
-
-def test_every_key_of_a_row_has_a_column() -> None:
-    explanation = Explanation((("dog.jpg", 0.8),), True, 0.4, 0.99, "Unlike all of them.")
-    full = make_row(Caption("a.png", (WALL, STRIPE), explanation), RowOptions(words=True), ORIGIN)
-    withheld = make_row(GOOD, RowOptions(min_confidence=1), ORIGIN)
-    keys = with_state(full | withheld | make_row(BROKEN, RowOptions(), ORIGIN), FileState(1, 2, "3")).keys()
-    assert keys <= set(CsvWriter.COLUMNS)
-
-
-@pytest.mark.parametrize(
-    ("bare", "expected"),
-    [(False, "a\\nb.png\ta red wall\na\\nb.png\ta stripe\n"), (True, "a red wall\na stripe\n")],
-)
-def test_text_is_one_line_a_caption(bare: bool, expected: str) -> None:
-    stream = io.StringIO()
-    with open_rows(stream, "text", bare=bare) as writer:
-        writer.write(make_row(Caption("a\nb.png", (WALL, STRIPE)), RowOptions(), ORIGIN))
-        writer.write(make_row(BROKEN, RowOptions(), ORIGIN))
-        writer.write(make_row(GOOD, RowOptions(min_confidence=1), ORIGIN))
-    assert stream.getvalue() == expected
-
-
-def test_text_explains_below_the_caption() -> None:
-    stream = io.StringIO()
-    explanation = Explanation((("dog.jpg", 0.8),), True, 0.4, 0.99, "Unlike all of them.")
-    with open_rows(stream, "text", bare=True) as writer:
-        writer.write(make_row(Caption("a.png", (WALL,), explanation), RowOptions(words=True), ORIGIN))
-    caption, words, nearest, verbatim, warning = stream.getvalue().splitlines()
-    assert caption == "a red wall"
-    assert "red 0.51" in words
-    assert "dog.jpg 0.80" in nearest
-    assert "verbatim" in verbatim
-    assert warning.strip() == "Unlike all of them."
-
-
-def test_text_explains_a_image_that_is_like_the_others() -> None:
-    stream = io.StringIO()
-    explanation = Explanation((("dog.jpg", 0.8),), False, 0.4, 0.5, "")
-    with open_rows(stream, "text", bare=True) as writer:
-        writer.write(make_row(Caption("a.png", (WALL,), explanation), RowOptions(), ORIGIN))
-    _, nearest, distance = stream.getvalue().splitlines()
-    assert "dog.jpg" in nearest
-    assert "50%" in distance
-
-
-def test_a_file_that_is_there_is_kept_unless_it_may_be_overwritten_or_goes_on(tmp_path: Path) -> None:
-    file = tmp_path / "rows.jsonl"
-    write(file, rows_of("a.png"))
-    before = file.read_text()
-    with pytest.raises(ImgcapError, match="is there already"):
-        write(file, rows_of("b.png"))
-    assert file.read_text() == before
-    write(file, rows_of("b.png"), append=True)
-    assert file.read_text().startswith(before)
-    assert [row["path"] for row in read_rows(file)] == ["a.png", "bad.jpg", "b.png", "bad.jpg"]
-    write(file, rows_of(), overwrite=True)
-    assert [row["path"] for row in read_rows(file)] == ["bad.jpg"]
-
-
-def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(ImgcapError, match="cannot be created"):
-        write(tmp_path / "file" / "rows.jsonl", [])
-    (tmp_path / "folder.jsonl").mkdir()
-    with pytest.raises(ImgcapError, match="cannot be written: is a directory"):
-        write(tmp_path / "folder.jsonl", [], append=True)
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "sentence"),
-    [
-        ("a.txt", "x", "neither .jsonl nor .csv"),
-        ("a.jsonl", "[1]\n", "line 1 names no path"),
-        ("a.jsonl", '{"path": "x", "caption": 3}\n', "caption that is no text"),
-        ("a.jsonl", '{"path": "x"\n', "line 1 is not valid JSON"),
-        ("a.csv", "a,b\n1,2\n", "no columns `path` and `caption`"),
-        ("a.csv", "", "no columns `path` and `caption`"),
-        ("none.csv", None, "cannot be read"),
-    ],
-)
-def test_a_file_that_holds_no_rows_is_one_sentence(tmp_path: Path, name: str, text: str | None, sentence: str) -> None:
-    if text is not None:
-        (tmp_path / name).write_text(text)
-    with pytest.raises(ImgcapError) as raised:
-        list(read_rows(tmp_path / name))
-    assert sentence in str(raised.value)
-
-
-@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
-def test_a_spreadsheet_may_save_with_its_own_delimiter_and_byte_order_mark(tmp_path: Path, delimiter: str) -> None:
-    line = delimiter.join
-    text = line(["path", "caption", "bytes"]) + "\r\n" + line(["a.png", '"a dog, a cat; both"', "3"]) + "\r\n"
-    (tmp_path / "rows.csv").write_bytes(text.encode("utf-8-sig"))
-    assert list(read_rows(tmp_path / "rows.csv")) == [{"path": "a.png", "caption": "a dog, a cat; both", "bytes": "3"}]

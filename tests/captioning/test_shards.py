@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from helpers.data import Run, write_data_set
-from imgcap.captioning.shards import Finished, RowShard
-from imgcap.cli.caption_run import Listing
+from imgcap.captioning.rows import Origin
+from imgcap.captioning.run import ImageListing
+from imgcap.captioning.shards import FinishedShard, RowShard
 from imgcap.errors import ExitCode
 from imgcap.sharding import Shard
 
@@ -30,7 +31,7 @@ def caption(imgcap_here: Run, images: Path, model_folder: Path, tmp_path: Path) 
     return run
 
 
-def test_shards_put_together_are_the_rows_of_one_run(imgcap_here: Run, caption: Run, tmp_path: Path) -> None:
+def test_merged_shards_are_the_rows_of_one_run(imgcap_here: Run, caption: Run, tmp_path: Path) -> None:
     whole, rows = tmp_path / "whole.jsonl", tmp_path / "out" / "rows.jsonl"
     assert caption("-o", whole).returncode == ExitCode.SOME_FAILED
     codes = [caption("-o", rows, "--shard", f"{number}/3").returncode for number in (3, 1, 2)]
@@ -43,14 +44,14 @@ def test_shards_put_together_are_the_rows_of_one_run(imgcap_here: Run, caption: 
     assert [path.name for path in rows.parent.iterdir()] == ["rows.jsonl"]
 
 
-def test_a_killed_shard_goes_on_and_merge_names_what_is_missing(imgcap_here: Run, caption: Run, tmp_path: Path) -> None:
+def test_a_killed_shard_is_continued_and_merge_names_a_missing(imgcap_here: Run, caption: Run, tmp_path: Path) -> None:
     whole, rows = tmp_path / "whole.jsonl", tmp_path / "rows.jsonl"
     caption("-o", whole)
     for number in (1, 2):
         caption("-o", rows, "--shard", f"{number}/3")
     done = imgcap_here("merge", rows)
     assert done.returncode == ExitCode.FAILED
-    assert "3/3 is not complete" in done.stderr
+    assert "Shard 3/3 of" in done.stderr
     assert "--shard 3/3" in done.stderr
 
     tear(tmp_path / "rows.2-of-3.jsonl")
@@ -62,7 +63,7 @@ def test_a_killed_shard_goes_on_and_merge_names_what_is_missing(imgcap_here: Run
 
 def test_merge_refuses_shards_that_do_not_fit(imgcap_here: Run, caption: Run, images: Path, tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
-    assert "no shards" in imgcap_here("merge", rows).stderr
+    assert "has no shards" in imgcap_here("merge", rows).stderr
     caption("-o", rows, "--shard", "1/2")
     (images / "000.png").unlink()
     caption("-o", rows, "--shard", "2/2")
@@ -76,8 +77,8 @@ def test_merge_refuses_shards_that_do_not_fit(imgcap_here: Run, caption: Run, im
     caption("-o", rows, "--shard", "1/2")
     assert imgcap_here("merge", rows).returncode == ExitCode.DONE
     assert len(rows.read_text().splitlines()) == 22
-    assert "there already" in imgcap_here("merge", rows).stderr
-    assert "there already" in caption("-o", rows, "--shard", "1/2").stderr
+    assert "already exists" in imgcap_here("merge", rows).stderr
+    assert "already exists" in caption("-o", rows, "--shard", "1/2").stderr
 
 
 @pytest.mark.parametrize(
@@ -108,11 +109,11 @@ def whole(caption: Run, tmp_path: Path) -> bytes:
 def write_shard(rows: Path, whole: bytes, number: int, images: Path) -> RowShard:
     """Shard `number` of 3 of the run that has made `whole`, complete, without running it."""
     lines, shard = whole.splitlines(keepends=True), RowShard(rows, Shard(number - 1, 3))
-    own, listing = list(shard.shard.items(lines, 4)), Listing(sorted(images.iterdir()))
-    origin = {name: json.loads(lines[0])[name] for name in ("model", "model_hash", "settings")}
-    shard.begin(4)
+    own, listing = list(shard.shard.items(lines, 4)), ImageListing(sorted(images.iterdir()))
+    origin = Origin(**{name: json.loads(lines[0])[name] for name in ("model", "model_hash", "settings")})
+    shard.start(4)
     shard.file.write_bytes(b"".join(own))
-    shard.finish(4, Finished(len(list(listing)), listing.names, len(own), origin))
+    shard.finish(4, FinishedShard(len(list(listing)), listing.names, len(own), origin))
     return shard
 
 
@@ -147,7 +148,7 @@ def test_shards_that_are_complete_are_only_merged(
         write_shard(unfinished, whole, number, images)
     done = imgcap_here("caption", images, "--model", model_folder, "-o", unfinished)
     assert done.returncode == ExitCode.DONE
-    assert "Going on with the 3 shards" in done.stderr
+    assert "Continuing the 3 shards" in done.stderr
     assert "images are done" not in done.stderr
     assert unfinished.read_bytes() == whole
 
@@ -164,21 +165,21 @@ def test_shards_of_other_images_are_not_taken_for_these(
     assert not unfinished.exists()
 
 
-def test_other_settings_than_those_of_the_shards_are_told_of_at_once(caption: Run, unfinished: Path) -> None:
+def test_other_settings_than_those_of_the_shards_are_reported_at_once(caption: Run, unfinished: Path) -> None:
     done = caption("-o", unfinished, "--beam-size", 1)
     assert done.returncode == ExitCode.USAGE
     assert "rows.2-of-3.jsonl, line 1 was written with settings" in done.stderr
     assert not unfinished.with_name("rows.1-of-3.jsonl").exists()
 
 
-def test_a_shard_without_a_file_of_rows_leaves_its_share_on_stdout(caption: Run) -> None:
-    shares = [caption("--shard", f"{number}/2", "--format", "jsonl").stdout.splitlines() for number in (1, 2)]
-    assert list(map(len, shares)) == [12, 11]
-    stems = [Path(json.loads(row)["path"]).stem for row in shares[1]]
+def test_a_shard_without_a_file_of_rows_is_printed(caption: Run) -> None:
+    shards = [caption("--shard", f"{number}/2", "--format", "jsonl").stdout.splitlines() for number in (1, 2)]
+    assert list(map(len, shards)) == [12, 11]
+    stems = [Path(json.loads(row)["path"]).stem for row in shards[1]]
     assert stems == ["004", "005", "006", "007", "012", "013", "014", "015", "020", "021", "022"]
 
 
-def test_a_share_of_more_shards_than_asked_for_is_all_of_these(
+def test_half_of_a_run_in_four_shards_is_two_shards(
     imgcap_here: Run, caption: Run, images: Path, model_folder: Path, whole: bytes, tmp_path: Path
 ) -> None:
     rows = tmp_path / "rows.jsonl"
@@ -190,33 +191,31 @@ def test_a_share_of_more_shards_than_asked_for_is_all_of_these(
     assert rows.read_bytes() == whole
 
 
-def test_shards_that_cannot_be_gone_on_with_are_told_of_at_the_beginning(
+def test_shards_that_cannot_be_continued_are_reported_at_the_beginning(
     imgcap_here: Run, caption: Run, unfinished: Path, tmp_path: Path
 ) -> None:
     before = names(unfinished.parent)
     for more, sentence in (
-        (["--shard", "1/2"], "out of 3, not 2"),
-        (["--shard", "1/2", "--overwrite"], "out of 3, not 2"),
-        (["--html", tmp_path / "page.html"], "--html does not go with shards"),
-        (["--sidecar", ".txt", "--skip-existing"], "--skip-existing does not go with shards"),
-        (["--format", "csv"], "Shards go with -o FILE.jsonl"),
+        (["--shard", "1/2"], "is divided into 3 shards, not 2."),
+        (["--shard", "1/2", "--overwrite"], "is divided into 3 shards, not 2."),
+        (["--html", tmp_path / "page.html"], "--html cannot be combined with shards."),
+        (["--sidecar", ".txt", "--skip-existing"], "--skip-existing cannot be combined with shards."),
+        (["--format", "csv"], "Shards need -o FILE.jsonl."),
     ):
         done = caption("-o", unfinished, *more)
         assert done.returncode != ExitCode.DONE
         assert sentence in done.stderr
     unfinished.write_text("")
     for more in ([], ["--resume"]):
-        assert "is there already, and so are shards of it" in caption("-o", unfinished, *more).stderr
+        assert "already exists, and so do shards of it." in caption("-o", unfinished, *more).stderr
     unfinished.unlink()
     unfinished.with_name("rows.1-of-5.jsonl").write_text("")
     for arguments in (["caption", tmp_path, "-o", unfinished], ["merge", unfinished]):
-        assert "out of 3, 5" in imgcap_here(*arguments).stderr
+        assert "has shards of several runs: of 3, 5." in imgcap_here(*arguments).stderr
     assert names(unfinished.parent) == before | {"rows.1-of-5.jsonl"}
 
 
-def test_overwrite_begins_anew_and_removes_shards_and_nothing_else(
-    caption: Run, whole: bytes, unfinished: Path
-) -> None:
+def test_overwrite_starts_again_and_removes_only_shards(caption: Run, whole: bytes, unfinished: Path) -> None:
     others = {"rows.4-of-3.jsonl", "rows.0-of-3.jsonl", "rows.01-of-3.jsonl", "rows.1-of-1.jsonl", "rows.1-of-3.csv"}
     others |= {"rows.x.1-of-3.jsonl", "other.1-of-3.shard"}
     for name in {*others, "rows.5-of-7.jsonl", "rows.5-of-7.shard"}:

@@ -65,7 +65,7 @@ def test_progress_counts_to_the_end(prepared: PreparedFolder, telling_model: Pat
     assert seen == [(done, count) for done in range(1, count + 1)]
 
 
-def test_it_knows_what_its_scores_are_judged_by(prepared: PreparedFolder, telling_model: Path) -> None:
+def test_it_has_what_it_takes_to_score_it(prepared: PreparedFolder, telling_model: Path) -> None:
     found = caption_split(prepared.root, str(telling_model), "test")
     assert found.training == [record.captions for record in prepared.records if record.split == "train"]
     assert found.model.config.name == "telling"

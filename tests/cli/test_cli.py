@@ -72,7 +72,7 @@ def test_the_whole_loop_prepare_train_eval_caption(imgcap: Run, encoder_file: Pa
     assert "Captioned 24 of 24 images" in done.stderr
 
 
-def test_caption_goes_on_after_a_broken_file(imgcap: Run, model_folder: Path, tmp_path: Path) -> None:
+def test_a_broken_file_does_not_stop_the_others(imgcap: Run, model_folder: Path, tmp_path: Path) -> None:
     draw("red", 0).save(tmp_path / "good.png")
     (tmp_path / "broken.jpg").write_bytes(b"no image")
     done = imgcap("caption", tmp_path, "--model", model_folder, "--format", "jsonl")
@@ -103,7 +103,7 @@ def test_sigkill_during_prepare_and_again_gives_the_same_bytes(imgcap: Run, enco
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-def test_sigint_during_train_says_how_to_go_on(imgcap: Run, prepared: PreparedFolder, tmp_path: Path) -> None:
+def test_sigint_during_train_says_how_to_continue(imgcap: Run, prepared: PreparedFolder, tmp_path: Path) -> None:
     command = [Path(sys.executable).with_name("imgcap"), "train", prepared.root, "-o", tmp_path / "model", *TINY]
     process = subprocess.Popen(
         [*map(str, command), "--epochs", "20000", "--patience", "20000"],

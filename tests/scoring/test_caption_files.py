@@ -11,7 +11,8 @@ from PIL import Image
 
 from helpers.data import SHARED_DATA
 from helpers.unusable_files import COCO_ANNOTATIONS, UNUSABLE, one, write
-from imgcap.captioning.rows import FORMATS, Row, open_rows
+from imgcap.captioning.row_files import FORMATS, open_rows
+from imgcap.captioning.rows import Row
 from imgcap.errors import ImgcapError, UsageError
 from imgcap.scoring.caption_files import Pairs, check_references, read_captions, read_hypotheses, read_pairs
 

@@ -277,7 +277,7 @@ def test_a_tuned_encoder_sees_what_is_indexed_alone(
     prepared: PreparedFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(prepared, replace(TINY_TRAINING, epochs=1, fine_tune_encoder=True), tmp_path / "tuned")
-    monkeypatch.setattr("imgcap.captioning.explain.MOST_IMAGES", 3)
+    monkeypatch.setattr("imgcap.captioning.explain.MAX_IMAGES", 3)
     seen: list[int] = []
     decoded = training._decoded
     monkeypatch.setattr(

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from imgcap.captioning.captioner import BATCH_SIZE, Caption, Captioner, ImageSource, image_name
-from imgcap.captioning.rows import NOT_WRITTEN, FileState, Row, RowOptions, RowWriter, make_row, with_state
+from imgcap.captioning.captioner import Caption, Captioner, ImageSource, image_name
+from imgcap.captioning.options import BatchOptions
+from imgcap.captioning.row_files import RowWriter
+from imgcap.captioning.rows import NOT_WRITTEN, FileState, Origin, Row, RowOptions, make_row, with_state
 from imgcap.captioning.sidecars import Sidecars
 from imgcap.errors import ImgcapError, UsageError
 from imgcap.images.archives import ArchivedFile
@@ -21,69 +22,44 @@ from imgcap.model.search import SearchOptions
 from imgcap.pages.gallery import GalleryWriter
 
 KEPT = "kept"
-"""What a row says of a description that a person wrote, and that stays."""
-
-
-@dataclass(frozen=True)
-class BatchOptions:
-    """How images are captioned and what is told of them."""
-
-    search: SearchOptions
-    rows: RowOptions = field(default_factory=RowOptions)
-    batch_size: int = BATCH_SIZE
-    max_pixels: int | None = None
-    explain: bool = False
-    fail_fast: bool = False
-    """Whether the first failure ends the run."""
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1 or (self.max_pixels is not None and self.max_pixels < 1):
-            raise UsageError("The batch size and the most pixels of an image must be at least 1.")
+"""Value of `description` in a row where a description that a person wrote was kept."""
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where captions go."""
+    """Open outputs of a run."""
 
     rows: RowWriter
     sidecars: Sidecars | None = None
     metadata: bool = False
-    """Whether captions are written into the images."""
+    """Write captions into the images."""
     overwrite: bool = False
-    """Whether descriptions that a person wrote are replaced."""
+    """Replace descriptions that a person wrote."""
     gallery: GalleryWriter | None = None
 
 
 @dataclass
 class Tally:
-    """How a run goes."""
+    """Counts of a run."""
 
     captioned: int = 0
     withheld: int = 0
     kept: int = 0
-    """Descriptions of persons that were kept."""
+    """Descriptions that a person wrote and that were kept."""
     failed: Counter[str] = field(default_factory=Counter)
     """Failures by kind."""
-    begun: float = field(default_factory=time.monotonic)
 
     def __add__(self, other: Tally) -> Tally:
-        """Both together, as if they had begun with the first."""
         return Tally(
             self.captioned + other.captioned,
             self.withheld + other.withheld,
             self.kept + other.kept,
             self.failed + other.failed,
-            self.begun,
         )
 
     @property
     def images(self) -> int:
         return self.captioned + self.withheld + self.failed.total()
-
-    @property
-    def rate(self) -> float:
-        """Images a second."""
-        return self.images / max(time.monotonic() - self.begun, 1e-9)
 
     def add(self, row: Row) -> None:
         if "error" in row:
@@ -96,10 +72,10 @@ class Tally:
 
 
 def check_model(captioner: Captioner, options: BatchOptions) -> None:
-    """Raise `ImgcapError` if the model cannot do what `options` ask; best before outputs are opened."""
+    """Raise `ImgcapError` if the model lacks what `options` need. Call it before outputs are opened."""
     if options.rows.min_confidence and not captioner.model.config.confidence:
         raise UsageError(
-            f"The model {captioner.model.config.name!r} has no calibrated confidence, so none can be asked for.",
+            f"The model {captioner.model.config.name!r} has no calibrated confidence, so --min-confidence cannot work.",
             "Train it again with at least 50 val images that have two captions or more.",
         )
     if options.explain:
@@ -109,26 +85,28 @@ def check_model(captioner: Captioner, options: BatchOptions) -> None:
 def caption_batches(
     captioner: Captioner,
     images: Iterable[ImageSource | ImageError],
+    search: SearchOptions,
     options: BatchOptions,
     outputs: Outputs,
-    origin: dict[str, str],
+    origin: Origin,
     tally: Tally,
 ) -> Iterator[list[Row]]:
-    """Caption `images` in order; after each batch has reached its outputs and `tally`, yield its rows.
+    """Caption `images` in order. Yields the rows of each batch, when they are written and counted in `tally`.
 
-    Raises `ImgcapError` if the rows or the gallery cannot be written, or where `check_model` does.
+    Raises `ImgcapError` if the rows or the gallery cannot be written, or if `check_model` does.
     """
     check_model(captioner, options)
-    states: deque[tuple[ImageSource | ImageError, FileState]] = deque()  # as they were before the images were read
+    states: deque[tuple[ImageSource | ImageError, FileState]] = deque()
 
-    def watched() -> Iterator[ImageSource | ImageError]:
+    def with_states() -> Iterator[ImageSource | ImageError]:
         for image in images:
+            # Before the image is read: a change while it is captioned must show in the next run.
             states.append((image, _state(image, options.rows.by_content)))
             yield image
 
     batches = captioner.batches(
-        watched(),
-        options.search,
+        with_states(),
+        search,
         batch_size=options.batch_size,
         max_pixels=options.max_pixels,
         explain=options.explain,
@@ -153,7 +131,7 @@ def _state(image: ImageSource | ImageError, by_content: bool) -> FileState:
         return FileState.of(image_name(image), by_content)
     digest = None
     if by_content:
-        with suppress(ImageError):  # which it gets as its row
+        with suppress(ImageError):  # reported when the image is captioned
             digest = hashlib.sha256(image.read()).hexdigest()
     return FileState(image.size, None, digest)
 
@@ -164,15 +142,15 @@ def _deliver(
     state: FileState,
     options: RowOptions,
     outputs: Outputs,
-    origin: dict[str, str],
+    origin: Origin,
 ) -> Row:
-    """Write one caption wherever it goes; its row goes last, so that what has a row is done."""
+    """Write one caption to all outputs. Its row is written last, so that an image with a row is done."""
     row = make_row(caption, options, origin)
     if row.get("caption") and caption.path is not None:
         written = write_caption(
             Path(caption.path), row["caption"], outputs.sidecars, outputs.metadata, outputs.overwrite
         )
-        if written.get("description"):  # the image's file is another one now
+        if written.get("description"):  # writing metadata has changed the file
             state = FileState.of(caption.path, options.by_content)
         row |= written
     row = with_state(row, state)
@@ -185,9 +163,9 @@ def _deliver(
 def write_caption(
     image: Path, text: str, sidecars: Sidecars | None, metadata: bool, overwrite: bool, *, by_person: bool = False
 ) -> Row:
-    """Write `text` beside or into the image; returns what its row has to say about that.
+    """Write `text` beside or into the image. Returns the keys that this adds to the image's row.
 
-    `by_person` says that a person has written or checked the text, so that no later run replaces it unasked.
+    `by_person` marks the text as written or checked by a person, so that later runs keep it.
     """
     row: Row = {}
     try:

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from imgcap.captioning.explain import Explanation, TrainingIndex
+from imgcap.captioning.options import BATCH_SIZE
 from imgcap.device import pick_device
 from imgcap.images.archives import ArchivedFile
 from imgcap.images.decoding import Pixels, load_batches
@@ -28,48 +29,45 @@ from imgcap.model.search import Hypothesis, SearchOptions
 from imgcap.model.store import DEFAULT_MODEL, ENCODER_FILE, INDEX_FILE, locate
 
 ImageSource = str | PathLike[str] | ArchivedFile | bytes | Image.Image
-"""A file by its path or in an archive, the content of one, or pixels."""
+"""A file by its path or in an archive, the bytes of a file, or an open image."""
 
-BATCH_SIZE = 8
-"""Images captioned together: small enough that the first captions come soon."""
+MAX_DISTANCE = 10.0
+"""Feature distance above which captions mean little, see `feature_distances`.
 
-MOST_DISTANT = 10.0
-"""Feature distance beyond which captions mean little, see `feature_distances`.
-
-With a model that was trained on photographs, images of any kind stay below 2: photographs, drawings, noise, plain
-black. Pixels that are not scaled to [-1, 1] are at 20 to 50, features of another encoder at 3 to 50.
+With a model trained on photographs, images of any kind stay below 2: photographs, drawings, noise, plain black. Pixels
+that are not scaled to [-1, 1] have distances of 20 to 50, features of another encoder 3 to 50.
 """
-_FEW = 4
-"""Images of which all must be so far, since a single one may be odd."""
-_LEAST_STD = 1e-3
-"""What `LSTMDecoder.standardize_features` puts in the place of smaller deviations."""
+_MIN_CHECKED = 4
+"""Number of images that must all be far away, since a single one may be unusual."""
+_MIN_STD = 1e-3
+"""Minimum deviation that `LSTMDecoder.standardize_features` divides by."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Wording:
-    """One way to say what an image shows."""
+    """One caption of an image, with its probabilities."""
 
     text: str
     log_probability: float
-    """Natural logarithm of the probability that the model gives to this wording."""
+    """Natural logarithm of the probability that the model gives to the caption."""
     confidence: float | None
-    """Calibrated, 0.0-1.0, see `confidence.Calibration`; None if the model was not calibrated."""
+    """Calibrated, 0 to 1, see `confidence.Calibration`; None if the model is not calibrated."""
     words: tuple[tuple[str, float], ...]
-    """Each word with the probability, 0.0-1.0, that the model gave it after the words before."""
+    """Each word with the probability, 0 to 1, that the model gives it after the words before."""
 
 
 @dataclass(frozen=True)
 class Caption:
-    """What a model says about one image, or why it says nothing."""
+    """The captions of one image, or the error that prevented them."""
 
     path: str | None
-    """The file as it was named; None for an image that was given as pixels or bytes."""
+    """The file as it was named; None for an image given as pixels or bytes."""
     wordings: tuple[Wording, ...] = ()
-    """Best first, `SearchOptions.num_captions` at most; empty if there is an error."""
+    """Best first, at most `SearchOptions.num_captions`; empty if there is an error."""
     explanation: Explanation | None = None
-    """What the training images tell about this caption, if that was asked for."""
+    """How the caption relates to the training images; None unless requested."""
     error: ImageError | None = None
 
     @property
@@ -103,9 +101,9 @@ class Captioner:
     def caption(
         self, images: ImageSource | Sequence[ImageSource], options: SearchOptions | None = None
     ) -> Caption | list[Caption]:
-        """Caption one image, a path or a `PIL.Image`, or a list of them.
+        """Caption one image (a path or a `PIL.Image`) or a list of images.
 
-        A single image that cannot be read raises `ImgcapError`; in a list it gets a `Caption` with an `error`.
+        Raises `ImgcapError` if a single image cannot be read; in a list, its `Caption` has an `error` instead.
         """
         if not isinstance(images, (str, PathLike, ArchivedFile, bytes, Image.Image)):
             return list(self.stream(images, options))
@@ -128,11 +126,11 @@ class Captioner:
         max_pixels: int | None = None,
         explain: bool = False,
     ) -> Iterator[list[Caption]]:
-        """The captions of `stream` as they are made, `batch_size` images at a time; the size changes no caption.
+        """Caption `batch_size` images at a time, which does not change the captions.
 
-        A `ImageError` among the images, as a search of folders gives, is passed on. `max_pixels`
-        is that of `open_image`. With `explain`, captions carry an explanation.
-        Raises `ImgcapError` if the model cannot explain.
+        An `ImageError` among the images, as a search of folders yields it, becomes a `Caption` with that error. For
+        `max_pixels` see `open_image`. With `explain`, captions have an explanation. Raises `ImgcapError` if the model
+        cannot explain.
         """
         index = self.training_index if explain else None
         named, opened = tee(images)
@@ -141,12 +139,12 @@ class Captioner:
         for batch in load_batches(sources, self.encoder.config.pixels, batch_size, max_pixels=max_pixels):
             found = self._captions([p for p in batch if not isinstance(p, ImageError)], options, index)
             captions = [Caption(None, error=p) if isinstance(p, ImageError) else next(found) for p in batch]
-            yield [replace(caption, path=name) for caption, name in zip(captions, names)]  # noqa: B905 (names go on)
+            yield [replace(caption, path=name) for caption, name in zip(captions, names)]  # noqa: B905 (names continue)
 
     def _captions(
         self, pixels: list[Pixels], options: SearchOptions | None, index: TrainingIndex | None
     ) -> Iterator[Caption]:
-        """A caption, without its image's name, for each of `pixels`."""
+        """A caption for each of `pixels`, without the name of the image."""
         if not pixels:
             return
         features = self.encoder(pixels)
@@ -159,16 +157,16 @@ class Captioner:
             yield Caption(None, own, explanation)
 
     def _check_features(self, features: Tensor) -> None:
-        """Warn, once, if all of the first few images are unlike anything that the model was trained on."""
-        if self._checked_features or len(features) < _FEW:
+        """Warn once if all of the first images are unlike anything that the model was trained on."""
+        if self._checked_features or len(features) < _MIN_CHECKED:
             return
         self._checked_features = True
         nearest = feature_distances(self.model.decoder, features).min().item()
-        if nearest > MOST_DISTANT:
-            # Without a handler of the caller's, Python writes this line to stderr.
+        if nearest > MAX_DISTANCE:
+            # Python writes this line to stderr unless the caller handles it.
             _log.warning(
-                "The features of these images lie %.3g standard deviations or more from those that the model was "
-                "trained on, so that captions will mean little: imgcap doctor tells what is wrong.",
+                "The features of these images are %.3g standard deviations or more from those that the model was "
+                "trained on, so captions will mean little: imgcap doctor finds out what is wrong.",
                 nearest,
             )
 
@@ -185,12 +183,12 @@ class Captioner:
 
     @cached_property
     def training_index(self) -> TrainingIndex:
-        """What the model folder knows about its training images. Raises `ImgcapError` if it knows nothing."""
+        """The index of the training images. Raises `ImgcapError` if the model folder has none."""
         return TrainingIndex.load(self.model.folder / INDEX_FILE)
 
 
 def image_name(image: ImageSource | ImageError) -> str | None:
-    """The path that an image is known by; None for pixels and bytes."""
+    """The path of an image; None for pixels and bytes."""
     if isinstance(image, ImageError):
         return image.path
     if isinstance(image, ArchivedFile):
@@ -199,23 +197,23 @@ def image_name(image: ImageSource | ImageError) -> str | None:
 
 
 def feature_distances(decoder: LSTMDecoder, features: Tensor, origin: Tensor | None = None) -> Tensor:
-    """How far features (B, 2048) lie from `origin`, by default the mean of the training features: float32 (B,).
+    """Distance of features (B, 2048) from `origin`, by default the mean of the training features: float32 (B,).
 
-    The root mean square in standard deviations of the training features, over those that varied in training at all;
-    about 1 for a training image. All tensors but the decoder's are on the CPU.
+    It is the root mean square, in standard deviations of the training features, over the features that varied in
+    training; about 1 for a training image. All tensors except the decoder's are on the CPU.
     """
     std = decoder.feature_std.cpu()
     offsets = (features - (decoder.feature_mean.cpu() if origin is None else origin)) / std
-    return offsets[:, std > _LEAST_STD].square().mean(1).sqrt()
+    return offsets[:, std > _MIN_STD].square().mean(1).sqrt()
 
 
 def load_model(
     name_or_path: str | PathLike[str] = DEFAULT_MODEL, device: str | None = None, precision: str = FLOAT32
 ) -> Captioner:
-    """Load a model by name (see `available_models`) or folder; `device` None takes a GPU if there is one.
+    """Load a model by name (see `available_models`) or folder; without `device`, use a GPU if there is one.
 
     With `precision` "int8" the encoder computes in 8-bit integers. Raises `ImgcapError` if the model is unknown or
-    damaged, and `UsageError` for a device or a precision that cannot be had here.
+    damaged, and `UsageError` if the device or the precision is not available.
     """
     where = pick_device(device)
     folder = locate(fspath(name_or_path))

@@ -1,7 +1,8 @@
-"""What a model was trained on, small enough to travel with it: its images as codes, its captions as hashes.
+"""An index of a model's training images and captions, small enough to ship with the model.
 
-An image's code is its feature as the decoder sees it, standardised and clamped, projected onto the principal
-components of the training images; its length is left out. Nobody can read images or captions from the index.
+Images are stored as codes, captions as hashes: neither can be recovered. The code of an image is its feature as the
+decoder sees it, standardised and clamped, projected onto the principal components of the training images and scaled to
+a fixed length.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ from imgcap.text.tokenizer import words
 
 COMPONENTS = 128
 NEAREST = 3
-"""Training images that an explanation names."""
-UNLIKE = 0.95
-"""Share of val images beyond which an image is warned of."""
-MOST_IMAGES = 2**17
-"""Training images that an index names at most: all of COCO's, 16 MiB of codes, about as much as a decoder."""
+"""Number of training images that an explanation names."""
+WARNING_PERCENTILE = 0.95
+"""An image farther from the training images than this fraction of the val images gets a warning."""
+MAX_IMAGES = 2**17
+"""Maximum number of training images in an index: enough for COCO, at 16 MiB of codes, about the size of a decoder."""
 
 _PCA_IMAGES = 8192
 _CODE_SCALE = 127
@@ -42,29 +43,29 @@ _CLAMP = 5.0
 
 @dataclass(frozen=True)
 class Explanation:
-    """How an image and its caption relate to what the model was trained on."""
+    """How an image and its caption relate to the training images and captions."""
 
     nearest: tuple[tuple[str, float], ...]
     """The most similar training images, best first: name, and cosine similarity of the codes."""
     verbatim: bool
-    """Whether the caption stands word for word among the training captions."""
+    """Whether the caption is, word for word, a training caption."""
     distance: float
-    """How far the image is from the training images as a whole: 1 for a typical one of them."""
+    """Distance of the image from the training images as a whole; 1 for a typical training image."""
     percentile: float
-    """Share of val images, 0-1, that are nearer to them."""
+    """Fraction of the val images, 0 to 1, that are nearer to the training images."""
     warning: str
-    """What to be wary of, in plain words; empty if nothing."""
+    """A warning as a sentence; empty if there is none."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingIndex:
-    """N training images, D components and C different captions, to explain others by."""
+    """N training images in D components, and C different captions."""
 
     names: tuple[str, ...]
     codes: Tensor
     """int8 (N, D)"""
     mean: Tensor
-    """float32 (2048,), as `std`: what the decoder standardises features with."""
+    """float32 (2048,), like `std`: the decoder standardises features with them."""
     std: Tensor
     projection: Tensor
     """float16 (2048, D): leading principal components, in order."""
@@ -73,17 +74,17 @@ class TrainingIndex:
     caption_hashes: Tensor
     """int64 (C,), ascending."""
     percentiles: Tensor
-    """float32 (101,): distances that 0, 1, ... 100 % of the val images do not exceed."""
+    """float32 (101,): percentiles 0 to 100 of the distances of the val images."""
 
     @classmethod
     def build(
         cls, prepared: PreparedFolder, decoder: LSTMDecoder, features: MappedFeatures | Features | None = None
     ) -> TrainingIndex:
-        """Index the training images of `prepared`, in constant memory but for 8 bytes a caption.
+        """Index the training images of `prepared`, in constant memory plus 8 bytes a caption.
 
-        Images are those of `indexed_rows`, captions are all. `features` (N, 2048), float32, row by row those of the
-        records, replace the prepared ones where the model has an encoder of its own; they are read for `indexed_rows`
-        and val images alone. Raises `ImgcapError` if there are no training or val images.
+        The index has the images of `indexed_rows`, and all captions. `features`, float32 (N, 2048), one row for each
+        record, replace the prepared ones if the model has its own encoder; only those of `indexed_rows` and of val
+        images are read. Raises `ImgcapError` if there are no training or val images.
         """
         features = prepared.features if features is None else features
         rows, val_rows = indexed_rows(prepared), prepared.rows("val")
@@ -98,7 +99,7 @@ class TrainingIndex:
         ]
         captions = (caption for row in prepared.rows("train") for caption in prepared.records[row].captions)
         hashes = np.fromiter(map(_hash, captions), np.int64)
-        hashes.sort()  # np.unique may build a set, of several times the memory
+        hashes.sort()  # np.unique may build a set, which takes several times the memory
         return cls(
             names=tuple(prepared.records[row].path for row in rows),
             codes=torch.cat(codes),
@@ -111,11 +112,12 @@ class TrainingIndex:
         )
 
     def save(self, file: Path) -> None:
+        """Write the index as a safetensors file."""
         write_tensors(file, {name: getattr(self, name) for name in _TENSORS}, {"names": json.dumps(self.names)})
 
     @classmethod
     def load(cls, file: Path) -> TrainingIndex:
-        """Read an index. Raises `ImgcapError` if there is none, or it is damaged."""
+        """Read an index. Raises `ImgcapError` if it is missing or damaged."""
         if not file.is_file():
             raise ImgcapError(f"The model {file.parent} has no index of its training images.", "Train it again.")
         try:
@@ -151,40 +153,40 @@ class TrainingIndex:
         )
 
     def explain(self, features: Tensor, texts: Sequence[str]) -> list[Explanation]:
-        """Explain images by their features, float32 (B, 2048), and the captions written for them."""
+        """Explain images from their features, float32 (B, 2048), and their captions."""
         projected = _project(features.cpu(), self.mean, self.std, self.projection)
         codes = self.codes.float()  # (N, D)
         similarities = F.normalize(projected) @ codes.T / codes.norm(dim=1).clamp(min=1)  # (B, N)
-        best, places = similarities.topk(min(NEAREST, len(self.names)))
+        best, indices = similarities.topk(min(NEAREST, len(self.names)))
         distances = _distances(projected, self.variances).tolist()
-        shares = np.interp(distances, self.percentiles.numpy(), np.linspace(0, 1, 101)).tolist()
+        percentiles = np.interp(distances, self.percentiles.numpy(), np.linspace(0, 1, 101)).tolist()
         return [
             Explanation(
-                nearest=tuple((self.names[place], similarity) for place, similarity in zip(*near, strict=True)),
-                verbatim=self._knows(text),
+                nearest=tuple((self.names[index], similarity) for index, similarity in zip(*near, strict=True)),
+                verbatim=self._contains(text),
                 distance=distance,
-                percentile=share,
-                warning=_warning(share),
+                percentile=percentile,
+                warning=_warning(percentile),
             )
-            for near, text, distance, share in zip(
-                zip(places.tolist(), best.tolist(), strict=True), texts, distances, shares, strict=True
+            for near, text, distance, percentile in zip(
+                zip(indices.tolist(), best.tolist(), strict=True), texts, distances, percentiles, strict=True
             )
         ]
 
-    def _knows(self, caption: str) -> bool:
-        wanted = torch.tensor(_hash(caption))
-        place = int(torch.searchsorted(self.caption_hashes, wanted))
-        return place < len(self.caption_hashes) and bool(self.caption_hashes[place] == wanted)
+    def _contains(self, caption: str) -> bool:
+        digest = torch.tensor(_hash(caption))
+        index = int(torch.searchsorted(self.caption_hashes, digest))
+        return index < len(self.caption_hashes) and bool(self.caption_hashes[index] == digest)
 
 
 def indexed_rows(prepared: PreparedFolder) -> Rows:
-    """Rows of the training images that an index names, ascending: all, or `MOST_IMAGES` evenly spaced ones."""
-    return evenly_spaced(prepared.rows("train"), MOST_IMAGES)
+    """Rows of the training images in an index, ascending: all, or `MAX_IMAGES` evenly spaced ones."""
+    return evenly_spaced(prepared.rows("train"), MAX_IMAGES)
 
 
-def evenly_spaced(rows: Rows, most: int) -> Rows:
-    """At most `most` of `rows`, the first and the last among them."""
-    chosen: Rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(int)]
+def evenly_spaced(rows: Rows, limit: int) -> Rows:
+    """At most `limit` of `rows`, including the first and the last."""
+    chosen: Rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), limit)).astype(int)]
     return chosen
 
 
@@ -204,32 +206,32 @@ def _project(features: Tensor | Features, mean: Tensor, std: Tensor, projection:
 def _principal_components(
     features: MappedFeatures | Features, rows: Rows, mean: Tensor, std: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Leading components, float16 (2048, D), and variances, float32 (D,), of at most 8,192 of the images `rows`."""
+    """Leading components, float16 (2048, D), and their variances, float32 (D,), from at most 8,192 of `rows`."""
     images = _standardize(features[evenly_spaced(rows, _PCA_IMAGES)], mean, std)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # the method is a random one (Halko et al. 2011)
+        torch.manual_seed(0)  # the method is randomised (Halko et al. 2011)
         _, scales, components = torch.pca_lowrank(images, min(COMPONENTS, len(rows)), center=False, niter=4)
     return components.half(), (scales**2 / len(images)).clamp(min=1e-6)
 
 
 def _distances(projected: Tensor, variances: Tensor) -> Tensor:
-    """How far images (B, D) are from the training images, float32 (B,): 1 for a typical one.
+    """Distance of images (B, D) from the training images, float32 (B,): 1 for a typical training image.
 
-    The Mahalanobis distance (Lee et al. 2018), as a mean over the components but the leading quarter. Those tell the
-    training images from each other; the ones after them tell strangers better (Kamoi and Kobayashi 2020).
+    It is the Mahalanobis distance (Lee et al. 2018) as a mean over the components without the leading quarter, which
+    tells training images apart; the other components tell unlike images better (Kamoi and Kobayashi 2020).
     """
     skipped = len(variances) // 4
     return (projected**2 / variances)[:, skipped:].mean(1).sqrt()
 
 
 def _hash(caption: str) -> int:
-    """64 bits, signed, of the words of `caption`."""
+    """A signed 64-bit hash of the words of `caption`."""
     text = " ".join(words(caption)).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little", signed=True)
 
 
 def _warning(percentile: float) -> str:
-    if percentile < UNLIKE:
+    if percentile < WARNING_PERCENTILE:
         return ""
     return (
         "This image is unlike those that the model was trained on: farther from them than "

@@ -1,4 +1,4 @@
-"""Go on with a file of rows that an earlier run has begun."""
+"""Resume a run: which images the rows of an earlier run already cover."""
 
 from __future__ import annotations
 
@@ -6,79 +6,81 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from imgcap.captioning.rows import FileState, Row
+from imgcap.captioning.rows import FileState, Origin, Row
 from imgcap.errors import ImgcapError, UsageError
 from imgcap.files import reason, replacing
 
 
 @dataclass(frozen=True)
 class ResumeOptions:
-    """What counts as done."""
+    """Which rows of an earlier run count as done."""
 
     by_content: bool = False
-    """Whether an image is known by its content, not by its size and time."""
+    """Detect changed images by SHA-256, not by size and time of change."""
     retry_failed: bool = False
-    """Whether images that failed are tried again."""
+    """Try images again that failed."""
 
 
 @dataclass
 class DoneRows:
-    """What a file of rows holds already: `name in done` for a path."""
+    """The images that a file of rows covers: `path in done`. Takes about 60 bytes an image."""
 
     kept: int = 0
     dropped: int = 0
-    """Rows of images that have changed since, or failed and are tried again."""
+    """Rows of images that have changed since, or that failed and are tried again."""
     _names: set[int] = field(default_factory=set)
 
     def __contains__(self, name: str) -> bool:
-        return _key(name) in self._names
+        return _hash(name) in self._names
 
     def add(self, name: str) -> None:
         self.kept += 1
-        self._names.add(_key(name))
+        self._names.add(_hash(name))
 
 
-def take_up(file: Path, origin: dict[str, str], options: ResumeOptions) -> DoneRows:
-    """Make the JSON Lines in `file` ready to go on, and tell which images need no caption any more.
+def resume(file: Path, origin: Origin, options: ResumeOptions) -> DoneRows:
+    """Prepare the JSON Lines in `file` for more rows, and return the images that need no new caption.
 
-    A torn last line, as a kill leaves it, is cut off; rows of images that have changed since are taken out. Raises
-    `ImgcapError` if another line is broken, or if rows come from another model or other settings than `origin` says.
+    Cuts off an incomplete last line, which a killed process may leave, and removes the rows of images that have changed
+    since. Raises `ImgcapError` if another line is invalid, and `UsageError` if a row has another origin.
     """
     done = DoneRows()
     try:
-        judged = list(_judge(file, origin, options, done))
+        lines = list(_check_lines(file, origin, options, done))
         if done.dropped:
             with replacing(file) as partial, file.open("rb") as old, partial.open("wb") as new:
-                new.writelines(line for line, (_, kept) in zip(old, judged) if kept)  # noqa: B905 (not the torn line)
+                # Without strict: the incomplete last line was not checked.
+                new.writelines(line for line, (_, is_kept) in zip(old, lines) if is_kept)  # noqa: B905
         else:
-            os.truncate(file, sum(length for length, _ in judged))
+            os.truncate(file, sum(length for length, _ in lines))
     except OSError as error:
-        raise ImgcapError(f"{file} cannot be gone on with: {reason(error)}.") from None
+        raise ImgcapError(f"{file} cannot be resumed: {reason(error)}.") from None
     return done
 
 
-def _judge(file: Path, origin: dict[str, str], options: ResumeOptions, done: DoneRows) -> Iterator[tuple[int, bool]]:
-    """The bytes of each whole line of `file` and whether to keep it; what is kept is added to `done`."""
+def _check_lines(file: Path, origin: Origin, options: ResumeOptions, done: DoneRows) -> Iterator[tuple[int, bool]]:
+    """Length in bytes of each complete line of `file`, and whether its row is kept; adds the kept rows to `done`."""
+    expected = asdict(origin)
     with file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if not line.endswith(b"\n"):
                 return
             row = _parse(file, number, line)
-            for name, wanted in origin.items():
-                if row.get(name) != wanted:
+            for name, value in expected.items():
+                if row.get(name) != value:
                     raise UsageError(
-                        f"{file}, line {number} was written with {name} {row.get(name)!r}, not {wanted!r}.",
-                        "Give the model and the options of the earlier run, or another file.",
+                        f"{file}, line {number} was written with {name} {row.get(name)!r}, not {value!r}.",
+                        "Use the model and the options of the earlier run, or another file.",
                     )
-            kept = _is_done(row, options)
-            if kept:
+            is_kept = _is_done(row, options)
+            if is_kept:
                 done.add(row["path"])
             else:
                 done.dropped += 1
-            yield len(line), kept
+            yield len(line), is_kept
 
 
 def _parse(file: Path, number: int, line: bytes) -> Row:
@@ -87,7 +89,7 @@ def _parse(file: Path, number: int, line: bytes) -> Row:
     except (ValueError, RecursionError):
         row = None
     if not isinstance(row, dict) or not isinstance(row.get("path"), str):
-        raise ImgcapError(f"{file}, line {number} is not a row of captions.", "Give another file, or mend that line.")
+        raise ImgcapError(f"{file}, line {number} is not a row of captions.", "Use another file, or fix that line.")
     return row
 
 
@@ -95,14 +97,14 @@ def _is_done(row: Row, options: ResumeOptions) -> bool:
     if "error" in row and options.retry_failed:
         return False
     before = FileState.from_row(row)
-    if before.bytes is not None and before.modified is None:  # in an archive, where it is known by its name
+    if before.bytes is not None and before.modified is None:  # in an archive: recognised by its name alone
         return True
     now = FileState.of(row["path"], options.by_content)
-    gone = now.bytes is None and "error" not in row  # a caption outlives its image
-    return gone or before.same_image(now)
+    is_gone = now.bytes is None and "error" not in row  # the caption of a removed image is kept
+    return is_gone or before.same_image(now)
 
 
-def _key(name: str) -> int:
-    """64 bits of a hash: a million names fit into little memory."""
+def _hash(name: str) -> int:
+    """64 bits of a hash, so that a million names fit into little memory."""
     digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big")

@@ -1,4 +1,4 @@
-"""Caption a split of a prepared folder with a model, to be scored."""
+"""Caption a split of a prepared folder, in order to score the model."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import torch
 from imgcap.dataset.prepared import PreparedFolder
 from imgcap.dataset.readers import TRAIN
 from imgcap.distributed import World
-from imgcap.errors import ImgcapError
-from imgcap.files import make_folder, reason, write_json_lines
+from imgcap.files import make_folder, write_json_lines, writing
 from imgcap.images.decoding import batched
 from imgcap.model.folder import Model, check_encoder, load_model_folder
 from imgcap.model.search import SearchOptions
@@ -24,7 +23,7 @@ _BATCH = 128
 
 @dataclass(frozen=True)
 class CaptionedRecord:
-    """A model's caption of one image of a data set, beside its references."""
+    """A model's caption of one image of a data set, with the references."""
 
     image_id: str
     path: str
@@ -35,7 +34,7 @@ class CaptionedRecord:
 
 @dataclass(frozen=True)
 class CaptionedSplit:
-    """A model's captions of a split, with what their scores are judged by."""
+    """A model's captions of a split, with what it takes to score them."""
 
     prepared: PreparedFolder
     model: Model
@@ -44,7 +43,7 @@ class CaptionedSplit:
 
     @property
     def training(self) -> list[tuple[str, ...]]:
-        """The captions of each image in the prepared folder's training split."""
+        """The captions of each training image."""
         return [record.captions for record in self.prepared.records if record.split == TRAIN]
 
 
@@ -59,8 +58,9 @@ def caption_split(
 ) -> CaptionedSplit:
     """Caption the images of `split` from their prepared features.
 
-    `choose_options` turns the model's own search options into those to use. All processes of `world` share the work and
-    get all captions. Raises `ImgcapError` if the model needs the features of another encoder, or the split is empty.
+    `choose_options` turns the model's own search options into those to use. The processes of `world` divide the work,
+    and each gets all captions. Raises `ImgcapError` if the model needs the features of another encoder, or if the split
+    is empty.
     """
     world = world or World()
     prepared = PreparedFolder(prepared_folder)
@@ -86,7 +86,5 @@ def write_captions(file: Path, captioned: Iterable[CaptionedRecord]) -> None:
         {"image_id": c.image_id, "path": c.path, "caption": c.caption, "log_probability": round(c.log_probability, 4)}
         for c in captioned
     )
-    try:
+    with writing(file):
         write_json_lines(file, rows)
-    except OSError as error:
-        raise ImgcapError(f"{file} cannot be written: {reason(error)}.") from None

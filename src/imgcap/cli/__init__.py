@@ -1,4 +1,4 @@
-"""The `imgcap` command. Each command has a file of its own: it parses, calls the core once, and prints."""
+"""The `imgcap` command. Each command has a file of its own: it parses, calls one function, and prints."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import typer
 
 from imgcap._version import __version__
 from imgcap.cli import apply, bench, caption, doctor, evaluate, merge, models, prepare, train
-from imgcap.cli.console import print_error
+from imgcap.cli.console import discard, prepare_streams, print_error, print_result
 from imgcap.errors import ExitCode, ImgcapError
 from imgcap.files import reason
 
 _M_ARENA_MAX = -8
-"""Of glibc's malloc.h."""
+"""From glibc's malloc.h."""
 
 app = typer.Typer(
     name="imgcap",
@@ -38,9 +38,9 @@ app.command("doctor")(doctor.doctor)
 app.add_typer(models.app, name="model")
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        print(f"imgcap {__version__}")
+def _print_version(requested: bool) -> None:
+    if requested:
+        print_result(f"imgcap {__version__}")
         raise typer.Exit
 
 
@@ -54,24 +54,18 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line and exit: an `ImgcapError` is one sentence on stderr and its exit code.
+    """Run the command line and exit.
 
-    So is what the system says of a file, such as that its name is too long.
+    An `ImgcapError`, or an error of the system about a file, is one sentence on stderr and an exit code.
     """
-    _share_one_heap()
+    prepare_streams()
+    _use_one_heap()
     try:
         _run()
     except SystemExit as end:
-        if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun's; to ask torch for it would import it, for `--help` too
-            _leave(end)
+        if "TORCHELASTIC_RUN_ID" in os.environ:  # set by torchrun; asking torch would import it, even for `--help`
+            _exit_at_once(end)
         raise
-
-
-def _leave(end: SystemExit) -> None:
-    """End the process at once: as Python winds up, a thread of Gloo that asks for it would abort the process."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(end.code if isinstance(end.code, int) else int(end.code is not None))
 
 
 def _run() -> None:
@@ -79,29 +73,31 @@ def _run() -> None:
         try:
             app()
         finally:
-            sys.stdout.flush()  # so that a full disk is told of here, and not when Python ends
+            sys.stdout.flush()  # report a full disk here, not when Python exits
     except ImgcapError as error:
         print_error(str(error), error.hint)
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        _drop_stdout()  # the reader of a pipe has left
+        discard(sys.stdout)  # the reader of a pipe has closed it
         sys.exit(ExitCode.FAILED)
     except OSError as error:
         if error.filename is None and error.errno != errno.ENOSPC:
             raise
         print_error(f"{error.filename or 'The output'} cannot be used: {reason(error)}.")
         if error.filename is None:
-            _drop_stdout()
+            discard(sys.stdout)
         sys.exit(ExitCode.FAILED)
 
 
-def _drop_stdout() -> None:
-    """Send what is still buffered to nowhere: Python must not complain when it flushes stdout at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _exit_at_once(end: SystemExit) -> None:
+    """Exit without winding up Python: a thread of Gloo would abort the process meanwhile."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(end.code if isinstance(end.code, int) else int(end.code is not None))
 
 
-def _share_one_heap() -> None:
-    """Have all threads allocate from one heap: glibc gives each its own, and what an image took stays in each."""
+def _use_one_heap() -> None:
+    """Make all threads allocate from one heap: with glibc's heap for each thread, each keeps what an image took."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt:
         mallopt(_M_ARENA_MAX, 1)

@@ -1,4 +1,4 @@
-"""`imgcap apply`: captions that a person has checked, back to the images."""
+"""`imgcap apply`: write captions that a person has checked back to the images."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from typing import Annotated
 
 import typer
 
+from imgcap.captioning.row_files import read_rows
 from imgcap.cli import options
-from imgcap.cli.console import Watch, print_error, say
+from imgcap.cli.console import RunProgress, print_error, print_message
 from imgcap.errors import ExitCode, UsageError
 
 
 def apply(
-    file: Annotated[Path, typer.Argument(help="Rows of `imgcap caption`, .jsonl or .csv, corrected or not.")],
+    file: Annotated[Path, typer.Argument(help="A .jsonl or .csv file that `imgcap caption` wrote.")],
     sidecar: options.Sidecar = None,
     sidecar_dir: options.SidecarDir = None,
     write_metadata: options.WriteMetadata = False,
     overwrite: options.Overwrite = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Neither progress nor summary.")] = False,
+    quiet: options.Quiet = False,
 ) -> None:
-    """Write the captions of a file, corrected by hand, into sidecars or the images' metadata.
+    """Write the captions of a file, which may be corrected by hand, into sidecars or the metadata of the images.
 
-    Paths are those of the file: run it where `imgcap caption` ran. Rows without a caption are left out. Descriptions
-    that are written count as a person's, so that `imgcap caption` never replaces them unasked.
+    Run it in the folder in which `imgcap caption` ran: the paths are those of the file. Rows without a caption are
+    skipped. The descriptions count as written by a person, so `imgcap caption` keeps them unless told otherwise.
     """
     if sidecar is None and sidecar_dir is None and not write_metadata:
-        raise UsageError("Say where to: --sidecar .txt, --sidecar-dir FOLDER or --write-metadata.")
+        raise UsageError("Choose where to write: --sidecar .txt, --sidecar-dir FOLDER or --write-metadata.")
     from imgcap.captioning.batch import KEPT, write_caption
-    from imgcap.captioning.rows import read_rows
 
     rows = [
         (Path(row["path"]), row["caption"].strip()) for row in read_rows(file) if (row.get("caption") or "").strip()
     ]
     if not rows:
-        raise UsageError(f"{file} holds no captions.")
+        raise UsageError(f"{file} has no captions.")
     sidecars = options.make_sidecars(sidecar, sidecar_dir, [path for path, _ in rows], overwrite)
     failed = kept = 0
-    with Watch("Writing", quiet, rows_on_terminal=False) as watch:
+    with RunProgress("Writing", quiet, rows_on_terminal=False) as progress:
         for number, (path, text) in enumerate(rows, 1):
             if os.path.isfile(path):  # noqa: PTH113 (a Path raises for names that are too long)
                 written = write_caption(path, text, sidecars, write_metadata, overwrite, by_person=True)
@@ -48,11 +48,13 @@ def apply(
                 failed += 1
                 print_error(written["error"])
             kept += written.get("description") == KEPT
-            watch.advance(number, failed)
+            progress.advance(number, failed)
     if not quiet:
-        more = f"; {kept:,} keep the description that a person wrote" * bool(kept) + f"; {failed:,} failed" * bool(
-            failed
-        )
-        say(f"Wrote captions for {len(rows) - failed - kept:,} of {len(rows):,} images{more}.")
+        parts = [f"Wrote captions for {len(rows) - failed - kept:,} of {len(rows):,} images"]
+        if kept:
+            parts.append(f"{kept:,} keep the description that a person wrote")
+        if failed:
+            parts.append(f"{failed:,} failed")
+        print_message("; ".join(parts) + ".")
     if failed:
         raise typer.Exit(ExitCode.SOME_FAILED if failed < len(rows) else ExitCode.FAILED)

@@ -1,13 +1,18 @@
-"""What the commands share on the terminal: results go to stdout, everything else to stderr."""
+"""The terminal, for all commands: results go to stdout, messages and progress to stderr.
+
+No command writes to a stream in any other way. So characters that the terminal cannot show are replaced, closed streams
+are harmless, and text from files cannot control the terminal.
+"""
 
 from __future__ import annotations
 
 import io
+import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from threading import Event, Thread
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, TextIO, cast
@@ -21,49 +26,129 @@ from imgcap.errors import ExitCode, printable, shortened
 if TYPE_CHECKING:
     from rich.progress import Progress, TextColumn
 
+_REPLACING = frozenset({"backslashreplace", "ignore", "namereplace", "replace", "xmlcharrefreplace"})
+"""Error handlers under which every character can be printed."""
+
+
+class _Messages(io.TextIOBase):
+    """The current stderr. Once it cannot be written to, messages are dropped: they must not stop the work."""
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return sys.stderr.encoding
+
+    def isatty(self) -> bool:
+        return sys.stderr.isatty()
+
+    def fileno(self) -> int:
+        return sys.stderr.fileno()
+
+    def write(self, text: str) -> int:
+        try:
+            return sys.stderr.write(text)
+        except OSError:
+            discard(sys.stderr)
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            sys.stderr.flush()
+        except OSError:
+            discard(sys.stderr)
+
+
 out = Console(highlight=False, emoji=False, soft_wrap=True)
-err = Console(highlight=False, emoji=False, soft_wrap=True, stderr=True)
+err = Console(highlight=False, emoji=False, soft_wrap=True, file=cast(TextIO, _Messages()))
+
+
+def prepare_streams() -> None:
+    """Open the standard streams that are closed, and let none of them fail for a character that it cannot encode."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # The lowest free descriptor is the closed one: no file of ours can take its place, and be written to.
+            setattr(sys, name, open(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))  # noqa: PTH123, SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors not in _REPLACING:
+            stream.reconfigure(errors="backslashreplace")
+
+
+def discard(stream: TextIO) -> None:
+    """Drop what `stream` still buffers and all that follows, so that Python does not complain when it exits."""
+    with suppress(OSError, ValueError):  # a stream without a descriptor has no buffer to drop
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def print_result(text: str = "") -> None:
+    """Print a line of results to stdout. Text from a file must be `printable`."""
+    print(text)
+
+
+def print_message(text: str) -> None:
+    """Print a line for the user to stderr."""
+    err.print(escape(printable(shortened(text))))
 
 
 def print_error(message: str, hint: str = "") -> None:
+    """Print an error, and below it what to do about it, to stderr."""
     err.print(f"[bold red]imgcap:[/] {escape(printable(message))}")
     if hint:
         err.print(f"  {escape(printable(hint))}")
 
 
-def say(message: str) -> None:
-    """A line for the person at the terminal."""
-    err.print(escape(printable(shortened(message))))
+def stdout_for_rows(format_name: str) -> TextIO:
+    """Stdout for rows of captions: UTF-8, except that text on a terminal keeps the encoding of the terminal."""
+    stream = cast(io.TextIOWrapper, sys.stdout)
+    if not (format_name == "text" and stream.isatty()):
+        errors = "surrogateescape" if format_name == "csv" else "backslashreplace"
+        stream.reconfigure(encoding="utf-8", errors=errors, newline="")
+    return stream
 
 
 @contextmanager
-def interruptible(advice: str) -> Iterator[Callable[[], None]]:
-    """Ctrl-C ends the block, and the command, with `advice` and exit code 130.
+def interruptible(advice: str | Callable[[], str]) -> Iterator[Callable[[], None]]:
+    """End the block on Ctrl-C, and the command with `advice` and exit code 130.
 
-    Python drops the interrupt if it comes while an object is being finalised: the yielded function raises it again.
+    Python drops an interrupt that arrives while an object is finalised: the yielded function raises it again.
     """
-    noted = Event()
+    interrupted = Event()
 
-    def note(number: int, frame: FrameType | None) -> None:
-        noted.set()
+    def handle(number: int, frame: FrameType | None) -> None:
+        interrupted.set()
         signal.default_int_handler(number, frame)
 
     def check() -> None:
-        if noted.is_set():
+        if interrupted.is_set():
             raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, note)
+    before = signal.signal(signal.SIGINT, handle)
     try:
         yield check
     except KeyboardInterrupt:
-        say(f"Interrupted. {advice}")
+        print_message(f"Interrupted. {advice if isinstance(advice, str) else advice()}")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     finally:
         signal.signal(signal.SIGINT, before)
 
 
+@contextmanager
+def stoppable() -> Iterator[Callable[[], bool]]:
+    """Within the block, the first Ctrl-C only sets what the yielded function returns; the second one interrupts."""
+    requested = Event()
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        requested.set()
+        signal.signal(signal.SIGINT, before)
+        print_message("Stopping after this batch; press Ctrl-C again to stop at once.")
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield requested.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _bar(*more: TextColumn) -> Progress:
-    """A bar over images on stderr, with `more` columns behind it, that leaves stdout to the rows."""
+    """A bar over images on stderr, followed by the columns `more`."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), *more)
@@ -81,36 +166,8 @@ def counting(
     return progress, lambda done, total: progress.update(task, completed=done, total=total)
 
 
-def stdout(format_name: str) -> TextIO:
-    """Stdout for rows: UTF-8, and no file name that it could stumble over."""
-    stream = cast(io.TextIOWrapper, sys.stdout)
-    stream.reconfigure(
-        encoding="utf-8", errors="surrogateescape" if format_name == "csv" else "backslashreplace", newline=""
-    )
-    return stream
-
-
-@contextmanager
-def stoppable() -> Iterator[Callable[[], bool]]:
-    """Within the block the first Ctrl-C is only noted: the yielded function says so; a second one interrupts."""
-    noted = Event()
-
-    def note(_number: int, _frame: FrameType | None) -> None:
-        noted.set()
-        signal.signal(signal.SIGINT, before)
-        say("Stopping after this batch; Ctrl-C again stops at once.")
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield noted.is_set
-    except KeyboardInterrupt:
-        noted.set()
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-class Watch:
-    """Progress of a long run on stderr: a bar on a terminal, a line a minute in a log, nothing if it is `silent`.
+class RunProgress:
+    """Progress of a long run on stderr: a bar on a terminal, a line every minute in a log, nothing if `silent`.
 
     Where the rows themselves appear on the terminal, they are the progress, and there is no bar.
     """
@@ -119,8 +176,8 @@ class Watch:
     """Seconds between two lines in a log."""
 
     def __init__(self, description: str, silent: bool, rows_on_terminal: bool) -> None:
-        self._log = not silent and not err.is_terminal
-        self._begun = self._last_line = time.monotonic()
+        self._writes_lines = not silent and not err.is_terminal
+        self._started = self._last_line = time.monotonic()
         self._bar: Progress | None = None
         self._ended = False
         if not silent and err.is_terminal and not rows_on_terminal:
@@ -129,7 +186,7 @@ class Watch:
             self._bar = _bar(TextColumn("{task.fields[more]}"))
             self._task = self._bar.add_task(description, total=None, more="")
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> RunProgress:
         if self._bar:
             self._bar.start()
         return self
@@ -142,7 +199,7 @@ class Watch:
             self._bar.stop()
 
     def count(self, images: Iterable[object]) -> None:
-        """Count what there is to do while it is done already; a bar without an end becomes one with an end."""
+        """Count `images` in a thread of its own, to set the end of the bar."""
         if not self._bar:
             return
         bar, task = self._bar, self._task
@@ -158,10 +215,11 @@ class Watch:
         Thread(target=run, daemon=True).start()
 
     def advance(self, done: int, failed: int) -> None:
-        """`done` images so far, `failed` among them."""
-        rate = done / max(time.monotonic() - self._begun, 1e-9)
+        """Show that `done` images are done, and `failed` of them have failed."""
+        rate = done / max(time.monotonic() - self._started, 1e-9)
+        failures = f", {failed:,} failed" if failed else ""
         if self._bar:
-            self._bar.update(self._task, completed=done, more=f"{rate:.1f}/s" + f", {failed:,} failed" * bool(failed))
-        elif self._log and time.monotonic() - self._last_line >= self.LINE_EVERY:
+            self._bar.update(self._task, completed=done, more=f"{rate:.1f}/s{failures}")
+        elif self._writes_lines and time.monotonic() - self._last_line >= self.LINE_EVERY:
             self._last_line = time.monotonic()
-            say(f"{done:,} images, {rate:.1f} a second" + f", {failed:,} failed" * bool(failed))
+            print_message(f"{done:,} images, {rate:.1f} a second{failures}")

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgcap.cli import options, score_table
-from imgcap.cli.caption import with_overrides
 from imgcap.cli.console import counting, interruptible
 from imgcap.errors import ImgcapError, UsageError
 from imgcap.files import make_folder
@@ -145,7 +144,7 @@ def evaluate(
                     prepared,
                     model,
                     split,
-                    lambda own: with_overrides(own, beam_size, length_penalty, max_length),
+                    options.search_overrides(beam_size=beam_size, length_penalty=length_penalty, max_length=max_length),
                     world,
                     min_refs,
                     save_captions,

@@ -1,4 +1,4 @@
-"""`imgcap merge`: the shards of a run to the file of the whole run."""
+"""`imgcap merge`: merge the shards of a captioning run."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from typing import Annotated
 
 import typer
 
-from imgcap.cli.console import interruptible, say
+from imgcap.cli.console import interruptible, print_message
 
 
 def merge(
-    output: Annotated[Path, typer.Argument(help="The file that was given to `imgcap caption --shard` by -o.")],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
+    output: Annotated[Path, typer.Argument(help="The file that `imgcap caption --shard` was given with -o.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
 ) -> None:
-    """Put the shards of `imgcap caption --shard` together, in the order of a run without shards, and remove them."""
+    """Merge the shards that `imgcap caption --shard` wrote into one file, and remove them.
+
+    The file is the same as that of a run without shards.
+    """
     from imgcap.captioning.shards import merge as run
 
-    with interruptible("The shards are as they were."):
+    with interruptible("The shards are unchanged."):
         rows = run(output, overwrite)
-    say(f"{output}: {rows:,} rows.")
+    print_message(f"{output}: {rows:,} rows.")

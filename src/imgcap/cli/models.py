@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from imgcap.cli.console import print_error, say
+from imgcap.cli.console import print_error, print_message
 from imgcap.errors import ExitCode, ImgcapError, printable
 from imgcap.files import read_text
 from imgcap.model import store as model_store
@@ -62,10 +62,10 @@ def import_model(
 ) -> None:
     """Copy a model folder into the user cache, to be used by name."""
     target = model_store.import_model(folder, name)
-    say(f"Imported as {target.name}: use it with --model {target.name}.")
+    print_message(f"Imported as {target.name}: use it with --model {target.name}.")
 
 
 @app.command()
 def remove(name: Annotated[str, typer.Argument(help="Name of an imported model.")]) -> None:
     """Remove an imported model from the user cache, or the unpacked copy of the default model."""
-    say(f"Removed {model_store.remove_model(name)}.")
+    print_message(f"Removed {model_store.remove_model(name)}.")

@@ -1,88 +1,156 @@
-"""Options that several commands take, spelled once."""
+"""Options of the commands. Typer needs a parameter for each option; its flags and its help text are here."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from imgcap.images.sidecars import SidecarPaths, common_root
+
 if TYPE_CHECKING:
     from imgcap.captioning.sidecars import Sidecars
+    from imgcap.model.search import SearchOptions
 
-IMAGES, WORDING, TELLING, OUTPUT, RUN = "Images", "Wording", "What is told", "Output", "Long runs"
+IMAGES, WORDING, DETAILS, OUTPUT, RUN = "Images", "Wording", "Details", "Output", "Long runs"
 """Groups of options in `--help`."""
 
-Model = Annotated[str, typer.Option("--model", "-m", help="Model: a name from `imgcap model list`, or a folder.")]
-Device = Annotated[
-    str | None, typer.Option(help="cpu, cuda, cuda:1, ...; by default a GPU if there is one.", show_default=False)
+_images, _wording, _details, _output, _run = (
+    partial(typer.Option, rich_help_panel=panel) for panel in (IMAGES, WORDING, DETAILS, OUTPUT, RUN)
+)
+
+# Images
+
+Images = Annotated[
+    list[str] | None,
+    typer.Argument(help="Images, folders or .tar archives to search for images, or - for an image on stdin."),
 ]
-Precision = Annotated[
-    str,
-    typer.Option(
-        help="float32, or int8: near 3 times as fast on processors with VNNI; a third of the captions differ, none the "
-        "worse on average.",
-        rich_help_panel=RUN,
-    ),
+FromFile = Annotated[Path | None, _images(help="A list of paths, one a line; - for stdin.")]
+Recursive = Annotated[bool, _images(help="Search sub-folders too.")]
+Include = Annotated[
+    list[str] | None, _images(help="Take only these images of a folder, such as '*.jpg'. May be repeated.")
 ]
+Exclude = Annotated[list[str] | None, _images(help="Skip these images, such as 'thumbs/**'. May be repeated.")]
+MaxPixels = Annotated[
+    int | None,
+    _images(help="Skip images with more pixels; by default those that take over 450 MB to decode.", show_default=False),
+]
+
+# Wording
+
+NumCaptions = Annotated[int, _wording("--num-captions", "-n", help="Different captions for each image.")]
 BeamSize = Annotated[
     int | None,
-    typer.Option(
-        help="Captions kept alive in the search; 1 is greedy. By default the model's choice.", rich_help_panel=WORDING
-    ),
+    _wording(help="Captions that the search keeps at each step; 1 is greedy. By default the model's choice."),
 ]
 LengthPenalty = Annotated[
     float | None,
-    typer.Option(
-        help="0 favours short captions, 1 ranks by the mean. By default the model's choice.", rich_help_panel=WORDING
+    _wording(help="0 favours short captions, 1 ranks by the mean per word. By default the model's choice."),
+]
+MinLength = Annotated[int | None, _wording(help="Minimum number of words in a caption.")]
+MaxLength = Annotated[int | None, _wording(help="Maximum number of words in a caption. By default the model's choice.")]
+Ban = Annotated[list[str] | None, _wording(help="A word that captions must not contain. May be repeated.")]
+Sample = Annotated[bool, _wording("--sample", help="Draw captions at random instead of searching for the best.")]
+Temperature = Annotated[float, _wording(help="With --sample: below 1 safer, above 1 more varied.")]
+TopP = Annotated[float, _wording(help="With --sample: draw from the most probable words up to this probability.")]
+Seed = Annotated[int, _wording(help="With --sample: equal seeds give equal captions.")]
+Prefix = Annotated[str, _wording(help="Text before each caption.")]
+Suffix = Annotated[str, _wording(help="Text after each caption.")]
+Trigger = Annotated[str, _wording(help="A word and a comma before everything else, for fine-tuning sets.")]
+
+# Details
+
+Words = Annotated[bool, _details("--words", help="Show the probability of each word.")]
+MinConfidence = Annotated[float, _details(help="Withhold captions with less confidence, 0 to 1.")]
+Explain = Annotated[
+    bool,
+    _details(
+        "--explain",
+        help="Show the most similar training images, whether the caption is a copy of a training caption, and a "
+        "warning for images unlike all training images.",
     ),
 ]
-MaxLength = Annotated[
-    int | None,
-    typer.Option(help="Most words in a caption. By default the model's choice.", rich_help_panel=WORDING),
+
+# Output
+
+RowFile = Annotated[
+    Path | None, _output("--output", "-o", help="Write rows to this file instead of stdout; - is stdout.")
 ]
-Sidecar = Annotated[
+Format = Annotated[
     str | None,
-    typer.Option(
-        metavar="ENDING", help="Write each caption into a file of its own, for example .txt.", rich_help_panel=OUTPUT
+    _output(
+        "--format",
+        "-f",
+        help="text, jsonl, json or csv; by default the ending of --output, else text.",
+        show_default=False,
     ),
+]
+Gallery = Annotated[Path | None, _output("--html", help="Also write a gallery page with thumbnails.")]
+Sidecar = Annotated[
+    str | None, _output(metavar="ENDING", help="Write each caption to a file of its own, for example .txt.")
 ]
 SidecarDir = Annotated[
-    Path | None,
-    typer.Option(help="Write sidecars under this folder, sub-folders kept; .txt by default.", rich_help_panel=OUTPUT),
+    Path | None, _output(help="Write sidecars under this folder, with the same sub-folders; .txt by default.")
 ]
 WriteMetadata = Annotated[
     bool,
-    typer.Option(
+    _output(
         "--write-metadata",
         help="Write captions into JPEG, PNG and WebP files as XMP description and alt text; pixels stay as they are.",
-        rich_help_panel=OUTPUT,
     ),
 ]
 Overwrite = Annotated[
-    bool,
-    typer.Option(
-        "--overwrite",
-        help="Replace an output file, sidecars, and descriptions that a person wrote.",
-        rich_help_panel=OUTPUT,
-    ),
+    bool, _output("--overwrite", help="Replace output files, sidecars, and descriptions that a person wrote.")
 ]
+
+# Long runs
+
+Resume = Annotated[bool, _run("--resume", help="Continue the .jsonl file of --output.")]
+RetryFailed = Annotated[bool, _run("--retry-failed", help="With --resume: try failed images again.")]
+ByContent = Annotated[bool, _run("--by-content", help="Detect changes by SHA-256, not by size and time of change.")]
+SkipExisting = Annotated[bool, _run("--skip-existing", help="Skip images that have a sidecar.")]
+FailFast = Annotated[bool, _run("--fail-fast", help="Stop at the first failure.")]
+BatchSize = Annotated[int, _run(help="Images computed together; does not change captions.")]
 Shard = Annotated[
     str | None,
-    typer.Option(
+    _run(
         "--shard",
-        help="Do only this share of the images, such as 2/4; other machines that share the folder do the others.",
+        help="Do only this part of the images, such as 2/4; other machines that share the folder do the others.",
         show_default=False,
-        rich_help_panel=RUN,
     ),
+]
+Quiet = Annotated[bool, _run("--quiet", "-q", help="Show neither progress nor summary.")]
+Precision = Annotated[
+    str,
+    _run(
+        help="float32, or int8: almost 3 times as fast on processors with VNNI; a third of the captions differ, and "
+        "are as good on average."
+    ),
+]
+
+# All commands
+
+Model = Annotated[str, typer.Option("--model", "-m", help="A name from `imgcap model list`, or a model folder.")]
+Device = Annotated[
+    str | None, typer.Option(help="cpu, cuda, cuda:1, ...; by default a GPU if there is one.", show_default=False)
 ]
 
 
 def make_sidecars(ending: str | None, folder: Path | None, inputs: list[Path], overwrite: bool) -> Sidecars | None:
-    """What --sidecar and --sidecar-dir ask for. Raises `UsageError` for an ending that cannot be."""
+    """The value of --sidecar and --sidecar-dir; None without them. Raises `UsageError` for an unusable ending."""
     if ending is None and folder is None:
         return None
-    from imgcap.captioning.sidecars import Sidecars, common_root
+    from imgcap.captioning.sidecars import Sidecars
 
-    chosen = {} if ending is None else {"suffix": ending}
-    return Sidecars(**chosen, folder=folder, root=common_root(inputs) if folder else Path(), overwrite=overwrite)
+    root = common_root(inputs) if folder and inputs else Path()
+    return Sidecars(SidecarPaths(".txt" if ending is None else ending, folder, root), overwrite)
+
+
+def search_overrides(**given: object) -> Callable[[SearchOptions], SearchOptions]:
+    """A function that replaces search options by those that are given and not None."""
+    chosen = {name: value for name, value in given.items() if value is not None}
+    return lambda own: replace(own, **chosen)  # type: ignore[arg-type]

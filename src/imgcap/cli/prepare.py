@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgcap.cli import options
-from imgcap.cli.console import counting, interruptible, say
+from imgcap.cli.console import counting, interruptible, print_message
 from imgcap.errors import ExitCode, UsageError
 from imgcap.images.archives import is_archive
 
@@ -103,7 +103,9 @@ def prepare(
         if not world.is_first:
             return
         if shard:
-            say(f"{output}: shard {shard} is done; after all, the same command without --shard puts them together.")
+            print_message(
+                f"{output}: shard {shard} is done; after all, the same command without --shard puts them together."
+            )
             return
         prepared = preparation.prepare(
             dataset,
@@ -126,13 +128,13 @@ def _tell(prepared: PreparedFolder, output: Path) -> None:
 
     metadata, left_out = prepared.metadata, prepared.left_out()
     splits = ", ".join(f"{name} {count:,}" for name, count in metadata.splits.items() if count)
-    say(f"{output}: {metadata.images:,} images ({splits}) with {metadata.captions:,} captions.")
+    print_message(f"{output}: {metadata.images:,} images ({splits}) with {metadata.captions:,} captions.")
     if left_out:
-        say(f"Left out {len(left_out):,}:")
+        print_message(f"Left out {len(left_out):,}:")
         for item in left_out[:SHOWN]:
-            say(f"  {item.name}: {item.reason}")
+            print_message(f"  {item.name}: {item.reason}")
         if len(left_out) > SHOWN:
-            say(f"  ... all of them are listed in {output / LEFT_OUT_FILE}")
+            print_message(f"  ... all of them are listed in {output / LEFT_OUT_FILE}")
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgcap.cli import options
-from imgcap.cli.console import err, interruptible, say
+from imgcap.cli.console import err, interruptible, print_message
 from imgcap.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -109,12 +109,12 @@ def train(
 
 def _tell(output: Path, result: TrainingResult) -> None:
     best = result.best
-    say(
+    print_message(
         f"{output}: epoch {best.epoch} of {result.epochs} is the best on val, CIDEr-D {best.val_cider_d:.4f}, "
         f"BLEU-4 {best.val_bleu[3]:.4f}."
     )
     if result.interrupted:
-        say("Interrupted: the model is the best so far, and the same command with --resume goes on.")
+        print_message("Interrupted: the model is the best so far, and the same command with --resume goes on.")
 
 
 class _Progress:

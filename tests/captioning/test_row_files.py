@@ -1,0 +1,186 @@
+"""Files of rows hold what was written, in every format, and come back as they were."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from imgcap.captioning.captioner import Caption, Wording
+from imgcap.captioning.explain import Explanation
+from imgcap.captioning.row_files import CsvWriter, open_rows, read_rows
+from imgcap.captioning.rows import FileState, Origin, Row, RowOptions, make_row, with_state
+from imgcap.errors import ImgcapError
+from imgcap.images.errors import ImageError
+
+ORIGIN = Origin("walls", "0123", "beam_size=3")
+WALL = Wording("a red wall", -1.23456, 0.71239, (("a", 0.9), ("red", 0.51239), ("wall", 0.99)))
+STRIPE = Wording("a stripe", -2.0, 0.3, (("a", 0.9), ("stripe", 0.1)))
+GOOD = Caption("x/wall.png", (WALL,))
+BROKEN = Caption(
+    "bad.jpg", error=ImageError("bad.jpg is not an image that can be read.", path="bad.jpg", kind="damaged")
+)
+ODD_PATHS = [
+    "=cmd()",
+    "+1.jpg",
+    "-1.jpg",
+    "@x",
+    "'quoted'.jpg",
+    'say "x",y.jpg',
+    "two\nlines\t.jpg",
+    "old\rand\r\nnew.jpg",
+    "a;=1.jpg",
+    os.fsdecode(b"\xff.jpg"),
+    "\u2028.jpg",
+    "日本.jpg",
+    "<b>.jpg",
+]
+
+
+def rows_of(*paths: str) -> list[Row]:
+    captions = [Caption(path, (WALL, STRIPE)) for path in paths] + [BROKEN]
+    return [with_state(make_row(caption, RowOptions(words=True), ORIGIN), FileState(7, 8)) for caption in captions]
+
+
+def write(file: Path, rows: list[Row], **options: bool) -> None:
+    with open_rows(file, file.suffix[1:], **options) as writer:
+        for row in rows:
+            writer.write(row)
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv"])
+def test_what_is_written_is_read_again(tmp_path: Path, ending: str) -> None:
+    rows = rows_of(*ODD_PATHS)
+    file = tmp_path / f"rows.{ending}"
+    write(file, rows)
+    again = list(read_rows(file))
+    assert [row["path"] for row in again] == [*ODD_PATHS, "bad.jpg"]
+    assert [row.get("caption") or "" for row in again] == [row.get("caption", "") for row in rows]
+    if ending == "jsonl":
+        assert again == rows
+
+
+def test_json_is_one_array(tmp_path: Path) -> None:
+    rows = rows_of(*ODD_PATHS)
+    write(tmp_path / "rows.json", rows)
+    assert json.loads((tmp_path / "rows.json").read_text()) == rows
+    write(tmp_path / "none.json", [])
+    assert json.loads((tmp_path / "none.json").read_text()) == []
+
+
+def test_a_json_array_appears_only_when_it_is_whole(tmp_path: Path) -> None:
+    file = tmp_path / "rows.json"
+    with pytest.raises(RuntimeError), open_rows(file, "json") as writer:
+        writer.write(rows_of()[0])
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_cell_is_a_formula_and_lists_are_json(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    write(file, rows_of("=cmd()", "@x", "a.png"))
+    with file.open(newline="") as lines:
+        table = list(csv.DictReader(lines))
+    assert [row["path"] for row in table] == ["'=cmd()", "'@x", "a.png", "bad.jpg"]
+    assert json.loads(table[2]["words"])[1] == ["red", 0.512]
+    assert table[3]["error"] == str(BROKEN.error)
+    assert all(len(row) == len(CsvWriter.COLUMNS) for row in table)
+
+
+def test_every_key_of_a_row_has_a_column() -> None:
+    explanation = Explanation((("dog.jpg", 0.8),), True, 0.4, 0.99, "Unlike all of them.")
+    full = make_row(Caption("a.png", (WALL, STRIPE), explanation), RowOptions(words=True), ORIGIN)
+    withheld = make_row(GOOD, RowOptions(min_confidence=1), ORIGIN)
+    keys = with_state(full | withheld | make_row(BROKEN, RowOptions(), ORIGIN), FileState(1, 2, "3")).keys()
+    assert keys <= set(CsvWriter.COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("bare", "expected"),
+    [(False, "a\\nb.png\ta red wall\na\\nb.png\ta stripe\n"), (True, "a red wall\na stripe\n")],
+)
+def test_text_is_one_line_a_caption(bare: bool, expected: str) -> None:
+    stream = io.StringIO()
+    with open_rows(stream, "text", bare=bare) as writer:
+        writer.write(make_row(Caption("a\nb.png", (WALL, STRIPE)), RowOptions(), ORIGIN))
+        writer.write(make_row(BROKEN, RowOptions(), ORIGIN))
+        writer.write(make_row(GOOD, RowOptions(min_confidence=1), ORIGIN))
+    assert stream.getvalue() == expected
+
+
+def test_text_explains_below_the_caption() -> None:
+    stream = io.StringIO()
+    explanation = Explanation((("dog.jpg", 0.8),), True, 0.4, 0.99, "Unlike all of them.")
+    with open_rows(stream, "text", bare=True) as writer:
+        writer.write(make_row(Caption("a.png", (WALL,), explanation), RowOptions(words=True), ORIGIN))
+    caption, words, nearest, verbatim, warning = stream.getvalue().splitlines()
+    assert caption == "a red wall"
+    assert "red 0.51" in words
+    assert "dog.jpg 0.80" in nearest
+    assert "verbatim" in verbatim
+    assert warning.strip() == "Unlike all of them."
+
+
+def test_text_explains_an_image_without_a_warning() -> None:
+    stream = io.StringIO()
+    explanation = Explanation((("dog.jpg", 0.8),), False, 0.4, 0.5, "")
+    with open_rows(stream, "text", bare=True) as writer:
+        writer.write(make_row(Caption("a.png", (WALL,), explanation), RowOptions(), ORIGIN))
+    _, nearest, distance = stream.getvalue().splitlines()
+    assert "dog.jpg" in nearest
+    assert "50%" in distance
+
+
+def test_an_existing_file_is_kept_unless_overwritten_or_appended_to(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    write(file, rows_of("a.png"))
+    before = file.read_text()
+    with pytest.raises(ImgcapError, match="already exists"):
+        write(file, rows_of("b.png"))
+    assert file.read_text() == before
+    write(file, rows_of("b.png"), append=True)
+    assert file.read_text().startswith(before)
+    assert [row["path"] for row in read_rows(file)] == ["a.png", "bad.jpg", "b.png", "bad.jpg"]
+    write(file, rows_of(), overwrite=True)
+    assert [row["path"] for row in read_rows(file)] == ["bad.jpg"]
+
+
+def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ImgcapError, match="cannot be created"):
+        write(tmp_path / "file" / "rows.jsonl", [])
+    (tmp_path / "folder.jsonl").mkdir()
+    with pytest.raises(ImgcapError, match="cannot be written: is a directory"):
+        write(tmp_path / "folder.jsonl", [], append=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("a.txt", "x", "neither .jsonl nor .csv"),
+        ("a.jsonl", "[1]\n", "line 1 has no path"),
+        ("a.jsonl", '{"path": "x", "caption": 3}\n', "caption that is not text"),
+        ("a.jsonl", '{"path": "x"\n', "line 1 is not valid JSON"),
+        ("a.csv", "a,b\n1,2\n", "no columns `path` and `caption`"),
+        ("a.csv", "", "no columns `path` and `caption`"),
+        ("none.csv", None, "cannot be read"),
+    ],
+)
+def test_a_file_without_rows_is_one_sentence(tmp_path: Path, name: str, text: str | None, sentence: str) -> None:
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(ImgcapError) as raised:
+        list(read_rows(tmp_path / name))
+    assert sentence in str(raised.value)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_spreadsheet_may_save_with_its_own_delimiter_and_byte_order_mark(tmp_path: Path, delimiter: str) -> None:
+    line = delimiter.join
+    text = line(["path", "caption", "bytes"]) + "\r\n" + line(["a.png", '"a dog, a cat; both"', "3"]) + "\r\n"
+    (tmp_path / "rows.csv").write_bytes(text.encode("utf-8-sig"))
+    assert list(read_rows(tmp_path / "rows.csv")) == [{"path": "a.png", "caption": "a dog, a cat; both", "bytes": "3"}]
