@@ -104,7 +104,7 @@ def test_images_with_too_many_pixels_are_not_decoded(captioner: Captioner, image
 
 
 @pytest.mark.parametrize("values", [{"batch_size": 0}, {"max_pixels": 0}])
-def test_numbers_below_one_are_wrong_usage(values: dict[str, int]) -> None:
+def test_numbers_below_one_are_wrong_usage(values: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="at least 1"):
         BatchOptions(**values)
 

@@ -17,7 +17,8 @@ from PIL import Image, ImageDraw
 
 import imgcap
 from helpers.data import draw
-from imgcap.captioning.captioner import BATCH_SIZE, MAX_DISTANCE, Captioner, feature_distances, load_model
+from imgcap.captioning.captioner import MAX_DISTANCE, Captioner, feature_distances, load_model
+from imgcap.captioning.options import BATCH_SIZE
 from imgcap.dataset.prepared import PreparedFolder
 from imgcap.errors import ImgcapError, UsageError
 from imgcap.model.search import SearchOptions

@@ -14,7 +14,7 @@ from PIL import Image
 from helpers.command import read_json_lines
 from helpers.data import Run, draw
 from imgcap.errors import ExitCode
-from imgcap.images.metadata import read_description
+from imgcap.images.metadata.description import read_description
 
 
 @pytest.mark.parametrize(
