@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ import pytest
 from helpers.data import Run, write_data_set
 from helpers.tars import write_shards, write_tar
 from imgcap.dataset.prepared import PreparedFolder
-from imgcap.errors import ExitCode, ImgcapError
-from imgcap.images import archives
+from imgcap.errors import ExitCode
+from imgcap.images import archives, remote
 from imgcap.images.archives import ArchivedFile, images_in
 from imgcap.images.errors import ImageError
+from imgcap.images.locations import archive_locations
 
 fsspec = pytest.importorskip("fsspec", reason="needs fsspec")
 
@@ -146,7 +148,7 @@ def test_an_archive_that_is_read_in_order_comes_over_the_network_once(
 ) -> None:
     import s3fs
 
-    monkeypatch.setattr(archives, "_BLOCK", 1 << 12)
+    monkeypatch.setattr(remote, "_BLOCK", 1 << 12)
     members = [(f"{i:03}.png", bytes([i]) * 900) for i in range(200)]
     shard = write_tar(tmp_path / "large.tar", members)
     s3fs.S3FileSystem().pipe("walls/large.tar", shard.read_bytes())
@@ -166,7 +168,7 @@ def test_an_archive_that_is_read_in_order_comes_over_the_network_once(
         if len(waiting) > 20:
             done = waiting.pop(0)
             assert done.read() == bytes([int(done.member[:3])]) * 900
-    assert sum(end - start for start, end in fetched) <= shard.stat().st_size + 2 * archives._BLOCK
+    assert sum(end - start for start, end in fetched) <= shard.stat().st_size + 2 * remote._BLOCK
 
 
 def test_what_is_not_there_is_one_sentence(url: str) -> None:
@@ -187,15 +189,65 @@ def test_a_server_that_cannot_be_reached_is_one_sentence(monkeypatch: pytest.Mon
     assert str(error) == "The archive s3://bucket/a.tar cannot be read: nobody answers."
 
 
-def test_packages_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ImgcapError, match=r"abacus://a\.tar is not a URL that can be read"):
-        list(images_in("abacus://a.tar"))
-    with monkeypatch.context() as patch:
-        patch.setattr("fsspec.core.url_to_fs", lambda _: (_ for _ in ()).throw(ImportError("Install s3fs")))
-        with pytest.raises(ImgcapError, match="a package that is missing: gcsfs") as refused:
-            list(images_in("gs://bucket/a.tar"))
-        assert refused.value.hint == "pip install gcsfs"
+def missing_module(name: str) -> Callable[[str], object]:
+    """What importing a class of a package that is not installed does in fsspec."""
+
+    def fail(_path: str) -> object:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("url", "module", "package"),
+    [
+        ("https://host/a.tar", "aiohttp", "aiohttp"),
+        ("https://host/a.tar", "requests", "requests"),
+        ("gs://bucket/a.tar", "gcsfs", "gcsfs"),
+        ("hf://datasets/me/set/a.tar", "huggingface_hub", "huggingface_hub"),
+        ("abfs://container/a.tar", "adlfs", "adlfs"),
+        ("sftp://host/a.tar", "paramiko", "paramiko"),
+        ("smb://host/share/a.tar", "smbclient", "smbprotocol"),
+        ("lakefs://repo/a.tar", "lakefs_spec.spec", "lakefs-spec"),
+    ],
+)
+def test_the_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, url: str, module: str, package: str) -> None:
+    registry = importlib.import_module("fsspec.registry")
+    monkeypatch.setattr(registry, "_registry", {})
+    monkeypatch.setattr(registry, "registry", {})
+    monkeypatch.setattr(registry, "_import_class", missing_module(module))
+    [error] = images_in(url)
+    assert isinstance(error, ImageError)
+    assert (str(error), error.hint) == (f"{url} needs a package that is missing: {package}.", f"pip install {package}")
+    assert (error.kind, error.path) == ("unsupported", url)
+
+
+def test_a_url_that_cannot_be_read_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    [error] = images_in("abacus://a.tar")
+    assert str(error).startswith("abacus://a.tar is not a URL that can be read: ")
+    [error] = images_in("https://host/a.jpg?size=9")
+    assert str(error) == "https://host/a.jpg?size=9 is the URL of an image; imgcap reads URLs of .tar archives only."
     monkeypatch.setitem(sys.modules, "fsspec.core", None)
-    with pytest.raises(ImgcapError, match="fsspec") as refused:
-        list(images_in("s3://bucket/a.tar"))
-    assert refused.value.hint == "pip install 'imgcap[remote]'"
+    [error] = images_in("s3://bucket/a.tar")
+    assert isinstance(error, ImageError)
+    assert (str(error), error.hint) == ("s3://bucket/a.tar needs fsspec, which is missing.", "pip install fsspec")
+
+
+def test_one_bad_url_is_one_row(imgcap_here: Run, memory: str, telling_model: Path, tmp_path: Path) -> None:
+    urls = ["nowhere://a.tar", f"{memory}/00.tar"]
+    done = imgcap_here("caption", *urls, "--model", telling_model, "-o", tmp_path / "rows.jsonl")
+    assert done.returncode == ExitCode.SOME_FAILED, done.stderr
+    parsed = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    assert len(parsed) == 11
+    assert (parsed[0]["path"], parsed[0]["error_kind"]) == ("nowhere://a.tar", "unsupported")
+
+
+def test_patterns_match_urls(memory: str) -> None:
+    expected = [f"{memory}/0{i}.tar" for i in range(3)]
+    assert archive_locations(f"{memory}/*.tar") == expected
+    assert archive_locations(f"{memory}/0[12].tar") == expected[1:]
+    assert archive_locations(f"{memory}/") == expected
+    assert archive_locations(f"{memory}/00.tar::{memory}/{{01..02}}.tar") == expected
+    assert archive_locations(f"{memory}/x*.tar") == [f"{memory}/x*.tar"]
+    [error] = images_in(f"{memory}/x*.tar")
+    assert str(error) == f"No archive matches {memory}/x*.tar."

@@ -23,9 +23,10 @@ from imgcap.captioning.sidecars import Sidecars
 from imgcap.distributed import World, joined
 from imgcap.errors import ImgcapError, UsageError
 from imgcap.files import only_writer
-from imgcap.images.archives import find_image, images_in, is_url
+from imgcap.images.archives import find_image, images_in
 from imgcap.images.discovery import expand
 from imgcap.images.errors import ImageError
+from imgcap.images.locations import is_url
 from imgcap.model.encoder import FLOAT32
 from imgcap.model.search import SearchOptions
 from imgcap.pages.gallery import GalleryWriter

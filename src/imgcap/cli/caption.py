@@ -28,8 +28,8 @@ from imgcap.cli.console import (
 )
 from imgcap.errors import ExitCode, UsageError, listing
 from imgcap.files import read_bytes
-from imgcap.images.archives import expand_braces, is_archive
 from imgcap.images.discovery import Selection
+from imgcap.images.locations import archive_locations, is_archive
 from imgcap.model.store import DEFAULT_MODEL
 from imgcap.sharding import WHOLE, Shard
 
@@ -250,7 +250,7 @@ def _sources(paths: list[str], from_file: Path | None) -> tuple[Path | str, ...]
 
 def _source(text: str) -> Iterable[Path | str]:
     if is_archive(text):
-        return expand_braces(text)
+        return archive_locations(text)
     return [STDIN if str(Path(text)) == STDIN else Path(text)]
 
 

@@ -12,7 +12,7 @@ import typer
 from imgcap.cli import options
 from imgcap.cli.console import counting, interruptible, print_message
 from imgcap.errors import ExitCode, UsageError
-from imgcap.images.archives import is_archive
+from imgcap.images.locations import is_archive
 
 if TYPE_CHECKING:
     from imgcap.dataset.prepared import PreparedFolder

@@ -13,10 +13,11 @@ from typing import Any
 
 from imgcap.errors import ImgcapError, UsageError, listing
 from imgcap.files import read_json, read_json_lines, read_text
-from imgcap.images.archives import ArchivedFile, archived_files, expand_braces, is_url
+from imgcap.images.archives import ArchivedFile, archived_files
 from imgcap.images.discovery import find_images, is_image_name, no_images
 from imgcap.images.errors import ImageError
 from imgcap.images.finder import ImageFinder
+from imgcap.images.locations import archive_locations, is_url
 from imgcap.text.tables import parse_table
 from imgcap.text.tokenizer import has_words
 
@@ -109,7 +110,7 @@ def read_dataset(
     if isinstance(images, Path) and read is None:
         raise UsageError("Images in a folder need captions.", "Give the caption file or folder by --captions.")
     shards = _Shards(images) if isinstance(images, str) else None
-    finder = ImageFinder(shards.images) if shards else ImageFinder.in_folder(Path(images))
+    finder = ImageFinder(shards.images, shards.root) if shards else ImageFinder.in_folder(Path(images))
     if not finder.paths:
         raise no_images(images) if isinstance(images, Path) else ImgcapError(f"{images} holds no images.")
 
@@ -118,11 +119,12 @@ def read_dataset(
     for entry in read() if read else shards.entries if shards else ():
         path = finder.find(entry.name)
         if path is None:
-            left_out[entry.name] = _why_not_found(entry.name)
+            left_out[entry.name] = _why_not_found(entry.name, finder)
         elif has_words(entry.caption):
             grouped.setdefault(path, []).append(entry)
         else:
             left_out.setdefault(entry.name, "has an empty caption")
+    left_out |= _without_contradictions(grouped, finder)
     if not grouped:
         hint = f"It names {listing(list(left_out), 3)}." if left_out else "It has no captions."
         raise ImgcapError(f"No caption in {captions or images} belongs to an image in {images}.", hint)
@@ -154,7 +156,20 @@ def _captions_reader(captions: Path, format_name: str | None) -> Callable[[], It
     return partial(FORMATS[format_name], captions)
 
 
-def _why_not_found(name: str) -> str:
+def _without_contradictions(grouped: dict[str, list[Entry]], finder: ImageFinder) -> dict[str, str]:
+    """Remove the images that captions name by different folders; returns these names and why."""
+    reasons: dict[str, str] = {}
+    for path, entries in list(grouped.items()):
+        names = {entry.name for entry in entries}
+        if len(names) > 1 and finder.contradict(names):
+            del grouped[path]
+            reasons |= dict.fromkeys(names, f"could be {path}, which is named by other folders too")
+    return reasons
+
+
+def _why_not_found(name: str, finder: ImageFinder) -> str:
+    if reason := finder.why_not(name):
+        return reason
     if is_image_name(name) or "." not in name:
         return "has captions, but no image"
     return "has captions, but its name does not end like an image's"
@@ -176,7 +191,7 @@ def _read_split_files(
             raise ImgcapError(f"The split list {file} names none of the images.", "It needs one file name a line.")
         for name, path in zip(names, paths, strict=True):
             if path is None:
-                left_out.setdefault(name, f"is in the {split} list, but has no image")
+                left_out.setdefault(name, finder.why_not(name) or f"is in the {split} list, but has no image")
             elif splits.setdefault(path, split) != split:
                 raise ImgcapError(f"{path} is in two split lists, {splits[path]} and {split}.")
     return splits
@@ -322,7 +337,7 @@ class _Shards:
 
     def __init__(self, pattern: str) -> None:
         """List the archives. Raises `ImgcapError` if one of them cannot be read."""
-        names = expand_braces(pattern)
+        names = archive_locations(pattern)
         locations = [name if is_url(name) else Path(name).resolve().as_posix() for name in names]
         self.root = _common_folder(locations)
         self.archives = tuple(dict.fromkeys(_relative(location, self.root) for location in locations))

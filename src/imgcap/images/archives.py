@@ -1,4 +1,4 @@
-"""Images in tar archives, as WebDataset keeps them: on disk or behind a URL, read where they are, never unpacked."""
+"""Images in tar archives, as in WebDataset: on disk or behind a URL, read in place, never unpacked."""
 
 from __future__ import annotations
 
@@ -12,60 +12,53 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, BinaryIO, cast
 
-from imgcap.errors import ImgcapError, UsageError
-from imgcap.files import reason
-from imgcap.images.discovery import EVERYTHING, Selection, is_image_name
+from imgcap.errors import ImgcapError
+from imgcap.images.discovery import EVERYTHING, Selection, is_hidden, is_image_name
 from imgcap.images.errors import ImageError, Kind
+from imgcap.images.locations import has_wildcards, is_url
+from imgcap.images.remote import open_url, url_stamp, why
 
 MOST_BYTES = 1_000_000_000
 """Size of the largest member that is read."""
-MOST_ARCHIVES = 1_000_000
-"""Most archives that a pattern stands for."""
 
-_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
-_MOST_HEADER = 1 << 20
-"""Bytes of the longest header, which may hold a name of any length."""
+_LARGEST_HEADER = 1 << 20
+"""Bytes of the longest header; without a limit, a name could have any length."""
+_MISSING = "The archive {} does not exist."
 _OPEN_ARCHIVES = 8
 _TABLES = 256
-_BLOCK, _BLOCKS = 1 << 20, 32
-"""Size and number of the parts that are kept of an open remote archive: what is listed ahead of its use is among them,
-so that an archive that is read in order comes over the network once."""
-_BRACES = re.compile(r"\{(?:(\d{1,12})\.\.(\d{1,12})|([^{}]*,[^{}]*))\}", re.ASCII)
-_CHANGES = ("size", "mtime", "ETag", "etag", "md5Hash", "blob_id", "LastModified", "last_modified", "created")
-"""What the file systems of fsspec call that which another file of the same name would have different."""
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A tar archive as it was when it was listed."""
+    """A tar archive in the state in which it was listed."""
 
     location: str
     """Its path or URL."""
     stamp: tuple[str, ...]
-    """What would be different if it had been changed: size, time, ETag."""
+    """What changes when the archive is replaced: size, time, ETag."""
 
 
 @dataclass(frozen=True)
 class ArchivedFile:
-    """A file in a tar archive: an image, or what is said of one."""
+    """A file in a tar archive: an image, or its captions."""
 
     archive: Archive
     member: str
     """Its name in the archive."""
     offset: int
-    """Where its content begins in the archive, in bytes."""
+    """Start of its content in the archive, in bytes."""
     size: int
 
     @property
     def name(self) -> str:
-        """ARCHIVE/MEMBER, as it stands in rows."""
+        """ARCHIVE/MEMBER, as in rows."""
         return f"{self.archive.location}/{self.member}"
 
     def read(self) -> bytes:
-        """Its content. Raises `ImageError`; can be called from any thread."""
+        """Its content. Raises `ImageError`. Thread-safe."""
         if self.size > MOST_BYTES:
             what = f"has {self.size:,} bytes, more than the {MOST_BYTES:,} that are read from an archive"
             raise ImageError(f"{self.name} {what}.", kind="too large", path=self.name)
@@ -74,58 +67,18 @@ class ArchivedFile:
         except ImgcapError:
             raise
         except Exception as error:  # each of fsspec's file systems has errors of its own
-            sentence = f"{self.name} cannot be read: {_why(error)}."
+            sentence = f"{self.name} cannot be read: {why(error)}."
             raise ImageError(sentence, kind="unreadable", path=self.name) from None
         if len(content) < self.size:
             raise ImageError(f"{self.name} is cut off: its archive ends before.", path=self.name)
         return content
 
 
-def is_archive(text: str) -> bool:
-    """Whether an input is a tar archive, or a pattern of several, and no image or folder."""
-    return is_url(text) or (text.lower().endswith(_ENDINGS) and not os.path.isdir(text))  # noqa: PTH112 (as in `expand`)
-
-
-def is_url(text: str) -> bool:
-    return "://" in text
-
-
-def expand_braces(pattern: str) -> list[str]:
-    """The names that `pattern` stands for: "{000..999}" is a range of numbers, "{a,b}" one of several texts.
-
-    Raises `UsageError` if they are more than `MOST_ARCHIVES`.
-    """
-    names = [""]
-    end = 0
-    for match in _BRACES.finditer(pattern):
-        choices = match[3].split(",") if match[3] is not None else _numbers(match[1], match[2], pattern)
-        if len(names) * len(choices) > MOST_ARCHIVES:
-            raise _too_many(pattern)
-        names = [name + pattern[end : match.start()] + choice for name in names for choice in choices]
-        end = match.end()
-    return [name + pattern[end:] for name in names]
-
-
-def _numbers(first: str, last: str, pattern: str) -> list[str]:
-    """As a shell counts: up or down, with leading zeros if one of the ends has them."""
-    padded = any(len(number) > 1 and number.startswith("0") for number in (first, last))
-    width = max(len(first), len(last)) if padded else 0
-    begin, end = int(first), int(last)
-    if abs(end - begin) >= MOST_ARCHIVES:
-        raise _too_many(pattern)
-    step = 1 if begin <= end else -1
-    return [f"{number:0{width}}" for number in range(begin, end + step, step)]
-
-
-def _too_many(pattern: str) -> UsageError:
-    return UsageError(f"{pattern} stands for more than {MOST_ARCHIVES:,} archives.")
-
-
 def images_in(location: str, selection: Selection = EVERYTHING) -> Iterator[ArchivedFile | ImageError]:
-    """The images in an archive that `selection` takes, in their order; none is read.
+    """The images in an archive that `selection` takes, in their order, without reading any.
 
-    What is hidden is left out. In the place of an image that cannot be used, and of an archive that cannot be read or
-    has no image, comes a `ImageError`. Raises `ImgcapError` if a package is missing that URLs need.
+    Hidden ones are skipped. An image that cannot be used, and an archive that cannot be read or has no image, each
+    yield an `ImageError` in their place.
     """
 
     def wanted(member: str) -> bool:
@@ -137,12 +90,12 @@ def images_in(location: str, selection: Selection = EVERYTHING) -> Iterator[Arch
         empty = False
         yield found
     if empty:
-        hint = "Members that are named like images count, and --include and --exclude choose among them."
+        hint = "Members with an image's file name count; --include and --exclude select among them."
         yield ImageError(f"The archive {location} holds no images.", hint, "empty folder", location)
 
 
 def find_image(name: str, locations: Container[str]) -> ArchivedFile:
-    """The image that is called ARCHIVE/MEMBER, where ARCHIVE is one of `locations`. Raises `ImageError`."""
+    """The image named ARCHIVE/MEMBER, where ARCHIVE is one of `locations`. Raises `ImageError`."""
     for slash in re.finditer("/", name):
         location, member = name[: slash.start()], name[slash.end() :]
         if location in locations and (found := _table(location).get(member)):
@@ -161,30 +114,14 @@ def _table(location: str) -> dict[str, ArchivedFile]:
 
 
 def archived_files(location: str, wanted: Callable[[str], bool]) -> Iterator[ArchivedFile | ImageError]:
-    """The files in an archive whose names are `wanted`, hidden ones left out, in their order; nothing else is read.
+    """The files in an archive whose names are `wanted`, in their order, without hidden ones; reads only headers.
 
-    In the place of one that cannot be used, and of an archive or a rest of it that cannot be read, comes a
-    `ImageError`. Raises `ImgcapError` if a package is missing that URLs need.
+    A file that cannot be used, and an archive or its remainder that cannot be read, each yield an `ImageError`.
     """
     try:
-        archive = Archive(location, _stamp(location))
-        opened = _opened(archive)
-        compressed = opened.read(0, 6).startswith(_COMPRESSED)
+        archive, opened = _open(location)
     except ImageError as error:
         yield error
-        return
-    except ImgcapError:
-        raise
-    except FileNotFoundError:
-        yield ImageError(f"The archive {location} does not exist.", kind="missing", path=location)
-        return
-    except Exception as error:  # each of fsspec's file systems has errors of its own
-        sentence = f"The archive {location} cannot be read: {_why(error)}."
-        yield ImageError(sentence, kind="unreadable", path=location)
-        return
-    if compressed:
-        sentence = f"The archive {location} is compressed, so that no image can be read from it on its own."
-        yield ImageError(sentence, "Decompress it to a .tar first, for example with gunzip.", "unsupported", location)
         return
     seen: set[str] = set()
     try:
@@ -200,16 +137,40 @@ def archived_files(location: str, wanted: Callable[[str], bool]) -> Iterator[Arc
                 yield ImageError(f"{file.name} {what}.", kind=kind, path=file.name)
             else:
                 yield file
-    except Exception as error:  # on damaged archives tarfile raises whatever it stumbles over
-        yield ImageError(f"The rest of the archive {location} cannot be read: {_why(error)}.", path=location)
+    except Exception as error:  # on damaged archives tarfile raises all kinds of exceptions
+        yield ImageError(f"The rest of the archive {location} cannot be read: {why(error)}.", path=location)
+
+
+def _open(location: str) -> tuple[Archive, _OpenArchive]:
+    """Raises `ImageError` if the archive cannot be read."""
+    if is_url(location) and is_image_name(location.partition("?")[0]):
+        sentence = f"{location} is the URL of an image; imgcap reads URLs of .tar archives only."
+        raise ImageError(sentence, "Download it first: curl -L URL | imgcap caption -", "unsupported", location)
+    try:
+        archive = Archive(location, _stamp(location))
+        opened = _opened(archive)
+        compressed = opened.read(0, 6).startswith(_COMPRESSED)
+    except ImageError:
+        raise
+    except FileNotFoundError:
+        sentence = f"No archive matches {location}." if has_wildcards(location) else _MISSING.format(location)
+        raise ImageError(sentence, kind="missing", path=location) from None
+    except Exception as error:  # each of fsspec's file systems has errors of its own
+        sentence = f"The archive {location} cannot be read: {why(error)}."
+        raise ImageError(sentence, kind="unreadable", path=location) from None
+    if compressed:
+        sentence = f"The archive {location} is compressed, so single images cannot be read from it."
+        hint = "Decompress it to a .tar first, for example with gunzip."
+        raise ImageError(sentence, hint, "unsupported", location)
+    return archive, opened
 
 
 def _is_hidden(member: str) -> bool:
-    return any(part.startswith(".") and part != ".." for part in member.split("/"))
+    return any(is_hidden(part) and part != ".." for part in member.split("/"))
 
 
 def _refusal(entry: tarfile.TarInfo, member: str, seen: set[str]) -> tuple[Kind, str] | None:
-    """Why a member is not used, in words that follow its name."""
+    """Why a member is not used: the rest of a sentence that starts with its name."""
     if member.startswith("/") or ".." in member.split("/"):
         return "unsupported", "has a name that leads out of its archive"
     if entry.issparse():
@@ -217,12 +178,12 @@ def _refusal(entry: tarfile.TarInfo, member: str, seen: set[str]) -> tuple[Kind,
     if not entry.isreg():
         return "not an image", "is a link or a device, not a file"
     if member in seen:
-        return "unsupported", "has the name of a file before it in its archive"
+        return "unsupported", "has the same name as an earlier file in its archive"
     return None
 
 
 def _entries(opened: _OpenArchive) -> Iterator[tarfile.TarInfo]:
-    """The headers of an archive, one at a time. Raises whatever tarfile does if one is damaged."""
+    """The headers of an archive, one at a time. Raises any exception of tarfile's if one is damaged."""
     headers = cast(IO[bytes], _Headers(opened))
     with tarfile.open(fileobj=headers, mode="r:", encoding="utf-8", errors="surrogateescape") as tar:
         before = 0
@@ -230,14 +191,14 @@ def _entries(opened: _OpenArchive) -> Iterator[tarfile.TarInfo]:
             if entry.size < 0 or tar.offset <= before:
                 raise tarfile.ReadError("a file has a size below 0")
             before = tar.offset
-            tar.members.clear()  # type: ignore[attr-defined]  # else it would keep them all
+            tar.members.clear()  # type: ignore[attr-defined]  # tarfile would keep them all
             yield entry
         if opened.read(tar.offset, tarfile.BLOCKSIZE).strip(b"\0"):
             raise tarfile.ReadError("the header of a file is damaged")
 
 
 class _Headers:
-    """The part of a file's interface by which tarfile reads headers, which may not be of any length."""
+    """The file methods that tarfile reads headers with; refuses headers that are too long."""
 
     def __init__(self, opened: _OpenArchive) -> None:
         self._opened, self._place = opened, 0
@@ -250,7 +211,7 @@ class _Headers:
         return place
 
     def read(self, size: int) -> bytes:
-        if not 0 <= size <= _MOST_HEADER:
+        if not 0 <= size <= _LARGEST_HEADER:
             raise tarfile.ReadError(f"a header has {size:,} bytes")
         content = self._opened.read(self._place, size)
         self._place += len(content)
@@ -258,7 +219,7 @@ class _Headers:
 
 
 class _OpenArchive:
-    """The bytes of an archive, for any number of threads."""
+    """The bytes of an archive. Thread-safe."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._lock = file, Lock()
@@ -266,7 +227,7 @@ class _OpenArchive:
         weakref.finalize(self, file.close)
 
     def read(self, offset: int, size: int) -> bytes:
-        """`size` bytes, or those that there are: no memory is taken for what is only declared."""
+        """`size` bytes, or fewer at the end; takes memory only for bytes that exist."""
         with self._lock:
             self._file.seek(offset)
             return self._file.read(max(0, min(size, self._size - offset)))
@@ -274,47 +235,19 @@ class _OpenArchive:
 
 @lru_cache(_OPEN_ARCHIVES)
 def _opened(archive: Archive) -> _OpenArchive:
-    if _stamp(archive.location) != archive.stamp:  # elsewhere in it are other images now
+    if _stamp(archive.location) != archive.stamp:  # the offsets are wrong now
         sentence = f"The archive {archive.location} has changed since it was listed."
         raise ImageError(sentence, kind="unreadable", path=archive.location)
     if not is_url(archive.location):
         return _OpenArchive(Path(archive.location).open("rb"))
-    system, path = _file_system(archive.location)
-    options = {"maxblocks": _BLOCKS}
-    return _OpenArchive(system.open(path, "rb", block_size=_BLOCK, cache_type="blockcache", cache_options=options))
+    return _OpenArchive(open_url(archive.location))
 
 
 def _stamp(location: str) -> tuple[str, ...]:
-    """What `Archive.stamp` says. Raises `ImageError` for what is no file, and whatever the file system does."""
+    """See `Archive.stamp`. Raises `ImageError` if it is not a file, or any error of the file system."""
     if is_url(location):
-        system, path = _file_system(location)
-        about = system.info(path)
-        return tuple(str(about[name]) for name in _CHANGES if about.get(name) is not None)
+        return url_stamp(location)
     state = Path(location).stat()
-    if not stat.S_ISREG(state.st_mode):  # opening a pipe would wait for somebody to write into it
+    if not stat.S_ISREG(state.st_mode):  # opening a pipe would block until somebody writes into it
         raise ImageError(f"{location} is not a file.", kind="not an image", path=location)
     return str(state.st_size), str(state.st_mtime_ns)
-
-
-def _file_system(url: str) -> tuple[Any, str]:
-    """fsspec's file system for a URL, and the path there. Raises `ImgcapError` if a package is missing."""
-    try:
-        from fsspec.core import url_to_fs
-        from fsspec.registry import known_implementations
-    except ImportError:
-        raise ImgcapError(f"{url} needs fsspec, which is missing.", "pip install 'imgcap[remote]'") from None
-    try:
-        found: tuple[Any, str] = url_to_fs(url)
-    except ImportError:
-        protocol = url.partition("://")[0].rpartition("::")[2]
-        package = known_implementations.get(protocol, {}).get("class", protocol).partition(".")[0]
-        raise ImgcapError(f"{url} needs a package that is missing: {package}.", f"pip install {package}") from None
-    except ValueError as error:
-        raise ImgcapError(f"{url} is not a URL that can be read: {_why(error)}.") from None
-    return found
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno:
-        return reason(error)
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

@@ -1,9 +1,10 @@
-"""Image files: which of the files in a folder are images, and what is said of one that cannot be used."""
+"""Find the images in folders."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -14,27 +15,55 @@ from imgcap.files import reason
 from imgcap.images.errors import ImageError
 
 HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
-"""Of these, the ones that need pillow-heif."""
+"""Endings of images that need pillow-heif."""
 SUFFIXES = HEIF_SUFFIXES | {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".avif"}
-"""File name endings, in lower case, that count as images when a folder is searched."""
+"""File name endings, in lower case, of the images that a search of a folder finds."""
+UNREADABLE_SUFFIXES = frozenset(
+    f".{ending}"
+    for endings in (
+        "3fr arw cr2 cr3 crw dcr dng erf gpr iiq kdc mef mos mrw nef nrw orf pef raf raw rw2 rwl sr2 srf srw x3f",
+        "ai cur dds eps exr fits hdr icns ico j2k jp2 jpf jpm jpx jxl jxr pbm pcx pgm pnm ppm psb psd qoi svg svgz tga",
+        "wdp xcf",
+    )
+    for ending in endings.split()
+)
+"""File name endings of images in formats that imgcap cannot read: camera RAW, JPEG XL, drawings and others."""
+
+_SYSTEM_FOLDERS = frozenset(
+    {
+        "$recycle.bin",
+        "#recycle",
+        "#snapshot",
+        "@__thumb",
+        "@eadir",
+        "@recently-snapshot",
+        "@recycle",
+        "@sharebin",
+        "@tmp",
+        "__macosx",
+        "lost+found",
+        "system volume information",
+    }
+)
+"""Folders, in lower case, where network drives and systems keep thumbnails, deleted files and snapshots."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which images of a folder are taken. Raises `UsageError` for a pattern without a name in it.
+    """Which images of a folder to take. Raises `UsageError` for a pattern that names nothing.
 
     A pattern is matched against the path inside the folder, written with "/": `*` is any part of a name, `?` one
-    character, `[ab]` one of several, `**` any number of folders. A pattern without a slash, or with one only at its
-    end, holds in every sub-folder, as if it began with `**/`. One that matches a folder stands for all that is in it.
-    Case counts where it counts in file names, but not in the ending: `*.jpg` matches IMG_1.JPG.
+    character, `[ab]` one of several, `**` any number of folders. A pattern without a slash, or with a slash only at
+    its end, applies in every sub-folder, as if it began with `**/`. A pattern that matches a folder takes everything
+    in it. Case counts where it counts in file names, but not in the ending: `*.jpg` matches IMG_1.JPG.
     """
 
     recursive: bool = True
-    """Whether sub-folders are searched."""
+    """Whether to search sub-folders."""
     include: tuple[str, ...] = ()
-    """Patterns of which an image must match one; without any, all images are taken."""
+    """An image must match one of these; if empty, all images are taken."""
     exclude: tuple[str, ...] = ()
-    """Patterns of which an image must match none; a folder that matches one is not even looked into."""
+    """An image must match none of these; a folder that matches one is not searched."""
 
     def __post_init__(self) -> None:
         for pattern in (*self.include, *self.exclude):
@@ -42,11 +71,11 @@ class Selection:
                 raise UsageError(f"{pattern!r} is not a pattern for file names.", "Write for example '*.jpg'.")
 
     def takes(self, path: tuple[str, ...]) -> bool:
-        """Whether the file with this path, its parts inside the folder, is taken."""
+        """Whether to take the file with this path, as its parts inside the folder."""
         return (not self.include or _matches_any(path, self.include)) and not _matches_any(path, self.exclude)
 
     def enters(self, path: tuple[str, ...]) -> bool:
-        """Whether the sub-folder with this path is searched."""
+        """Whether to search the sub-folder with this path."""
         return self.recursive and not _matches_any(path, self.exclude)
 
 
@@ -58,7 +87,7 @@ def _matches_any(path: tuple[str, ...], patterns: tuple[str, ...]) -> bool:
 
 
 def _matches(path: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
-    """Whether `pattern` matches `path` or a folder on its way."""
+    """Whether `pattern` matches `path` or one of its parent folders."""
     if not pattern:
         return True
     if pattern[0] == "**":
@@ -81,38 +110,55 @@ def is_image_name(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122 (as above)
 
 
-def find_images(folder: Path, selection: Selection = EVERYTHING) -> Iterator[Path]:
-    """The images in `folder` that `selection` takes: those of the folder itself first, then sub-folder by sub-folder,
-    each sorted.
+def is_hidden(name: str) -> bool:
+    """Whether a search skips the file or folder with this name: hidden ones, and those of network drives."""
+    return name.startswith(".") or name.lower() in _SYSTEM_FOLDERS
 
-    What is hidden is left out, and so is what is named like an image and is no file. Links to files count as files;
-    links to folders are not followed, so that nothing comes twice and no loop is entered. Raises `ImageError` at the
-    first folder that cannot be read.
+
+def find_images(
+    folder: Path, selection: Selection = EVERYTHING, unreadable: Counter[str] | None = None
+) -> Iterator[Path]:
+    """The images in `folder` that `selection` takes: those of the folder itself first, then each sub-folder's, sorted.
+
+    Hidden images, thumbnails of network drives, and entries that are not files are skipped. Links to files count as
+    files; links to folders are not followed, so that nothing appears twice and no loop is entered. Images in formats
+    that imgcap cannot read are counted in `unreadable`, by ending. Raises `ImageError` at the first folder that cannot
+    be read.
     """
-    for found in _walk(folder, selection):
+    for found in _walk(folder, selection, is_image_name, unreadable):
         if isinstance(found, ImageError):
             raise found
         yield found
 
 
-def expand(paths: Iterable[Path], selection: Selection = EVERYTHING) -> Iterator[Path | ImageError]:
-    """Files as they are given, hidden or not, and folders replaced by what `find_images` finds in them.
+def find_files(folder: Path, wanted: Callable[[str], bool]) -> Iterator[Path]:
+    """The files in `folder` whose names are `wanted`, searched like images; folders that cannot be read are skipped."""
+    return (found for found in _walk(folder, EVERYTHING, wanted) if isinstance(found, Path))
 
-    In the place of a folder that cannot be read, or has no image that `selection` takes, comes a `ImageError`.
+
+def expand(
+    paths: Iterable[Path], selection: Selection = EVERYTHING, unreadable: Counter[str] | None = None
+) -> Iterator[Path | ImageError]:
+    """Files as they are given, hidden or not, and folders replaced by the images that `find_images` finds in them.
+
+    A folder that cannot be read, or has no image that `selection` takes, yields an `ImageError` in its place.
     """
     for path in paths:
         if not os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises for names that are forbidden or too long)
             yield path
             continue
         empty = True
-        for found in _walk(path, selection):
+        skipped: Counter[str] = Counter()
+        for found in _walk(path, selection, is_image_name, skipped):
             empty = False
             yield found
         if empty:
-            yield no_images(path, selection)
+            yield no_images(path, selection, skipped)
+        if unreadable is not None:
+            unreadable += skipped
 
 
-def no_images(folder: Path, selection: Selection = EVERYTHING) -> ImageError:
+def no_images(folder: Path, selection: Selection = EVERYTHING, unreadable: Counter[str] | None = None) -> ImageError:
     """The error for a folder in which `find_images` finds nothing."""
     hint = f"Looked for {', '.join(sorted(SUFFIXES))}"
     if selection.include:
@@ -121,13 +167,23 @@ def no_images(folder: Path, selection: Selection = EVERYTHING) -> ImageError:
         hint += f" without {', '.join(selection.exclude)}"
     if not selection.recursive:
         hint += ", not in sub-folders"
-    return ImageError(f"The folder {folder} holds no images.", f"{hint}.", "empty folder", str(folder))
+    hint += "."
+    if unreadable:
+        hint += f" It holds images that imgcap cannot read: {counted(unreadable)}."
+    return ImageError(f"The folder {folder} holds no images.", hint, "empty folder", str(folder))
 
 
-def _walk(folder: Path, selection: Selection) -> Iterator[Path | ImageError]:
-    """What `find_images` finds, with an error in the place of each folder that cannot be read.
+def counted(unreadable: Counter[str]) -> str:
+    """ "12 .cr2, 1 .jxl", for a sentence."""
+    return ", ".join(f"{count:,} {suffix}" for suffix, count in unreadable.most_common())
 
-    Holds the names in one folder at a time, and the folders that are still to be searched on the way down to it.
+
+def _walk(
+    folder: Path, selection: Selection, wanted: Callable[[str], bool], unreadable: Counter[str] | None = None
+) -> Iterator[Path | ImageError]:
+    """The `wanted` files, and an error in the place of each folder that cannot be read.
+
+    Holds the names in one folder at a time, and the folders still to be searched on the way down to it.
     """
     waiting: list[tuple[Path, tuple[str, ...]]] = [(folder, ())]  # with its path inside `folder`
     while waiting:
@@ -135,15 +191,16 @@ def _walk(folder: Path, selection: Selection) -> Iterator[Path | ImageError]:
         files: list[str] = []
         folders: list[str] = []
         try:
-            with os.scandir(here) as entries:
-                for entry in entries:
-                    if entry.name.startswith("."):
-                        continue
-                    if entry.is_dir(follow_symlinks=False):
-                        if selection.enters((*path, entry.name)):
-                            folders.append(entry.name)
-                    elif is_image_name(entry.name) and _is_file(entry) and selection.takes((*path, entry.name)):
+            for entry in _visible_entries(here):
+                name_in_folder = (*path, entry.name)
+                if entry.is_dir(follow_symlinks=False):
+                    if selection.enters(name_in_folder):
+                        folders.append(entry.name)
+                elif wanted(entry.name):
+                    if _is_file(entry) and selection.takes(name_in_folder):
                         files.append(entry.name)
+                elif unreadable is not None:
+                    _count(name_in_folder, selection, unreadable)
         except OSError as error:
             sentence = f"The folder {here} cannot be read: {reason(error)}."
             yield ImageError(sentence, kind="unreadable", path=str(here))
@@ -152,8 +209,20 @@ def _walk(folder: Path, selection: Selection) -> Iterator[Path | ImageError]:
         waiting += ((here / name, (*path, name)) for name in sorted(folders, reverse=True))
 
 
+def _visible_entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        yield from (entry for entry in entries if not is_hidden(entry.name))
+
+
+def _count(path: tuple[str, ...], selection: Selection, unreadable: Counter[str]) -> None:
+    """Count the file with this path in `unreadable` if it is an image in a format that imgcap cannot read."""
+    suffix = os.path.splitext(path[-1])[1].lower()  # noqa: PTH122 (as above)
+    if suffix in UNREADABLE_SUFFIXES and selection.takes(path):
+        unreadable[suffix] += 1
+
+
 def _is_file(entry: os.DirEntry[str]) -> bool:
-    """Whether `entry` is a file, a link to one, or a broken link, which is for `open_image` to report."""
+    """Whether `entry` is a file, a link to one, or a broken link, which `open_image` reports."""
     if not entry.is_symlink():
         return entry.is_file()
     return os.path.isfile(entry.path) or not os.path.exists(entry.path)  # noqa: PTH110, PTH113 (as in `expand`)
