@@ -64,7 +64,8 @@ from imgcap.model.store import (
     write_manifest,
 )
 from imgcap.pages.gallery import GalleryWriter
-from imgcap.scoring.caption_files import read_captions, read_hypotheses, read_pairs
+from imgcap.scoring.caption_files import read_captions
+from imgcap.scoring.pairs import read_hypotheses, read_pairs
 from imgcap.text.vocabulary import SPECIAL_WORDS, Vocabulary
 from imgcap.training.trainer import STATE_FILE, EpochResult, Trainer, learning_curves, train
 
@@ -206,7 +207,7 @@ READERS = {
             ("a.txt", "0\ta dog\n1\ta cat\n2\ta bird\n"),
         ]
     },
-    "plain text": Reader("a.txt", "a dog\na cat\na bird\n", lambda f: read_hypotheses(f, ["1", "2", "3"])),
+    "plain text": Reader("a.txt", "a dog\na cat\na bird\n", lambda f: read_hypotheses(f, dict.fromkeys("123", ()))),
     "rows jsonl": Reader("a.jsonl", ROWS, page_of_rows),
     "rows csv": Reader("a.csv", ROW_TABLE, page_of_rows),
     "resume": Reader("a.jsonl", ROWS, gone_on),

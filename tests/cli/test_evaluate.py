@@ -69,6 +69,13 @@ def test_no_figure_is_cut_in_a_narrow_terminal(
     assert table(imgcap_here("eval", *files).stdout)["CIDEr-D"] == wide["CIDEr-D"]
 
 
+def test_the_printed_table_shows_names_as_they_are(imgcap_here: Run, files: list[object], tmp_path: Path) -> None:
+    named = tmp_path / "captions [red]\x1b[2J.jsonl"
+    named.write_bytes(Path(str(files[1])).read_bytes())
+    printed = imgcap_here("eval", "--hypotheses", named, *files[2:]).stdout
+    assert "captions [red]\\x1b[2J.jsonl" in printed
+
+
 def test_other_captions_are_compared_with_in_plain_words(imgcap_here: Run, files: list[object], tmp_path: Path) -> None:
     other = write(tmp_path, "other.csv", "image_id,caption\n" + "".join(f"{i},{c}\n" for i, c in OTHER.items()))
     done = imgcap_here("eval", *files, "--compare", other)
@@ -178,7 +185,7 @@ def test_what_is_there_is_not_replaced_unless_asked(
         (["--references", "x.jsonl"], "Give either a prepared folder or"),
         (["FILES", "--json", "--markdown"], "--json and --markdown cannot both be printed."),
         (["FILES", "--worst-first"], "--worst-first goes with --per-image"),
-        (["FILES", "--images", "."], "--images with --html."),
+        (["FILES", "--images", "."], "--images goes with --html."),
         (["FILES", "--save-captions", "new.jsonl"], "--save-captions goes with a prepared folder and a model."),
         (["FILES", "--per-image", "new.txt"], "new.txt is neither .jsonl nor .csv."),
         (["FILES", "--html", "new.csv", "--per-image", "new.csv"], "new.csv cannot hold two things."),

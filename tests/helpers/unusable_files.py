@@ -6,6 +6,7 @@ import gzip
 import json
 from pathlib import Path
 
+TOKEN_FILE = "a.jpg#0\tA dog .\na.jpg#1\tA brown dog .\nb.jpg#0\tTwo cats .\nb.jpg#1\tTwo cats sit .\n"
 COCO_ANNOTATIONS = {
     "info": {"year": 2014},
     "images": [{"id": 7, "file_name": "COCO_7.jpg", "height": 480}, {"id": 42, "file_name": "COCO_42.jpg"}],
@@ -38,9 +39,6 @@ def one(image_id: object, caption: object = "x") -> dict[str, object]:
     return {"image_id": image_id, "caption": caption}
 
 
-# Formats
-
-
 NO_HEADER = "FILE, line 1 is not a header that names a column of image ids and one of captions:"
 
 
@@ -53,7 +51,7 @@ UNUSABLE: list[tuple[str, object, str]] = [
     ("f.jsonl", [one(1), one(2, 5)], "FILE, line 2 has a caption that is not text."),
     ("f.jsonl", [one(1, ["a", 5])], "FILE, line 1 has a caption that is not text."),
     ("f.jsonl", [one(1, [["a"]])], "FILE, line 1 has a caption that is not text."),
-    ("f.jsonl", [one(1, {"raw": "x"})], "FILE, line 1 has a caption that is not text."),
+    ("f.jsonl", [one(1, {"tokens": ["x"]})], "FILE, line 1 has a caption that is not text."),
     ("f.jsonl", [one(1, "a \ud83d dog")], "FILE, line 1 has a caption with U+D83D in it, which no text can hold."),
     ("f.jsonl", [one(1, "a \udc4d dog")], "FILE, line 1 has a caption with U+DC4D in it, which no text can hold."),
     ("f.jsonl", [one(1, "a\0dog")], "FILE, line 1 has a caption with U+0000 in it, which no text can hold."),
@@ -102,7 +100,12 @@ UNUSABLE: list[tuple[str, object, str]] = [
     ("f.json", "3", "FILE holds neither an array of captions nor COCO annotations."),
     ("f.json", "null", "FILE holds neither an array of captions nor COCO annotations."),
     ("f.json", {"1": "a dog"}, "FILE holds neither an array of captions nor COCO annotations."),
-    ("f.json", {"images": []}, "FILE holds neither an array of captions nor COCO annotations."),
+    ("f.json", {"images": 3}, "FILE holds neither an array of captions nor COCO annotations."),
+    ("f.json", {"images": []}, "FILE holds no captions."),
+    ("f.json", {"images": [{"filename": "a.jpg", "sentences": []}]}, "FILE, image 1 has no caption."),
+    ("f.json", {"images": [{"filename": "a.jpg"}]}, "FILE, image 1 has no caption."),
+    ("f.json", {"images": [{"sentences": [{"raw": "x"}]}]}, "FILE, image 1 has no image id."),
+    ("f.json", {"images": [7]}, "FILE, image 1 is not a JSON object."),
     # COCO
     ("f.json", changed(annotations={}), "FILE holds neither an array of captions nor COCO annotations."),
     ("f.json", changed(annotations=[]), "FILE holds no captions."),
@@ -112,7 +115,7 @@ UNUSABLE: list[tuple[str, object, str]] = [
     # tables
     ("f.csv", "a.jpg,A dog\nb.jpg,Two cats\n", f"{NO_HEADER} a.jpg, a dog."),
     ("f.csv", "image,words\na.jpg,x\n", f"{NO_HEADER} image, words."),
-    ("f.csv", "image,caption\na.jpg,x\n", f"{NO_HEADER} image, caption."),
+    ("f.csv", "photo,caption\na.jpg,x\n", f"{NO_HEADER} photo, caption."),
     ("f.csv", "image:caption\na.jpg:x\n", f"{NO_HEADER} image:caption."),
     ("f.tsv", "image caption\na.jpg x\n", f"{NO_HEADER} image caption."),
     ("f.csv", "image,caption\n", "FILE holds no captions."),

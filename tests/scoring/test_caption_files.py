@@ -1,29 +1,19 @@
-"""Captions and references from anybody's files: matched by id, or refused in one sentence."""
+"""Caption files of every format, and those that `imgcap caption` writes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from PIL import Image
 
-from helpers.data import SHARED_DATA
-from helpers.unusable_files import COCO_ANNOTATIONS, UNUSABLE, one, write
+from helpers.refusal import refusal
+from helpers.unusable_files import COCO_ANNOTATIONS, TOKEN_FILE, one, write
 from imgcap.captioning.row_files import FORMATS, open_rows
 from imgcap.captioning.rows import Row
-from imgcap.errors import ImgcapError, UsageError
-from imgcap.scoring.caption_files import Pairs, check_references, read_captions, read_hypotheses, read_pairs
+from imgcap.scoring.caption_files import read_captions
+from imgcap.scoring.pairs import Pairs, read_hypotheses, read_pairs
 
 COCO_RESULTS = [{"image_id": 42, "caption": "a dog runs"}, {"image_id": 7, "caption": "two cats"}]
-TOKEN_FILE = "a.jpg#0\tA dog .\na.jpg#1\tA brown dog .\nb.jpg#0\tTwo cats .\nb.jpg#1\tTwo cats sit .\n"
-
-
-def refusal(call: Callable[..., object], *arguments: Any) -> ImgcapError:
-    with pytest.raises(ImgcapError) as caught:
-        call(*arguments)
-    return caught.value
 
 
 @pytest.mark.parametrize(
@@ -76,6 +66,21 @@ def test_captions_of_every_format(tmp_path: Path, name: str, content: object) ->
         (
             "wide.csv",
             "image,caption_0,caption_1,caption_2\na.jpg,A dog .,A brown dog .,\nb.jpg,,Two cats .,Two cats sit .\n",
+        ),
+        (
+            "flickr_annotations.csv",  # Hugging Face's Flickr30k
+            "raw,sentids,filename,img_id\n"
+            '"[""A dog ."", ""A brown dog .""]","[0, 1]",a.jpg,0\n'
+            "\"['Two cats .', 'Two cats sit .']\",\"[2, 3]\",b.jpg,1\n",
+        ),
+        (
+            "dataset.json",  # Karpathy's splits
+            {
+                "images": [
+                    {"filename": "a.jpg", "sentences": [{"raw": "A dog ."}, {"raw": "A brown dog ."}]},
+                    {"filename": "b.jpg", "sentences": [{"raw": "Two cats ."}, {"raw": "Two cats sit ."}]},
+                ]
+            },
         ),
         (
             "wide.jsonl",
@@ -209,7 +214,7 @@ def test_images_that_failed_or_were_withheld_are_named(
 def test_a_caption_that_could_not_be_written_elsewhere_is_scored(tmp_path: Path) -> None:
     row = FINE[1] | {"error": "b.txt cannot be written.", "error_kind": "not written"}
     hypotheses = write_rows(tmp_path / "out.jsonl", "jsonl", [row])
-    assert read_hypotheses(hypotheses, ["b.jpg"]) == [row["caption"]]
+    assert read_hypotheses(hypotheses, {"b.jpg": ()}) == [row["caption"]]
 
 
 def test_images_that_failed_leave_no_line_in_text_and_are_missed(tmp_path: Path) -> None:
@@ -226,206 +231,3 @@ def test_details_and_alternatives_in_text_are_refused(tmp_path: Path) -> None:
     assert str(refusal(read_pairs, words, [references])) == f"{words}, line 2 is not NAME<TAB>caption."
     two = write_rows(tmp_path / "two.txt", "text", [FINE[1] | {"alternatives": [{"caption": "cats"}]}])
     assert str(refusal(read_pairs, two, [references])) == f"{two} has more than one caption for b.jpg (line 1, line 2)."
-
-
-# Files that do not fit each other
-
-
-@pytest.mark.parametrize(
-    ("hypotheses", "references", "sentence"),
-    [
-        ([one(1), one(2)], [one(1)], "HYP has captions of images that are not in REF: 2."),
-        (
-            [one(i) for i in range(9)],
-            [one(8)],
-            "HYP has captions of images that are not in REF: 0, 1, 2, 3, 4 and 3 more.",
-        ),
-        ([one(1)], [one(1), one(2), one(3), one(2)], "HYP has no caption for 2, 3."),
-        ([one(1), one(2)], [one(1), one("a")], "HYP has captions of images that are not in REF: 2."),
-        ([one(1)], [one("a")], "HYP and REF have no image id in common."),
-        ([one("A.jpg")], [one("a.jpg")], "HYP and REF have no image id in common."),
-        ([one(7)], [one("007")], "HYP and REF have no image id in common."),
-        (
-            [one(1), one(2), one(1, "y"), one("2")],
-            [one(1), one(2)],
-            "HYP has more than one caption for 1 (line 1, line 3), 2 (line 2, line 4).",
-        ),
-        ([one(1, ["x", "y"])], [one(1)], "HYP has more than one caption for 1 (line 1)."),
-        (
-            [one(1)] * 7,
-            [one(1)],
-            "HYP has more than one caption for 1 (line 1, line 2, line 3, line 4, line 5 and 2 more).",
-        ),
-        ([], [one(1)], "HYP holds no captions."),
-        ([one(1)], [], "REF holds no captions."),
-        ([one(1)], [one(1, "")], "REF, line 1 has an empty reference for 1."),
-        ([one(1)], [one(1), one(1, " \t")], "REF, line 2 has an empty reference for 1."),
-        (
-            [one(1)],
-            [one(1), {"image_id": 1, "error": "damaged"}],
-            "REF has no caption for 1 (line 2), which failed or were withheld.",
-        ),
-    ],
-)
-def test_json_lines_that_do_not_match_are_one_sentence(
-    tmp_path: Path, hypotheses: list[object], references: list[object], sentence: str
-) -> None:
-    hyp, ref = write(tmp_path, "hyp.jsonl", hypotheses), write(tmp_path, "ref.jsonl", references)
-    assert str(refusal(read_pairs, hyp, [ref])) == sentence.replace("HYP", str(hyp)).replace("REF", str(ref))
-
-
-def test_where_no_id_matches_one_of_each_side_is_shown(tmp_path: Path) -> None:
-    hyp = write(tmp_path, "hyp.jsonl", [one("photos/a.jpg"), one("photos/b.jpg")])
-    ref = write(tmp_path, "ref.jsonl", [one("a.jpg"), one("b.jpg")])
-    hint = refusal(read_pairs, hyp, [ref]).hint
-    assert hint == "Ids are compared as they are written: 'photos/a.jpg' beside 'a.jpg'."
-
-
-def test_all_reference_files_are_named_where_none_has_the_image(tmp_path: Path) -> None:
-    hyp = write(tmp_path, "hyp.jsonl", [one(1), one(2), one(3)])
-    first, second = write(tmp_path, "1.jsonl", [one(1)]), write(tmp_path, "2.jsonl", [one(2)])
-    sentence = f"{hyp} has captions of images that are not in {first}, {second}: 3."
-    assert str(refusal(read_pairs, hyp, [first, second])) == sentence
-
-
-@pytest.mark.parametrize(
-    ("texts", "sentence"),
-    [
-        (["a\nb\nc\n", "a\nb\n"], "HYP and REF differ in their numbers of lines: 3 and 2."),
-        (["a\nb\n", "a\nb\nc\nd\n"], "HYP and REF differ in their numbers of lines: 2 and 4."),
-        (["a\nb", "a\nb\n\n"], "HYP and REF differ in their numbers of lines: 2 and 3."),
-        (["a\nb\n", ""], "REF holds no captions."),
-        (["", "a\n"], "HYP holds no captions."),
-        (["a\nb\n", "a\n\n"], "REF, line 2 has an empty reference for 2."),
-        (["a\nb\n", "1\ta\n2\tb\n"], "HYP is plain text without image ids, unlike REF."),
-        (["1\ta\n2\tb\n", "a\nb\n"], "REF is plain text without image ids, unlike HYP."),
-        (["a.jpg\ta\nb.jpg b\n", "a\nb\n"], "HYP, line 2 is not NAME<TAB>caption."),
-        (["a dog\na\tcat\n", "a\nb\n"], "HYP, line 1 is not NAME<TAB>caption."),
-        (["\ta dog\n", "a\n"], "HYP, line 1 has an empty image id."),
-        (["a.jpg#0\tx\nb.jpg\ty\n", "a\n"], "HYP, line 2 is not NAME#K<TAB>caption."),
-        (["a.jpg#0\tx\nb.jpg#k\ty\n", "a\n"], "HYP, line 2 is not NAME#K<TAB>caption."),
-        (["a.jpg#0\tx\nb.jpg#1 y\n", "a\n"], "HYP, line 2 is not NAME#K<TAB>caption."),
-        ([TOKEN_FILE, TOKEN_FILE], "HYP has more than one caption for a.jpg (line 1, line 2), b.jpg (line 3, line 4)."),
-    ],
-)
-def test_text_files_that_do_not_fit_are_one_sentence(tmp_path: Path, texts: list[str], sentence: str) -> None:
-    hyp, ref = write(tmp_path, "hyp.txt", texts[0]), write(tmp_path, "ref.txt", texts[1])
-    assert str(refusal(read_pairs, hyp, [ref])) == sentence.replace("HYP", str(hyp)).replace("REF", str(ref))
-
-
-def test_each_of_several_text_files_must_be_as_long_as_the_captions(tmp_path: Path) -> None:
-    hyp = write(tmp_path, "hyp.txt", "a\nb\nc\n")
-    whole, torn = write(tmp_path, "whole.txt", "a\nb\nc\n"), write(tmp_path, "torn.txt", "a\nb")
-    for files in ([whole, torn], [torn, whole]):
-        sentence = f"{hyp} and {torn} differ in their numbers of lines: 3 and 2."
-        assert str(refusal(read_pairs, hyp, files)) == sentence
-
-
-def test_too_few_references_are_named_with_their_numbers(tmp_path: Path) -> None:
-    hyp = write(tmp_path, "hyp.jsonl", [one("a"), one("b"), one("c")])
-    ref = write(tmp_path, "ref.jsonl", [one("a", ["x", "x"]), one("b", ["x"]), one("c", ["x", "y", "z"])])
-    assert read_pairs(hyp, [ref]) == read_pairs(hyp, [ref], 1)
-    assert str(refusal(read_pairs, hyp, [ref], 2)) == f"Fewer than 2 references in {ref} for b (1)."
-    assert str(refusal(read_pairs, hyp, [ref], 3)) == f"Fewer than 3 references in {ref} for a (2), b (1)."
-
-
-def test_a_image_without_references_has_too_few() -> None:
-    check_references({"a": ["x"]}, 1, "here")
-    assert (
-        str(refusal(check_references, {"a": ["x"], "b": []}, 1, "here")) == "Fewer than 1 references in here for b (0)."
-    )
-
-
-@pytest.mark.parametrize("number", [0, -1])
-def test_less_than_one_reference_is_a_usage_error(tmp_path: Path, number: int) -> None:
-    file = write(tmp_path, "a.jsonl", [one("a")])
-    error = refusal(read_pairs, file, [file], number)
-    assert isinstance(error, UsageError)
-    assert str(error) == f"The lowest number of references must be at least 1, not {number}."
-
-
-# Files that cannot be used, on either side
-
-
-@pytest.mark.parametrize(("name", "content", "sentence"), UNUSABLE)
-def test_files_that_cannot_be_used_are_one_sentence(tmp_path: Path, name: str, content: object, sentence: str) -> None:
-    other, file = write(tmp_path, "other.jsonl", [one(1)]), write(tmp_path, name, content)
-    calls = ((read_pairs, other, [file]), (read_pairs, file, [other]), (read_hypotheses, file, ["1"]))
-    for call, *arguments in calls:
-        assert str(refusal(call, *arguments)) == sentence.replace("FILE", str(file))
-
-
-@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.txt", "a.token", "a"])
-def test_missing_files_and_folders_are_one_sentence(tmp_path: Path, name: str) -> None:
-    other = write(tmp_path, "other.jsonl", [one(1)])
-    missing, folder = tmp_path / name, tmp_path / f"folder.{name}"
-    folder.mkdir()
-    for pair in ((other, [missing]), (missing, [other])):
-        assert str(refusal(read_pairs, *pair)) == f"{missing} cannot be read: no such file or directory."
-    for pair in ((other, [folder]), (folder, [other])):
-        assert str(refusal(read_pairs, *pair)) == f"{folder} cannot be read: is a directory."
-
-
-def test_a_file_that_may_not_be_read_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> str:
-        raise PermissionError(13, "Permission denied")
-
-    file = write(tmp_path, "a.jsonl", [one(1)])
-    monkeypatch.setattr(Path, "open", refuse)  # root may read everything
-    assert str(refusal(read_pairs, file, [file])) == f"{file} cannot be read: permission denied."
-
-
-def test_a_image_in_place_of_captions_is_one_sentence(tmp_path: Path) -> None:
-    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg")
-    sentence = f"{tmp_path / 'a.jpg'}, line 1 is not UTF-8 text."
-    assert str(refusal(read_pairs, tmp_path / "a.jpg", [tmp_path / "a.jpg"])) == sentence
-
-
-# Captions to compare with
-
-
-def test_captions_to_compare_with_come_in_the_order_of_the_ids(tmp_path: Path) -> None:
-    rows = write(tmp_path, "other.jsonl", [one("a", "first"), one("b", "second"), one(3, "")])
-    assert read_hypotheses(rows, ["3", "a", "b"]) == ["", "first", "second"]
-    assert read_hypotheses(write(tmp_path, "other.txt", "one\ntwo\n"), ["1", "2"]) == ["one", "two"]
-    assert read_hypotheses(write(tmp_path, "ids.csv", "id,caption\n2,two\n1,one\n"), ["1", "2"]) == ["one", "two"]
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "sentence"),
-    [
-        ("f.jsonl", [one("a")], "FILE has no caption for b."),
-        (
-            "f.jsonl",
-            [one("a"), one("b"), one("c")],
-            "FILE has captions of images that are not in the captions to compare with: c.",
-        ),
-        ("f.jsonl", [one("c")], "FILE and the captions to compare with have no image id in common."),
-        ("f.jsonl", [one("a"), one("b"), one("a")], "FILE has more than one caption for a (line 1, line 3)."),
-        ("f.txt", "one\ntwo\n", "FILE is plain text without image ids, unlike the captions to compare with."),
-    ],
-)
-def test_captions_of_other_images_are_not_compared(tmp_path: Path, name: str, content: object, sentence: str) -> None:
-    file = write(tmp_path, name, content)
-    assert str(refusal(read_hypotheses, file, ["a", "b"])) == sentence.replace("FILE", str(file))
-
-
-def test_images_without_a_caption_to_compare_with_are_named_in_order(tmp_path: Path) -> None:
-    file = write(tmp_path, "f.jsonl", [one("a")])
-    assert str(refusal(read_hypotheses, file, ["c", "d", "a", "b"])) == f"{file} has no caption for c, d, b."
-
-
-def test_plain_text_of_another_length_is_not_compared(tmp_path: Path) -> None:
-    file = write(tmp_path, "f.txt", "one\ntwo\nthree\n")
-    sentence = f"{file} and the captions to compare with differ in their numbers of lines: 3 and 2."
-    assert str(refusal(read_hypotheses, file, ["1", "2"])) == sentence
-
-
-@pytest.mark.shared_data
-def test_flickr8k_as_published_holds_five_references_of_each_image(tmp_path: Path) -> None:
-    tokens = SHARED_DATA / "Flickr8k.token.txt"
-    captions = read_captions(tokens)
-    assert len(captions) == 8092
-    hypotheses = write(tmp_path, "hyp.jsonl", [one(image_id) for image_id in captions])
-    assert read_pairs(hypotheses, [tokens], 5).references == list(captions.values())
-    assert str(refusal(read_pairs, hypotheses, [tokens], 6)).endswith(" and 8,087 more.")

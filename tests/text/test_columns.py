@@ -45,7 +45,8 @@ def test_named_columns_come_first_where_there_are_any() -> None:
     ]
     assert columns.find_image(["image"]) == "image"
     assert columns.find_captions(["caption"]) == ["caption"]
-    assert columns.missing_from(["image", "human.text"]) == ["Photo"]
+    assert columns.missing_from(["image", "human.text_0"]) == ["Photo"]
+    assert columns.missing_from(["PHOTO", "text"]) == ["human.text"]
     assert DETECTED.missing_from([]) == []
 
 

@@ -1,272 +1,166 @@
-"""`imgcap eval`: score a model on a prepared split, or anybody's captions."""
+"""`imgcap eval`: score a model on a prepared split, or captions from files."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from imgcap.cli import options, score_table
-from imgcap.cli.console import counting, interruptible
-from imgcap.errors import ImgcapError, UsageError
-from imgcap.files import make_folder
+from imgcap.cli import evaluate_options as given
+from imgcap.cli import options
+from imgcap.cli.console import counting, interruptible, out, print_message, print_result
+from imgcap.errors import UsageError, printable
 from imgcap.model.store import DEFAULT_MODEL
+from imgcap.text.columns import Columns
 
 if TYPE_CHECKING:
     from imgcap.dataset.prepared import PreparedFolder
-    from imgcap.distributed import World
     from imgcap.images.archives import ArchivedFile
-    from imgcap.model.search import SearchOptions
     from imgcap.scoring.evaluation import Evaluation
-
-FILES, TRUST = "Captions from files", "Trust"
 
 
 @dataclass(frozen=True)
-class _Captions:
-    """Captions to be scored, wherever they come from."""
+class HypothesisSet:
+    """Captions to score, from files or from a model."""
 
     name: str
     title: str
     image_ids: Sequence[str]
     hypotheses: Sequence[str]
     references: Sequence[Sequence[str]]
+    names: dict[str, list[str]]
+    """Other names of each image."""
     training: Sequence[Sequence[str]] | None = None
     made_by: Sequence[str] = ()
-    images: Callable[[], Sequence[Path | ArchivedFile | None]] = tuple
-    """Finds the image of each caption, for the page that shows them; nothing if there are none."""
+    remarks: Sequence[str] = ()
+    find_images: Callable[[], Sequence[Path | ArchivedFile | None]] = field(default=tuple)
+    """Finds the image of each caption, for the page; nothing if the images are not known."""
     model_folder: Path | None = None
 
 
 def evaluate(
-    prepared: Annotated[
-        Path | None, typer.Argument(help="Folder written by `imgcap prepare`.", show_default=False)
-    ] = None,
+    prepared: given.Prepared = None,
     model: options.Model = DEFAULT_MODEL,
-    split: Annotated[str, typer.Option(help="Split to score: train, val or test.")] = "test",
+    split: given.Split = "test",
     beam_size: options.BeamSize = None,
     length_penalty: options.LengthPenalty = None,
     max_length: options.MaxLength = None,
-    hypotheses: Annotated[
-        Path | None,
-        typer.Option(
-            help="Score these captions instead of a model's: JSON Lines, JSON, CSV, or .txt lines.",
-            rich_help_panel=FILES,
-        ),
-    ] = None,
-    references: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="References: JSON Lines, COCO JSON, CSV, Flickr8k token file, or .txt parallel to the captions. "
-            "Repeat it.",
-            rich_help_panel=FILES,
-        ),
-    ] = None,
-    images: Annotated[
-        Path | None, typer.Option(help="Folder of the images, for --html.", rich_help_panel=FILES)
-    ] = None,
-    training_captions: Annotated[
-        Path | None,
-        typer.Option(
-            help="Captions that the writer of --hypotheses has learned from: one of them is the floor's, and copies "
-            "of them are counted.",
-            rich_help_panel=FILES,
-        ),
-    ] = None,
-    compare: Annotated[
-        Path | None,
-        typer.Option(help="Other captions of the same images: are they better or worse?", rich_help_panel=TRUST),
-    ] = None,
-    floor: Annotated[
-        str | None,
-        typer.Option(
-            metavar="CAPTION",
-            help="The caption said of every image; by default the one with the highest BLEU-4.",
-            rich_help_panel=TRUST,
-        ),
-    ] = None,
-    min_refs: Annotated[
-        int, typer.Option(help="Fewest references that each image must have.", rich_help_panel=TRUST)
-    ] = 1,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel=options.OUTPUT)
-    ] = False,
-    markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print a table for a README.", rich_help_panel=options.OUTPUT)
-    ] = False,
-    html: Annotated[
-        Path | None, typer.Option(help="Write one page with plots and images.", rich_help_panel=options.OUTPUT)
-    ] = None,
-    per_image: Annotated[
-        Path | None,
-        typer.Option(help="Write each image's scores to .jsonl or .csv, best first.", rich_help_panel=options.OUTPUT),
-    ] = None,
-    worst_first: Annotated[
-        bool, typer.Option("--worst-first", help="Turn --per-image round.", rich_help_panel=options.OUTPUT)
-    ] = False,
-    save_captions: Annotated[
-        Path | None,
-        typer.Option(help="Write the model's captions to this file, as JSON Lines.", rich_help_panel=options.OUTPUT),
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace output files.", rich_help_panel=options.OUTPUT)
-    ] = False,
+    hypotheses: given.Hypotheses = None,
+    references: given.References = None,
+    image_column: options.ImageColumn = None,
+    caption_column: options.CaptionColumn = None,
+    some: given.Some = False,
+    images: given.Images = None,
+    training_captions: given.TrainingCaptions = None,
+    compare: given.Compare = None,
+    floor: given.Floor = None,
+    min_refs: given.MinReferences = 1,
+    as_json: given.Json = False,
+    markdown: given.Markdown = False,
+    html: given.Html = None,
+    per_image: given.PerImage = None,
+    worst_first: given.WorstFirst = False,
+    save_captions: given.SaveCaptions = None,
+    overwrite: given.Overwrite = False,
     device: options.Device = None,
 ) -> None:
-    """Score captions: BLEU-1 to BLEU-4, CIDEr-D and ROUGE-L with their intervals, between floor and ceiling.
+    """Score captions: BLEU-1 to BLEU-4, CIDEr-D and ROUGE-L, with intervals, floor and ceiling.
 
-    The floor is the best caption that never looks at an image, the ceiling what one person scores against the others.
-    Captions are tokenised as coco-caption tokenises them; a signature says all that it takes to repeat the scores.
+    The floor is the best single caption for all images, the ceiling the score of one person against the others.
+    Captions are tokenised as in coco-caption. A signature holds everything needed to repeat the scores.
     """
-    _check_calls(prepared, hypotheses, references, images, training_captions, save_captions)
+    given.check_sources(prepared, hypotheses, references, save_captions)
+    given.check_file_options(prepared, images, training_captions, some)
     if as_json and markdown:
         raise UsageError("--json and --markdown cannot both be printed.")
-    if (worst_first and not per_image) or (images and not html):
-        raise UsageError("--worst-first goes with --per-image, --images with --html.")
-    _check_outputs([file for file in (html, per_image, save_captions) if file], overwrite)
-    if per_image and per_image.suffix.lower() not in (".jsonl", ".csv"):
-        raise UsageError(f"{per_image} is neither .jsonl nor .csv.", "--per-image writes these two.")
-    from imgcap.distributed import joined
-    from imgcap.scoring.caption_files import read_hypotheses
-    from imgcap.scoring.evaluation import evaluate as score
-
+    if images and not html:
+        raise UsageError("--images goes with --html.")
+    outputs = given.Outputs(html, per_image, worst_first, save_captions, overwrite)
+    columns = Columns(image_column, caption_column)
     with interruptible("Nothing was written."):
         if hypotheses:
-            captions = _from_files(hypotheses, references or [], images, training_captions, min_refs)
+            source = given.CaptionSources(hypotheses, references or [], images, training_captions, columns, some)
+            captions: HypothesisSet | None = _from_files(source, min_refs)
         else:
             assert prepared
-            with joined(device) as world:
-                captions = _from_model(
-                    prepared,
-                    model,
-                    split,
-                    options.search_overrides(beam_size=beam_size, length_penalty=length_penalty, max_length=max_length),
-                    world,
-                    min_refs,
-                    save_captions,
-                )
-            if not world.is_first:
-                return
-        compared = read_hypotheses(compare, list(captions.image_ids)) if compare else None
-        evaluation = score(
-            captions.hypotheses,
-            captions.references,
-            name=captions.name,
-            training=captions.training,
-            constant=floor,
-            compared=(str(compare), compared) if compared else None,
-            made_by=captions.made_by,
-        )
-    if as_json:
-        print(json.dumps(score_table.as_json(evaluation, captions.title)))
-    elif markdown:
-        print(score_table.markdown(evaluation, captions.title))
-    else:
-        score_table.print_table(evaluation, captions.title)
-    if per_image:
-        from imgcap.scoring.image_scores import image_rows, write_image_rows
-
-        rows = image_rows(
-            captions.image_ids, captions.hypotheses, captions.references, evaluation, compared, worst_first=worst_first
-        )
-        write_image_rows(per_image, rows)
-    if html:
-        _write_page(html, captions, evaluation, compared)
+            run = given.ModelRun(
+                prepared,
+                model,
+                split,
+                options.search_overrides(beam_size=beam_size, length_penalty=length_penalty, max_length=max_length),
+                save_captions,
+            )
+            captions = _from_model(run, device, min_refs)
+        if captions is None:  # another process of torchrun reports
+            return
+        compared = _read_compared(compare, captions, columns, some) if compare else None
+        evaluation = _score(captions, floor, str(compare), compared)
+    _write_files(outputs, captions, evaluation, compared)
+    _print(evaluation, captions.title, as_json, markdown)
 
 
-def _check_calls(
-    prepared: Path | None,
-    hypotheses: Path | None,
-    references: list[Path] | None,
-    images: Path | None,
-    training_captions: Path | None,
-    save_captions: Path | None,
-) -> None:
-    """Raise `UsageError` for options that do not go together."""
-    if (prepared is None) == (hypotheses is None):
-        raise UsageError("Give either a prepared folder or --hypotheses and --references.")
-    if (hypotheses is None) != (not references):
-        raise UsageError("--hypotheses and --references need each other.")
-    if hypotheses and save_captions:
-        raise UsageError("--save-captions goes with a prepared folder and a model.")
-    if prepared and (images or training_captions):
-        extra = "--images" if images else "--training-captions"
-        raise UsageError(f"{extra} goes with --hypotheses: a prepared folder knows its own.")
-
-
-def _check_outputs(files: list[Path], overwrite: bool) -> None:
-    """Raise `ImgcapError` rather than lose what is there, or learn after minutes that it cannot be written."""
-    for file in files:
-        if files.count(file) > 1:
-            raise UsageError(f"{file} cannot hold two things.")
-        if file.is_dir() or (file.exists() and not overwrite):
-            hint = "Give another file" + ("." if file.is_dir() else ", or replace it with --overwrite.")
-            raise ImgcapError(f"{file} is there already.", hint)
-        make_folder(file.absolute().parent)
-
-
-def _from_files(
-    hypotheses: Path, references: list[Path], image_folder: Path | None, training: Path | None, min_refs: int
-) -> _Captions:
+def _from_files(source: given.CaptionSources, min_references: int) -> HypothesisSet:
     from imgcap.images.finder import ImageFinder
-    from imgcap.scoring.caption_files import read_captions, read_pairs
+    from imgcap.scoring.caption_files import read_captions
+    from imgcap.scoring.pairs import read_pairs
 
-    pairs = read_pairs(hypotheses, references, min_refs)
+    pairs = read_pairs(source.hypotheses, source.references, min_references, columns=source.columns, some=source.some)
     images: list[Path | None] = []
-    if image_folder:
-        found = map(ImageFinder.in_folder(image_folder).find, pairs.image_ids)
-        images = [image_folder / path if path else None for path in found]
-    return _Captions(
-        name=str(hypotheses),
-        title=str(hypotheses),
+    if source.images:
+        find = ImageFinder.in_folder(source.images).find
+        found = (next(filter(None, map(find, (i, *pairs.names[i]))), None) for i in pairs.image_ids)
+        images = [source.images / path if path else None for path in found]
+    return HypothesisSet(
+        name=str(source.hypotheses),
+        title=str(source.hypotheses),
         image_ids=pairs.image_ids,
         hypotheses=pairs.hypotheses,
         references=pairs.references,
-        training=list(read_captions(training).values()) if training else None,
-        images=lambda: images,
+        names=pairs.names,
+        training=list(read_captions(source.training, source.columns).values()) if source.training else None,
+        remarks=[pairs.coverage] if pairs.coverage else [],
+        find_images=lambda: images,
     )
 
 
-def _from_model(
-    prepared: Path,
-    model: str,
-    split: str,
-    choose_options: Callable[[SearchOptions], SearchOptions],
-    world: World,
-    min_refs: int,
-    save_captions: Path | None,
-) -> _Captions:
+def _from_model(run: given.ModelRun, device: str | None, min_references: int) -> HypothesisSet | None:
+    """The model's captions of the split; None in all processes of torchrun but the first."""
     from imgcap.captioning.split import caption_split, write_captions
-    from imgcap.scoring.caption_files import check_references
+    from imgcap.distributed import joined
+    from imgcap.scoring.pairs import check_references
 
-    progress, on_progress = counting("Captioning", silent=not world.is_first)
-    with progress:
-        found = caption_split(prepared, model, split, choose_options, world=world, on_progress=on_progress)
-    image_ids = [record.image_id for record in found.records]
-    references = [record.references for record in found.records]
-    check_references(dict(zip(image_ids, references, strict=True)), min_refs, str(prepared))
-    if save_captions and world.is_first:
-        write_captions(save_captions, found.records)
+    with joined(device) as world:
+        progress, on_progress = counting("Captioning", silent=not world.is_first)
+        with progress:
+            found = caption_split(
+                run.prepared, run.model, run.split, run.choose_search, world=world, on_progress=on_progress
+            )
+        image_ids = [record.image_id for record in found.records]
+        references = [record.references for record in found.records]
+        check_references(dict(zip(image_ids, references, strict=True)), min_references, str(run.prepared))
+        if run.save_captions and world.is_first:
+            write_captions(run.save_captions, found.records)
+    if not world.is_first:
+        return None
     search = found.search
-    return _Captions(
-        name=model,
-        title=f"{model} on {split} of {prepared}",
+    return HypothesisSet(
+        name=run.model,
+        title=f"{run.model} on {run.split} of {run.prepared}",
         image_ids=image_ids,
         hypotheses=[record.caption for record in found.records],
         references=references,
+        names={record.image_id: [record.path] for record in found.records},
         training=found.training or None,
         made_by=[
             f"model:{found.model.config.name}@{found.model.hash}",
-            f"split:{split}",
+            f"split:{run.split}",
             f"beam:{search.beam_size}",
             f"length_penalty:{search.length_penalty:g}",
             f"max_length:{search.max_length}",
         ],
-        images=lambda: [_image(found.prepared, record.path) for record in found.records],
+        find_images=lambda: [_image(found.prepared, record.path) for record in found.records],
         model_folder=found.model.folder,
     )
 
@@ -276,52 +170,101 @@ def _image(prepared: PreparedFolder, path: str) -> Path | ArchivedFile | None:
 
     try:
         return prepared.source(path)
-    except ImageError:  # its archive has gone, and its scores can be shown without it
+    except ImageError:  # its archive is gone, but its scores can be shown
         return None
 
 
-def _write_page(file: Path, captions: _Captions, evaluation: Evaluation, compared: Sequence[str] | None) -> None:
-    from imgcap.pages.interval_plot import Measure
-    from imgcap.pages.score_page import ScoredImage, write_score_page
-    from imgcap.scoring.scores import METRICS
-    from imgcap.training.trainer import learning_curves
+def _read_compared(file: Path, captions: HypothesisSet, columns: Columns, some: bool) -> list[str]:
+    from imgcap.scoring.pairs import read_hypotheses
 
-    comparison, ceiling = evaluation.comparison, evaluation.ceiling
-    shown = captions.images()
-    by_image = evaluation.images
-    measures = [
-        Measure(
-            name=title,
-            value=evaluation.scores.metrics[name],
-            low=evaluation.intervals[name][0],
-            high=evaluation.intervals[name][1],
-            floor=evaluation.floor.metrics[name],
-            ceiling=ceiling.metrics[name] if ceiling else None,
-            compared=comparison.scores.metrics[name] if comparison else None,
-            top=10.0 if name == "cider_d" else 1.0,
-        )
-        for name, title in METRICS.items()
-    ]
-    images = [
-        ScoredImage(
-            image_id=image_id,
-            caption=captions.hypotheses[i],
-            references=tuple(captions.references[i]),
-            cider_d=float(by_image.cider_d[i]),
-            bleu_4=float(by_image.bleu_4[i]),
-            rouge_l=float(by_image.rouge_l[i]),
-            image=shown[i] if shown else None,
-            compared=compared[i] if compared else None,
-        )
-        for i, image_id in enumerate(captions.image_ids)
-    ]
-    write_score_page(
-        file,
-        title=captions.title,
-        measures=measures,
-        facts=[*score_table.facts(evaluation), ("signature", evaluation.signature)],
-        images=images,
-        curves=learning_curves(captions.model_folder) if captions.model_folder else None,
-        verdict=comparison.verdict if comparison else None,
-        notes=score_table.notes(evaluation),
+    return read_hypotheses(file, {i: captions.names[i] for i in captions.image_ids}, columns=columns, some=some)
+
+
+def _score(
+    captions: HypothesisSet, constant: str | None, compared_name: str, compared: Sequence[str] | None
+) -> Evaluation:
+    from imgcap.scoring.evaluation import evaluate as score
+
+    return score(
+        captions.hypotheses,
+        captions.references,
+        name=captions.name,
+        training=captions.training,
+        constant=constant,
+        compared=(compared_name, compared) if compared else None,
+        made_by=captions.made_by,
+        remarks=captions.remarks,
     )
+
+
+def _write_files(
+    outputs: given.Outputs, captions: HypothesisSet, evaluation: Evaluation, compared: Sequence[str] | None
+) -> None:
+    """Write all files, before anything is printed: the terminal may refuse a character or close."""
+    if outputs.per_image:
+        from imgcap.scoring.image_scores import image_rows, write_image_rows
+
+        rows = image_rows(
+            captions.image_ids,
+            captions.hypotheses,
+            captions.references,
+            evaluation,
+            compared,
+            worst_first=outputs.worst_first,
+        )
+        write_image_rows(outputs.per_image, rows)
+    if outputs.html:
+        from imgcap.pages.evaluation_page import write_evaluation_page
+        from imgcap.training.trainer import learning_curves
+
+        write_evaluation_page(
+            outputs.html,
+            captions.title,
+            evaluation,
+            captions.image_ids,
+            captions.hypotheses,
+            captions.references,
+            compared=compared,
+            images=captions.find_images(),
+            curves=learning_curves(captions.model_folder) if captions.model_folder else None,
+        )
+
+
+def _print(evaluation: Evaluation, title: str, as_json: bool, markdown: bool) -> None:
+    from imgcap.scoring import score_table
+
+    if as_json:
+        print_result(json.dumps(score_table.as_json(evaluation, title)))
+        for remark in evaluation.remarks:
+            print_message(remark)
+    elif markdown:
+        print_result(score_table.markdown(evaluation, title))
+    else:
+        _print_tables(evaluation, title)
+
+
+def _print_tables(evaluation: Evaluation, title: str) -> None:
+    from imgcap.scoring import score_table
+
+    print_result(printable(title))
+    _print_table(score_table.columns(evaluation), score_table.rows(evaluation))
+    if evaluation.comparison:
+        _print_table(score_table.DIFFERENCE_COLUMNS, score_table.difference_rows(evaluation))
+        print_result(printable(evaluation.comparison.verdict))
+    for note in score_table.notes(evaluation):
+        print_result(printable(note))
+    print_result(printable(f"signature: {evaluation.signature}"))
+
+
+def _print_table(names: list[str], body: list[list[str]]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for i, name in enumerate(names):
+        table.add_column(name, justify="right" if i else "left", no_wrap=True)
+    for row in body:
+        table.add_row(*row)
+    # A narrow terminal may wrap lines, but no figure is cut.
+    Console(width=max(out.width, 100), highlight=False).print(table, crop=False)

@@ -132,6 +132,25 @@ Precision = Annotated[
     ),
 ]
 
+# Caption files
+
+ImageColumn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Column or key that names the image; by default known names such as image or file_name.",
+        show_default=False,
+    ),
+]
+CaptionColumn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Column or key of the captions, perhaps NAME_0, NAME_1, ...; by default known names such as caption.",
+        show_default=False,
+    ),
+]
+
 # All commands
 
 Model = Annotated[str, typer.Option("--model", "-m", help="A name from `imgcap model list`, or a model folder.")]

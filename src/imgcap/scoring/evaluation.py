@@ -1,4 +1,4 @@
-"""Score captions with all that makes the scores trustworthy: intervals, floor, ceiling, comparison, signature."""
+"""Score captions, with intervals, floor, ceiling, comparison and a signature that lets others repeat the scores."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import sacrebleu
 
@@ -15,12 +16,13 @@ from imgcap.scoring.metrics.cider import CiderD
 from imgcap.scoring.metrics.ngrams import MAX_ORDER
 from imgcap.scoring.resampling import DRAWS, SEED, SHUFFLES, Difference, Interval, compare, intervals, verdict
 from imgcap.scoring.scores import ImageScores, Scores, check_pairs, score_images, summarize
+from imgcap.text.scripts import unspaced_note
 from imgcap.text.tokenizer import TOKENIZER, detokenize, tokenize
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Another set of captions of the same images, and what differs."""
+    """Other captions of the same images, and how the scores differ."""
 
     name: str
     scores: Scores
@@ -32,22 +34,24 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of a set of captions, and what they are to be seen beside."""
+    """Scores of a set of captions, and what to compare them with."""
 
     scores: Scores
     intervals: dict[str, Interval]
-    """95 % interval of each of `METRICS`: how far it would move with another draw of as many images."""
+    """95 % interval of each of `METRICS` over draws of as many images."""
     images: ImageScores
     floor: Scores
     floor_caption: str
-    """Said of every image, it has the scores of `floor`."""
+    """The caption given to every image, which scores `floor`."""
     ceiling: Scores | None
     """One person's captions against those of the others; None if an image has a single reference."""
     references: tuple[int, int]
     """Fewest and most references of an image."""
     signature: str
-    """All that another person needs to repeat the scores."""
+    """Everything needed to repeat the scores."""
     comparison: Comparison | None = None
+    remarks: tuple[str, ...] = ()
+    """Sentences on what the scores do not say by themselves."""
 
 
 def evaluate(
@@ -59,13 +63,14 @@ def evaluate(
     constant: str | None = None,
     compared: tuple[str, Sequence[str]] | None = None,
     made_by: Sequence[str] = (),
+    remarks: Sequence[str] = (),
 ) -> Evaluation:
     """Score one caption for each image.
 
-    `training` holds the captions of each image that a model has learned from, if they are known. `constant` is the
-    floor's caption; None chooses it among the training captions or else, with the answers in view, the references.
-    `compared` is the name of another set of captions, and the captions. `made_by` goes into the signature. Raises
-    `ImgcapError` if numbers differ, or an image has no reference.
+    `training` holds the captions of each training image, if known. `constant` is the floor's caption; None chooses
+    the best of the training captions, or else of the references. `compared` is the name of other captions of the same
+    images, and these captions. `made_by` is added to the signature, `remarks` to the remarks. Raises `ImgcapError` if
+    the numbers of captions and images differ, or an image has no reference.
     """
     check_pairs(len(hypotheses), [len(captions) for captions in references])
     tokens = [tokenize(caption) for caption in hypotheses]
@@ -98,7 +103,17 @@ def evaluate(
         references=(min(counts), max(counts)),
         signature=_signature(references, made_by),
         comparison=comparison,
+        remarks=(*remarks, *_remarks(hypotheses, references)),
     )
+
+
+def _remarks(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> list[str]:
+    single = (
+        "CIDEr-D of a single image is always 0: it weighs words by how few of the images have them, and here every "
+        "image has them. Score several images."
+    )
+    unspaced = unspaced_note([*hypotheses, *chain.from_iterable(references)])
+    return [*([single] if len(hypotheses) == 1 else []), *([unspaced] if unspaced else [])]
 
 
 def _signature(references: Sequence[Sequence[str]], made_by: Sequence[str]) -> str:

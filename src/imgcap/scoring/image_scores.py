@@ -7,8 +7,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from imgcap.errors import ImgcapError
-from imgcap.files import make_folder, reason, write_json_lines, write_text
+from imgcap.files import make_folder, write_json_lines, write_text, writing
 from imgcap.scoring.evaluation import Evaluation
 from imgcap.text.tables import to_cell
 
@@ -24,10 +23,10 @@ def image_rows(
     *,
     worst_first: bool = False,
 ) -> list[dict[str, object]]:
-    """A row for each image, from the best CIDEr-D to the worst or the other way round, then in the order given.
+    """One row per image, sorted by CIDEr-D, equal ones in the order given.
 
     `bleu_4_add1` is BLEU-4 of the caption alone with add-one smoothing. `compared` holds the captions that the
-    evaluation compares with.
+    evaluation is compared with. With `worst_first`, the lowest CIDEr-D comes first.
     """
     images = evaluation.images
     best_first = sorted(range(len(images)), key=lambda i: -images.cider_d[i])
@@ -50,9 +49,9 @@ def image_rows(
 
 
 def write_image_rows(file: Path, rows: Sequence[dict[str, object]]) -> None:
-    """Write rows as .jsonl, or as .csv with the references as JSON in one cell. Raises `ImgcapError`."""
+    """Write rows as JSON Lines, or as CSV if the name ends in .csv. Raises `ImgcapError` if that fails."""
     make_folder(file.absolute().parent)
-    try:
+    with writing(file):
         if file.suffix.lower() == ".csv":
             stream = io.StringIO(newline="")
             writer = csv.writer(stream)
@@ -61,5 +60,3 @@ def write_image_rows(file: Path, rows: Sequence[dict[str, object]]) -> None:
             write_text(file, stream.getvalue())
         else:
             write_json_lines(file, rows)
-    except OSError as error:
-        raise ImgcapError(f"{file} cannot be written: {reason(error)}.") from None

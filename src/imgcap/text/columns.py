@@ -10,7 +10,7 @@ import io
 import json
 import re
 import tokenize
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -51,10 +51,10 @@ class Columns:
             return chosen
         return next((found for known in CAPTIONS if (found := _matching(tuple(names), known))), [])
 
-    def missing_from(self, names: Iterable[str]) -> list[str]:
-        """The named columns that none of `names` is."""
-        folded = {name.strip().casefold() for name in names}
-        return [name for name in (self.image, self.caption) if name and name.strip().casefold() not in folded]
+    def missing_from(self, names: Sequence[str]) -> list[str]:
+        """The columns that the user names and `names` lacks."""
+        image = [self.image] if self.image and not _has(names, self.image) else []
+        return image + ([self.caption] if self.caption and not _matching(tuple(names), self.caption) else [])
 
 
 DETECTED = Columns()

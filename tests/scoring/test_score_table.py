@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from imgcap.cli import score_table
+from imgcap.scoring import score_table
 from imgcap.scoring.evaluation import Evaluation, evaluate
 
 CAPTIONS = ["a dog runs on grass", "two cats sit on a wall", "a man rides a bike"]
@@ -84,11 +84,3 @@ def test_json_without_comparison_or_ceiling_says_null() -> None:
     data = score_table.as_json(evaluate(CAPTIONS, [several[:1] for several in REFERENCES]), "ours")
     assert data["ceiling"] is None
     assert data["comparison"] is None
-
-
-def test_the_printed_table_shows_names_as_they_are(found: Evaluation, capsys: pytest.CaptureFixture[str]) -> None:
-    score_table.print_table(found, "captions [red]\x1b[2J.jsonl")
-    printed = capsys.readouterr().out
-    assert "captions [red]\\x1b[2J.jsonl" in printed
-    assert f"signature: {found.signature}" in printed
-    assert found.floor_caption in printed

@@ -1,0 +1,156 @@
+"""Options of `imgcap eval`, and the objects that they are parsed into."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from imgcap.cli import options
+from imgcap.errors import ImgcapError, UsageError
+from imgcap.files import make_folder
+from imgcap.text.columns import Columns
+
+if TYPE_CHECKING:
+    from imgcap.model.search import SearchOptions
+
+_FILES, _TRUST = "Captions from files", "Trust"
+
+Prepared = Annotated[Path | None, typer.Argument(help="Folder written by `imgcap prepare`.", show_default=False)]
+Split = Annotated[str, typer.Option(help="Split to score: train, val or test.")]
+Hypotheses = Annotated[
+    Path | None,
+    typer.Option(
+        help="Captions to score instead of a model's: JSON Lines, JSON, CSV, or text.", rich_help_panel=_FILES
+    ),
+]
+References = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="References: JSON Lines, COCO or Karpathy JSON, CSV, Flickr8k token file, or text with one line per "
+        "caption. Can be repeated.",
+        rich_help_panel=_FILES,
+    ),
+]
+Some = Annotated[
+    bool,
+    typer.Option(
+        "--some", help="Score only the images that have both a caption and references.", rich_help_panel=_FILES
+    ),
+]
+Images = Annotated[Path | None, typer.Option(help="Folder of the images, for --html.", rich_help_panel=_FILES)]
+TrainingCaptions = Annotated[
+    Path | None,
+    typer.Option(
+        help="Captions that the author of --hypotheses learned from. The floor is one of them, and copies of them are "
+        "counted.",
+        rich_help_panel=_FILES,
+    ),
+]
+Compare = Annotated[
+    Path | None,
+    typer.Option(help="Other captions of the same images, to find out which are better.", rich_help_panel=_TRUST),
+]
+Floor = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CAPTION",
+        help="Caption given to every image; by default the one with the highest BLEU-4.",
+        rich_help_panel=_TRUST,
+    ),
+]
+MinReferences = Annotated[
+    int, typer.Option("--min-refs", help="Fewest references of an image.", rich_help_panel=_TRUST)
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel=options.OUTPUT)]
+Markdown = Annotated[
+    bool, typer.Option("--markdown", help="Print a table for a README.", rich_help_panel=options.OUTPUT)
+]
+Html = Annotated[
+    Path | None, typer.Option(help="Write one page with plots and images.", rich_help_panel=options.OUTPUT)
+]
+PerImage = Annotated[
+    Path | None,
+    typer.Option(help="Write the scores of each image to .jsonl or .csv, best first.", rich_help_panel=options.OUTPUT),
+]
+WorstFirst = Annotated[
+    bool,
+    typer.Option("--worst-first", help="Write the worst images of --per-image first.", rich_help_panel=options.OUTPUT),
+]
+SaveCaptions = Annotated[
+    Path | None,
+    typer.Option(help="Write the model's captions to this file, as JSON Lines.", rich_help_panel=options.OUTPUT),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output files.", rich_help_panel=options.OUTPUT)]
+
+
+@dataclass(frozen=True)
+class CaptionSources:
+    """Files that captions and references are read from."""
+
+    hypotheses: Path
+    references: list[Path]
+    images: Path | None
+    training: Path | None
+    columns: Columns
+    some: bool
+
+
+@dataclass(frozen=True)
+class ModelRun:
+    """A model that captions a split of a prepared folder."""
+
+    prepared: Path
+    model: str
+    split: str
+    choose_search: Callable[[SearchOptions], SearchOptions]
+    save_captions: Path | None
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Files to write. Raises `UsageError` or `ImgcapError` if one of them cannot be meant, before any work is done."""
+
+    html: Path | None
+    per_image: Path | None
+    worst_first: bool
+    save_captions: Path | None
+    overwrite: bool
+
+    def __post_init__(self) -> None:
+        files = [file for file in (self.html, self.per_image, self.save_captions) if file]
+        if self.worst_first and not self.per_image:
+            raise UsageError("--worst-first goes with --per-image.")
+        for file in files:
+            if files.count(file) > 1:
+                raise UsageError(f"{file} cannot hold two things.")
+            if file.is_dir() or (file.exists() and not self.overwrite):
+                hint = "Give another file" + ("." if file.is_dir() else ", or replace it with --overwrite.")
+                raise ImgcapError(f"{file} is there already.", hint)
+            make_folder(file.absolute().parent)
+        if self.per_image and self.per_image.suffix.lower() not in (".jsonl", ".csv"):
+            raise UsageError(f"{self.per_image} is neither .jsonl nor .csv.", "--per-image writes these two.")
+
+
+def check_sources(
+    prepared: Path | None, hypotheses: Path | None, references: list[Path] | None, save_captions: Path | None
+) -> None:
+    """Raise `UsageError` unless there is either a prepared folder or captions with references."""
+    if (prepared is None) == (hypotheses is None):
+        raise UsageError("Give either a prepared folder or --hypotheses and --references.")
+    if (hypotheses is None) != (not references):
+        raise UsageError("--hypotheses and --references need each other.")
+    if hypotheses and save_captions:
+        raise UsageError("--save-captions goes with a prepared folder and a model.")
+
+
+def check_file_options(prepared: Path | None, images: Path | None, training: Path | None, some: bool) -> None:
+    """Raise `UsageError` for options that only captions from files have."""
+    if prepared and (images or training):
+        extra = "--images" if images else "--training-captions"
+        raise UsageError(f"{extra} goes with --hypotheses: a prepared folder knows its own.")
+    if prepared and some:
+        raise UsageError("--some goes with --hypotheses: a model captions all images of the split.")

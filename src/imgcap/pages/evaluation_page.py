@@ -1,0 +1,75 @@
+"""An evaluation as a score page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from imgcap.images.archives import ArchivedFile
+from imgcap.pages.interval_plot import Measure
+from imgcap.pages.score_page import ScoredImage, write_score_page
+from imgcap.scoring import score_table
+from imgcap.scoring.evaluation import Evaluation
+from imgcap.scoring.scores import METRICS
+
+_HIGHEST = {"cider_d": 10.0}
+
+
+def write_evaluation_page(
+    file: Path,
+    title: str,
+    evaluation: Evaluation,
+    image_ids: Sequence[str],
+    hypotheses: Sequence[str],
+    references: Sequence[Sequence[str]],
+    *,
+    compared: Sequence[str] | None = None,
+    images: Sequence[Path | ArchivedFile | None] = (),
+    curves: str | None = None,
+) -> None:
+    """Write the score page of `evaluation`.
+
+    `compared` holds the captions that the evaluation compares with, `images` the image of each caption if they are
+    known, `curves` the SVG of the model's learning curves. Raises `ImgcapError` if the page cannot be written.
+    """
+    by_image = evaluation.images
+    scored = [
+        ScoredImage(
+            image_id=image_id,
+            caption=hypotheses[i],
+            references=tuple(references[i]),
+            cider_d=float(by_image.cider_d[i]),
+            bleu_4=float(by_image.bleu_4[i]),
+            rouge_l=float(by_image.rouge_l[i]),
+            image=images[i] if images else None,
+            compared=compared[i] if compared else None,
+        )
+        for i, image_id in enumerate(image_ids)
+    ]
+    write_score_page(
+        file,
+        title=title,
+        measures=_measures(evaluation),
+        facts=[*score_table.facts(evaluation), ("signature", evaluation.signature)],
+        images=scored,
+        curves=curves,
+        verdict=evaluation.comparison.verdict if evaluation.comparison else None,
+        notes=score_table.notes(evaluation),
+    )
+
+
+def _measures(evaluation: Evaluation) -> list[Measure]:
+    comparison, ceiling = evaluation.comparison, evaluation.ceiling
+    return [
+        Measure(
+            name=label,
+            value=evaluation.scores.metrics[name],
+            low=evaluation.intervals[name][0],
+            high=evaluation.intervals[name][1],
+            floor=evaluation.floor.metrics[name],
+            ceiling=ceiling.metrics[name] if ceiling else None,
+            compared=comparison.scores.metrics[name] if comparison else None,
+            top=_HIGHEST.get(name, 1.0),
+        )
+        for name, label in METRICS.items()
+    ]
