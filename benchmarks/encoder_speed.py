@@ -1,11 +1,11 @@
-"""Images a second through Inception V3: plain torchvision, the network as it is trained, and the encoder.
+"""Compare the speed of Inception V3 in images per second: plain torchvision, the training network, and the encoder.
 
     python benchmarks/encoder_speed.py [--threads 2] [--repeats 5]
 
-Random weights and images of 299 x 299, batches of 1, 8 and 32, float32; the encoder also stacks and scales its
-images. The sides take turns, and the fastest of the repeats counts: wall time, or CPU time with one thread, which
-other programs disturb less. Prints a table, with the share of the multiply-adds a second of a large `torch.mm`, and a
-line of JSON; exit code 1 if the features differ.
+Uses random weights and images of 299 x 299 in batches of 1, 8 and 32, in float32. The encoder's time includes stacking
+and scaling its images. The networks take turns, and the fastest of the repeats counts: wall time, or with one thread
+CPU time, which other programs disturb less. Prints a table, with the share of the multiply-adds per second of a large
+`torch.mm`, and a line of JSON. The exit code is 1 if the features differ.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TOLERANCE = 1e-4
 
 
 def networks() -> tuple[nn.Module, InceptionV3, Encoder]:
-    """torchvision's network without its classifiers, the one as it is trained, and the encoder, of equal weights."""
+    """torchvision's network without classifiers, the training network, and the encoder, with equal weights."""
     torch.manual_seed(0)
     models = import_torchvision("torchvision.models")
     plain: nn.Module = models.inception_v3(weights=None, aux_logits=False, transform_input=False, init_weights=False)
@@ -44,7 +44,7 @@ def networks() -> tuple[nn.Module, InceptionV3, Encoder]:
 
 
 def multiply_adds(network: nn.Module, image: Tensor) -> int:
-    """Of all convolutions, for one image."""
+    """Number of multiply-adds in all convolutions for one image."""
     counts: list[int] = []
     hooks = [
         module.register_forward_hook(
@@ -60,9 +60,9 @@ def multiply_adds(network: nn.Module, image: Tensor) -> int:
 
 
 def fastest(calls: dict[str, Callable[[], Tensor]], repeats: int, clock: Callable[[], float]) -> dict[str, float]:
-    """Seconds of each call; they take turns."""
+    """Seconds of each call, with the calls taking turns."""
     seconds = dict.fromkeys(calls, float("inf"))
-    for repeat in range(repeats + 1):  # the first warms up
+    for repeat in range(repeats + 1):  # the first one warms up
         for name, call in calls.items():
             begun = clock()
             call()
@@ -108,7 +108,7 @@ def main() -> None:
             print(f"| {batch} | {name} | {rate:.2f} | {ratio:.2f} | {share:.2f} |", flush=True)
         rates[str(batch)]["torch.mm"] = product_rate / work
         if difference > TOLERANCE:
-            sys.exit(f"At batch {batch}, the features differ by {difference:.1e} of the greatest.")
+            sys.exit(f"In batches of {batch}, the features differ by {difference:.1e} of the largest value.")
     print(
         json.dumps(
             {

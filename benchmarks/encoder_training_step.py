@@ -1,8 +1,8 @@
-"""Seconds an image of an Inception V3 training step: float32 against bfloat16, side by side, at three image sizes.
+"""Seconds per image of an Inception V3 training step in float32 and bfloat16, at three image sizes.
 
     python benchmarks/encoder_training_step.py [--batch 32] [--repeats 3]
 
-Prints a table; each figure is the fastest of the repeats, forward and backward, on random images.
+Prints a table. Each figure is the fastest of the repeats, forward and backward, on random images.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ def freeze_stem(network: InceptionV3, frozen: bool) -> None:
         layer.train(not stem).requires_grad_(not stem)
 
 
-def seconds_a_image(network: InceptionV3, pixels: torch.Tensor, bfloat16: bool, repeats: int) -> float:
+def seconds_per_image(network: InceptionV3, pixels: torch.Tensor, bfloat16: bool, repeats: int) -> float:
     times = []
-    for _ in range(repeats + 1):  # the first warms up
+    for _ in range(repeats + 1):  # the first one warms up
         begun = time.perf_counter()
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
             features = network(pixels)
@@ -40,13 +40,13 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     network = InceptionV3(count_padding=False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, batch {args.batch}; seconds an image")
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, batch {args.batch}; seconds per image")
     print("| size | trained | float32 | bfloat16 | ratio |\n| --- | --- | --- | --- | --- |")
     for size in SIZES:
         pixels = torch.randn(args.batch, 3, size, size).contiguous(memory_format=torch.channels_last)
         for frozen in (True, False):
             freeze_stem(network, frozen)
-            full, half = (seconds_a_image(network, pixels, bf16, args.repeats) for bf16 in (False, True))
+            full, half = (seconds_per_image(network, pixels, bf16, args.repeats) for bf16 in (False, True))
             trained = "from Mixed_6a on" if frozen else "everything"
             print(f"| {size} | {trained} | {full:.4f} | {half:.4f} | {full / half:.1f} |", flush=True)
 

@@ -1,9 +1,9 @@
-"""What 8-bit integers change: captions, scores and speed, next to float32.
+"""Compare 8-bit integers with float32: captions, scores and speed.
 
     python benchmarks/int8_captions.py PREPARED [--model default] [--split test] [--images 1000]
 
-PREPARED is a folder that `imgcap prepare` wrote; its images are captioned anew. The sides take turns, a batch each,
-and their seconds are those of encoding alone. Prints a table and a line of JSON.
+PREPARED is a folder written by `imgcap prepare`; its images are encoded again. The precisions take turns after each
+batch, and only encoding is timed. Prints a table and a line of JSON.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BATCH = 32
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("prepared", type=Path, help="folder written by `imgcap prepare`, its images in their place")
+    parser.add_argument("prepared", type=Path, help="folder written by `imgcap prepare`, with its images in place")
     parser.add_argument("--model", default="default")
     parser.add_argument("--split", default="test")
     parser.add_argument("--images", type=int, default=1000)

@@ -1,17 +1,17 @@
-"""imgcap beside its peers on the same images: images a second, cold start, peak memory and size on disk, on a CPU.
+"""Compare imgcap with its peers on a CPU: images per second, cold start, peak memory and size on disk.
 
     python benchmarks/peers.py [--images FOLDER] [--count 16] [--batches 1 4 8] [--repeats 3] [--threads 2]
 
-The peers are BLIP-base and ViT-GPT2 of `transformers` (4.50 or later, to be installed for this), and the loop that
-people write themselves: torchvision's Inception V3 and a greedy LSTM, one image at a time. Their sizes are the
-published ones and their weights random, since speed does not depend on the values. Each writes exactly 12 tokens;
-imgcap writes captions of its own length, whose mean is in the table, and searches with a beam of 3 as the two
-transformers do. Peers have no tokeniser here: neither its file nor the way from ids to text counts against them.
+The peers are BLIP-base and ViT-GPT2 from `transformers` (4.50 or later, which must be installed), and the loop that
+people write themselves: torchvision's Inception V3 and a greedy LSTM, one image at a time. They have their published
+sizes and random weights, because speed does not depend on the values. Each of them writes exactly 12 tokens. imgcap
+writes captions of their natural length, whose mean is in the table. It and the two transformers search with a beam of
+3. The peers have no tokeniser here: neither its file nor decoding ids into text counts against them.
 
-Every figure is from processes of its own, in alternating order: images a second after a first batch that warms up,
-with the peak memory of that process, and the cold start of `imgcap caption` or of a script, from the start of the
-process to its first caption, with the files in the page cache. Times are the fastest of the repeats, memory is the
-largest. Needs Linux. Ends with a line of JSON.
+Each figure comes from processes of its own, in alternating order. Images per second are measured after a first batch
+that warms up, together with the peak memory of that process. The cold start of `imgcap caption` or of a script is the
+time from the start of the process to its first caption, with the files in the page cache. The fastest time and the
+largest memory of the repeats count. Needs Linux. Ends with a line of JSON.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-# A child's peak memory counts from its parent's. This process may import torch, as all children do, but nothing more.
+# A child's peak memory starts at its parent's. This process may import torch, as all children do, but nothing more.
 import torch
 from torch import Tensor, nn
 
 BEAM, TOKENS = 3, 12
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
-# https://huggingface.co/Salesforce/blip-image-captioning-base/blob/main/config.json; what it leaves out are the
-# defaults of `BlipConfig`, written out here. The published file is larger, 990 MB, for it holds tied weights twice.
+# https://huggingface.co/Salesforce/blip-image-captioning-base/blob/main/config.json; other values
+# are the defaults of `BlipConfig`. The published file is larger, 990 MB, because it holds tied weights twice.
 LAYERS = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
 BLIP_VISION = {**LAYERS, "image_size": 384, "patch_size": 16, "initializer_range": 0.02}
 BLIP_TEXT = {**LAYERS, "encoder_hidden_size": 768, "vocab_size": 30524, "max_position_embeddings": 512}
@@ -47,7 +47,7 @@ BLIP_TEXT = {**LAYERS, "encoder_hidden_size": 768, "vocab_size": 30524, "max_pos
 # https://huggingface.co/nlpconnect/vit-gpt2-image-captioning/blob/main/config.json
 VIT = {**LAYERS, "image_size": 224, "patch_size": 16}
 GPT2 = {"n_embd": 768, "n_layer": 12, "n_head": 12, "n_positions": 1024, "vocab_size": 50257}
-GPT2_START = 50256  # its end and padding, too
+GPT2_START = 50256  # also the end and the padding
 
 # Show and Tell (Vinyals et al. 2016); sizes of its implementation:
 # https://github.com/tensorflow/models/blob/master/research/im2txt/im2txt/configuration.py
@@ -56,14 +56,14 @@ LSTM_UNITS, LSTM_WORDS = 512, 12000
 INCEPTION_PIXELS, IMAGENET_MEAN, IMAGENET_STD = 299, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 CaptionLengths = Callable[[Sequence[Path], int], list[int]]
-"""Captions images in batches of a size, and gives the tokens of each caption."""
+"""Captions images in batches of the given size, and returns the number of tokens of each caption."""
 
 
 @dataclass(frozen=True)
 class Program:
     search: str
     save: Callable[[Path], Path]
-    """Writes the model to a folder, or finds it; gives the folder."""
+    """Writes the model to a folder, or finds it, and returns its folder."""
     load: Callable[[Path], CaptionLengths]
     batches: bool = True
 
@@ -89,7 +89,7 @@ def load_imgcap(_: Path) -> CaptionLengths:
 def import_transformers() -> Any:
     from imgcap.model.torchvision_compat import import_torchvision
 
-    import_torchvision()  # transformers imports it, and fails where its build does not match torch's
+    import_torchvision()  # transformers imports it, and fails if its build does not match torch's
     import transformers  # type: ignore[import-not-found, unused-ignore]
 
     return transformers
@@ -196,14 +196,14 @@ PROGRAMS = {
 
 
 def child_save(program: str, folder: str) -> None:
-    """Print the bytes on disk of a model."""
+    """Print the size of a model on disk in bytes."""
     torch.manual_seed(0)
     saved = PROGRAMS[program].save(Path(folder))
     print(sum(file.stat().st_size for file in saved.rglob("*") if file.is_file()))
 
 
 def child_caption(program: str, folder: str, images: str, batch: int, count: int) -> None:
-    """Caption one batch, print the lengths, and then the seconds for `count` images and the mean length."""
+    """Caption one batch and print the lengths, then print the seconds for `count` images and the mean length."""
     files = list(islice(cycle(sorted(Path(images).glob("*.jpg"))), max(batch, count)))
     caption = PROGRAMS[program].load(Path(folder))
     print(caption(files[:batch], batch), flush=True)
@@ -217,7 +217,7 @@ CHILDREN: dict[str, Callable[..., None]] = {"save": child_save, "caption": child
 
 
 def run(command: Sequence[str | Path]) -> tuple[float, list[str], int]:
-    """Seconds to the first line of a process, all its lines, and its peak memory in MiB."""
+    """Run a process. Returns the seconds until its first line, all its lines, and its peak memory in MiB."""
     begun = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -244,7 +244,7 @@ def cold_start(program: str, folder: Path, images: Path) -> float:
 
 
 def measure(args: argparse.Namespace, root: Path) -> list[dict[str, Any]]:
-    """One row for each program and size of batch."""
+    """One row for each program and batch size."""
     cases = [(name, batch) for name, p in PROGRAMS.items() for batch in (args.batches if p.batches else [1])]
     mb_on_disk = {name: int(run(child("save", name, str(root / name)))[1][-1]) / 1e6 for name in PROGRAMS}
     cold: dict[str, list[float]] = defaultdict(list)
@@ -275,7 +275,7 @@ def measure(args: argparse.Namespace, root: Path) -> list[dict[str, Any]]:
 
 
 def compare(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Figures of imgcap divided by those of each peer, both at the batch that is fastest for them."""
+    """Figures of imgcap divided by those of each peer, each at its fastest batch size."""
     fastest = {row["program"]: row for row in sorted(rows, key=lambda row: row["images_per_second"])}
     own = fastest.pop("imgcap")
     keys = ("images_per_second", "memory_mib", "cold_start_seconds", "mb_on_disk")
@@ -287,10 +287,10 @@ def compare(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, default=EXAMPLES, metavar="FOLDER", help="a folder of .jpg files")
-    parser.add_argument("--count", type=int, default=16, help="images that are timed, repeated if there are fewer")
+    parser.add_argument("--count", type=int, default=16, help="number of images to time, repeated if there are fewer")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 8])
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="and CPUs")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="number of threads and CPUs")
     parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
@@ -300,9 +300,9 @@ def main() -> None:
     try:
         transformers = version("transformers")
     except PackageNotFoundError:
-        parser.error("transformers is not installed; pip install 'transformers>=4.50'")
+        parser.error("transformers is not installed. Run: pip install 'transformers>=4.50'")
     if not any(args.images.glob("*.jpg")):
-        parser.error(f"{args.images} holds no .jpg files")
+        parser.error(f"{args.images} contains no .jpg files")
     # Children inherit both; the CPUs also bound threads that are not torch's, such as those that decode images.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.threads])
     os.environ.update(

@@ -1,9 +1,9 @@
-"""What the search costs beside the encoder, in float32 and in 8-bit integers.
+"""Compare the time of the search with that of the encoder, in float32 and in 8-bit integers.
 
     python benchmarks/search_speed.py IMAGES... [--count 32] [--beam-size 5] [--threads 2] [--repeats 5]
 
-The first `--count` images, taken again from the first if they are fewer, are one batch. The fastest of the repeats
-counts: wall time, or CPU time with one thread, which other programs disturb less. Prints a table and a line of JSON.
+The first `--count` images, repeated if there are fewer, form one batch. The fastest of the repeats counts: wall time,
+or with one thread CPU time, which other programs disturb less. Prints a table and a line of JSON.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main() -> None:
 
     def fastest(call: Callable[[], object]) -> float:
         seconds = []
-        for _ in range(args.repeats + 1):  # the first warms up
+        for _ in range(args.repeats + 1):  # the first one warms up
             begun = clock()
             call()
             seconds.append(clock() - begun)

@@ -1,4 +1,4 @@
-"""`imgcap doctor`: each check where all is well and where something is wrong, and the command as a whole."""
+"""`imgcap doctor`: each check with and without a fault, and the command as a whole."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from torch import Tensor
 import imgcap.cli.doctor as command
 from helpers.data import Run
 from imgcap import doctor
-from imgcap._version import __version__
+from imgcap._version import DISTRIBUTION, __version__
 from imgcap.captioning.captioner import MAX_DISTANCE, Captioner, load_model
 from imgcap.errors import ExitCode, ImgcapError
 from imgcap.model.encoder import Encoder, EncoderConfig, read_encoder, save_encoder
@@ -46,21 +46,21 @@ def captioner(telling_model: Path) -> Captioner:
 
 @pytest.fixture
 def versions(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
-    """What these packages' versions are taken for; None: not installed."""
-    pretended: dict[str, str | None] = {}
-    true = metadata.version
+    """Versions to report for some packages; None: not installed."""
+    faked: dict[str, str | None] = {}
+    real_version = metadata.version
 
     def version(name: str) -> str:
-        found = pretended[name] if name in pretended else true(name)
+        found = faked[name] if name in faked else real_version(name)
         if found is None:
             raise metadata.PackageNotFoundError(name)
         return found
 
     monkeypatch.setattr(metadata, "version", version)
-    return pretended
+    return faked
 
 
-def test_all_is_well(imgcap_here: Run, telling_model: Path) -> None:
+def test_a_healthy_installation_passes_every_check(imgcap_here: Run, telling_model: Path) -> None:
     import_model(telling_model, "walls")
     done = imgcap_here("doctor")
     assert done.returncode == ExitCode.DONE, done.stdout + done.stderr
@@ -92,7 +92,9 @@ def test_json_holds_the_same(imgcap_here: Run, telling_model: Path) -> None:
     assert f"model {telling_model}" in [row["name"] for row in found["findings"]]
 
 
-def test_what_is_wrong_has_its_remedy_and_stops_nothing(imgcap_here: Run, versions: dict[str, str | None]) -> None:
+def test_a_failed_check_has_a_remedy_and_does_not_stop_the_others(
+    imgcap_here: Run, versions: dict[str, str | None]
+) -> None:
     versions["numpy"], versions["typer"] = "1.20.1", None
     done = imgcap_here("doctor")
     assert done.returncode == ExitCode.FAILED
@@ -106,7 +108,7 @@ def test_what_is_wrong_has_its_remedy_and_stops_nothing(imgcap_here: Run, versio
     assert [row["name"] for row in found["findings"] if not row["ok"]] == ["numpy", "typer"]
 
 
-def test_a_terminal_gets_a_table_that_fits_and_no_markup_is_read(
+def test_a_terminal_gets_a_table_that_fits_without_reading_markup(
     imgcap_here: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     screen = io.StringIO()
@@ -126,7 +128,8 @@ def test_a_terminal_gets_a_table_that_fits_and_no_markup_is_read(
     [
         ("2.13.0+cpu", ">=2.6,<2.14", True),
         ("2.6", ">=2.6,<2.14", True),
-        ("2.6.0rc1", "<2.14,>=2.6", True),
+        ("2.6.0rc1", "<2.14,>=2.6", False),
+        ("2.7.0rc1", "<2.14,>=2.6", True),
         ("2.14.0", "<2.14,>=2.6", False),
         ("2.5.9", ">=2.6", False),
         ("2.10.0", ">=2.6", True),
@@ -136,33 +139,35 @@ def test_a_terminal_gets_a_table_that_fits_and_no_markup_is_read(
         ("1.0", "", True),
     ],
 )
-def test_a_version_is_compared_by_its_numbers(version: str, bounds: str, fits: bool) -> None:
+def test_versions_are_compared_as_pip_does(version: str, bounds: str, fits: bool) -> None:
     assert doctor._fits(version, bounds) is fits
 
 
-def test_what_is_needed_is_what_the_package_declares() -> None:
-    needed = doctor._requirements("imgcap")
+def test_requirements_are_those_that_the_package_declares() -> None:
+    needed = doctor._requirements(DISTRIBUTION)
     assert set(needed["torch"].split(",")) >= {">=2.6"}
     assert "pytest" not in needed
     assert doctor._requirements("no-such-package") == {}
 
 
-def test_another_python_or_imgcap_is_wrong(monkeypatch: pytest.MonkeyPatch, versions: dict[str, str | None]) -> None:
+def test_a_wrong_version_of_python_or_imgcap_is_reported(
+    monkeypatch: pytest.MonkeyPatch, versions: dict[str, str | None]
+) -> None:
     assert doctor.check_python().ok
     monkeypatch.setattr("platform.python_version", lambda: "3.9.1")
     assert not doctor.check_python().ok
     assert "3.9.1" in doctor.check_python().text
-    versions["imgcap"] = __version__
+    versions[DISTRIBUTION] = __version__
     assert doctor.check_imgcap().ok
-    versions["imgcap"] = "0.0.1"
+    versions[DISTRIBUTION] = "0.0.1"
     assert "0.0.1 is installed" in doctor.check_imgcap().text
-    versions["imgcap"] = None
+    versions[DISTRIBUTION] = None
     finding = doctor.check_imgcap()
     assert not finding.ok
     assert finding.remedy
 
 
-def test_torchvision_is_judged_with_its_torch(versions: dict[str, str | None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torchvision_must_fit_torch(versions: dict[str, str | None], monkeypatch: pytest.MonkeyPatch) -> None:
     requirements = {"torch": "==2.9.0"}
     monkeypatch.setattr(doctor, "_requirements", lambda package: requirements)
     versions |= {"torchvision": "0.24.0", "torch": "2.9.0+cpu"}
@@ -171,14 +176,14 @@ def test_torchvision_is_judged_with_its_torch(versions: dict[str, str | None], m
     versions["torch"] = "2.8.0"
     finding = doctor.check_torchvision(">=0.21")
     assert not finding.ok
-    assert "made for torch ==2.9.0" in finding.text
+    assert finding.text == "torchvision 0.24.0 needs torch ==2.9.0, but torch 2.8.0 is installed."
     assert "together" in finding.remedy
     versions["torchvision"] = None
-    assert doctor.check_torchvision(">=0.21").ok  # captions do without
+    assert doctor.check_torchvision(">=0.21").ok  # captions do not need it
 
 
 def test_a_torchvision_that_cannot_be_imported_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    bounds = doctor._requirements("imgcap")["torchvision"]
+    bounds = doctor._requirements(DISTRIBUTION)["torchvision"]
     assert doctor.check_torchvision(bounds).ok
 
     def fail(module: str) -> None:
@@ -189,7 +194,7 @@ def test_a_torchvision_that_cannot_be_imported_is_wrong(monkeypatch: pytest.Monk
     assert (finding.ok, finding.text) == (False, "RuntimeError: no operators")
 
 
-def test_the_cache_is_told_of(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_is_reported(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor.check_cache() == doctor.Finding("cache", True, f"{cache}, writable: empty")
     (cache / "models" / "a").mkdir(parents=True)
     (cache / "models" / "a" / "weights").write_bytes(bytes(2_000_000))
@@ -207,7 +212,7 @@ def test_the_cache_is_told_of(cache: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("inside", ["", "cache"])
-def test_a_file_in_the_caches_place_is_wrong(inside: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_in_place_of_the_cache_is_wrong(inside: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("IMGCAP_CACHE_DIR", str(tmp_path / "file" / inside))
     finding = doctor.check_cache()
@@ -215,7 +220,7 @@ def test_a_file_in_the_caches_place_is_wrong(inside: str, tmp_path: Path, monkey
     assert str(tmp_path / "file") in finding.text
 
 
-def test_a_full_disk_is_wrong_where_something_would_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_wrong_if_the_cache_is_writable(monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor.check_disk().ok
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: Disk(3_000_000))
     finding = doctor.check_disk()
@@ -234,7 +239,7 @@ def test_more_threads_than_cores_are_wrong(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("has_it", [True, False])
-def test_the_processor_is_told_of(has_it: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_processor_is_reported(has_it: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("imgcap.model.quantization.is_supported", lambda: has_it)
     monkeypatch.setattr("imgcap.model.encoder.has_fast_bfloat16", lambda device: has_it)
     finding = doctor.check_processor()
@@ -250,7 +255,7 @@ def test_a_torch_that_cannot_be_imported_is_a_finding(monkeypatch: pytest.Monkey
     assert all(finding.remedy for finding in findings if not finding.ok)
 
 
-def test_a_damaged_or_unknown_model_is_told_of_once(telling_model: Path, cache: Path) -> None:
+def test_a_damaged_or_unknown_model_is_reported_once(telling_model: Path, cache: Path) -> None:
     import_model(telling_model, "walls")
     assert doctor.check_files("walls").ok
     (cache / "models" / "walls" / DECODER_FILE).write_bytes(b"damaged")
@@ -262,7 +267,7 @@ def test_a_damaged_or_unknown_model_is_told_of_once(telling_model: Path, cache: 
     assert wrong.remedy
     assert [f.name for f in doctor.examine() if not f.ok] == [
         "model walls"
-    ]  # the default model is looked at all the same
+    ]  # the default model is checked all the same
     assert [f.text for f in doctor.examine("barns") if f.name == "model barns"] == ["There is no model 'barns'."]
 
 
@@ -287,7 +292,7 @@ TO_INPUT = Encoder.to_input
     [lambda x: x.flip(1), lambda x: (x + 1) / 2, lambda x: (x + 1) * 127.5, lambda x: x.transpose(2, 3)],
     ids=["blue first", "0 to 1", "0 to 255", "transposed"],
 )
-def test_an_input_unlike_that_of_the_training_is_wrong(
+def test_an_input_that_differs_from_the_training_is_wrong(
     change: Change, captioner: Captioner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert doctor.check_features(captioner).ok, doctor.check_features(captioner)
@@ -300,23 +305,23 @@ def test_an_input_unlike_that_of_the_training_is_wrong(
 def test_colours_that_are_decoded_wrongly_are_wrong(captioner: Captioner, monkeypatch: pytest.MonkeyPatch) -> None:
     swapped = [image[..., ::-1].copy() for image in calibration_images(75)]
     monkeypatch.setattr("imgcap.model.quantization.calibration_images", lambda size: swapped)
-    assert "other colours" in doctor.check_features(captioner).text
+    assert "wrong colours" in doctor.check_features(captioner).text
 
 
-def test_features_that_are_no_numbers_are_wrong(captioner: Captioner, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_features_that_are_not_numbers_are_wrong(captioner: Captioner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Encoder, "__call__", lambda self, pixels: torch.full((len(pixels), 2048), torch.nan))
     assert "not numbers" in doctor.check_features(captioner).text
 
 
 @pytest.fixture
 def expected(captioner: Captioner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the small model makes of the cat is expected of it."""
+    """Record the small model's features and caption of the cat."""
     monkeypatch.setattr(doctor, "EXPECTED_FILE", tmp_path / "expected.safetensors")
     doctor.write_expected(captioner)
 
 
 @pytest.mark.usefixtures("expected")
-def test_a_network_that_computes_otherwise_on_every_way_is_wrong(
+def test_a_network_that_computes_something_else_everywhere_is_wrong(
     captioner: Captioner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert doctor.check_features(captioner).text.endswith(", 0 from the expected ones")
@@ -344,7 +349,7 @@ def test_statistics_of_other_features_are_wrong(captioner: Captioner) -> None:
     decoder.feature_mean = decoder.feature_mean + 2 * MAX_DISTANCE * decoder.feature_std
     finding = doctor.check_features(captioner)
     assert not finding.ok
-    assert "from those of the training images" in finding.text
+    assert "away from those of the training images; 10 are tolerated." in finding.text
 
 
 @pytest.mark.parametrize(("caption", "says"), [("a wall", "the same caption, 'a wall'"), ("", "an empty caption")])
@@ -359,7 +364,7 @@ def test_captions_that_say_nothing_are_wrong(
     assert finding.remedy
 
 
-def test_an_error_brings_its_own_hint(captioner: Captioner, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hint_of_an_error_is_the_remedy(captioner: Captioner, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> None:
         raise ImgcapError("It does not work.", "Do this.")
 

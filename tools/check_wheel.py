@@ -1,4 +1,4 @@
-"""Check that a wheel is under 80 MB, carries the default model, and nothing that must stay out of it.
+"""Check that a wheel is under 80 MB and contains the default model and nothing that does not belong there.
 
 python tools/check_wheel.py WHEEL
 """
@@ -18,7 +18,7 @@ MODEL_FILES = (
     "training_index.safetensors",
     "MODEL_CARD.md",
 )
-WANTED = {
+REQUIRED = {
     "imgcap/model/calibration.jpg",
     "imgcap/expected.safetensors",
     "imgcap/pages/gallery.html",
@@ -32,8 +32,8 @@ FORBIDDEN = (".jpg", ".jpeg", ".png", ".pt", ".pth", ".pkl", "token.txt")
 def main(wheel: Path) -> None:
     size = wheel.stat().st_size
     names = set(zipfile.ZipFile(wheel).namelist())
-    problems = [f"it has no {name}" for name in sorted(WANTED - names)]
-    problems += [f"it must not carry {name}" for name in sorted(names - WANTED) if name.lower().endswith(FORBIDDEN)]
+    problems = [f"it has no {name}" for name in sorted(REQUIRED - names)]
+    problems += [f"it must not contain {name}" for name in sorted(names - REQUIRED) if name.lower().endswith(FORBIDDEN)]
     if size > MAX_BYTES:
         problems.append(f"it is {size:,} bytes, more than {MAX_BYTES:,}")
     if problems:

@@ -1,13 +1,15 @@
-"""Kill every command that writes, at every kind of moment, and run it again: nothing may be lost or left half done.
+"""Kill every command that writes files at many different moments, run it again, and check that nothing is lost.
 
     python tools/crash_safety.py [--kills 50] [--seed 0] [--only prepare train]
 
 Each command works on a small data set, in a process that is forked from this one, which has imported everything. A
-first run counts its file operations: files opened to be written, renamed, removed, folders made. Then it is killed
-(SIGKILL or the like, which no program can catch) at one of these operations, or up to half a second later, checked, and
-run again. What must hold: after the kill every file under its final name is whole, and every image shows what it
-showed; after the second run everything equals what an undisturbed run leaves, to the byte, and what was only half
-written has gone. Prints a table; exit code 1 if anything did not hold.
+first run counts its file operations: files opened for writing, renamed or removed, and folders created. Then the
+command is killed (with SIGKILL or another signal that no program can catch) at one of these operations or up to half a
+second later, its files are checked, and it is run again.
+
+After the kill, every file under its final name must be complete, and every image must show what it showed before. After
+the second run, all results must equal those of an undisturbed run, to the byte, and partial files must be gone. Prints
+a table; the exit code is 1 if a check fails.
 """
 
 from __future__ import annotations
@@ -38,15 +40,15 @@ from imgcap.model.inception import InceptionV3
 from imgcap.model.store import MANIFEST_FILE, verify
 
 PIXELS = 75
-"""Side of the images that the encoder sees: the least that it takes."""
+"""Side of the encoder's input: the minimum."""
 IMAGES = 12
 LATEST = 0.5
-"""Most seconds from a file operation to the kill: files that stay open are written without another."""
+"""Maximum seconds from a file operation to the kill: open files are written without further operations."""
 OPERATIONS = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod", "os.link")
 
 
 class Killer:
-    """Counts the operations on files under a folder, and kills its process `delay` seconds after number `at`."""
+    """Counts file operations under a folder, and kills the process `delay` seconds after operation number `at`."""
 
     def __init__(self, folder: Path, at: int = 0, delay: float = 0) -> None:
         self.folder, self.at, self.delay = str(folder), at, delay
@@ -61,20 +63,20 @@ class Killer:
             return
         self.seen += 1
         if self.seen == self.at and self.delay:
-            signal.setitimer(signal.ITIMER_REAL, self.delay)  # nothing handles its signal, so that it kills
+            signal.setitimer(signal.ITIMER_REAL, self.delay)  # its signal is not handled, so it kills the process
         elif self.seen == self.at:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
 @dataclass(frozen=True)
 class Case:
-    """A command, run in a folder of its own."""
+    """A command that is run in a folder of its own."""
 
     name: str
     first: list[str]
     again: list[str]
     check: Callable[[Path], None]
-    """Raises if something is half done in the folder after the kill."""
+    """Raises if something in the folder is incomplete after the kill."""
     results: list[str]
     """Files and folders that must equal those of an undisturbed run."""
 
@@ -84,11 +86,11 @@ class Outcome:
     operations: int = 0
     kills: int = 0
     finished: int = 0
-    """Runs that were done before they could be killed."""
+    """Runs that finished before they were killed."""
     partial: int = 0
-    """Kills that left something half written, under a hidden name of its own."""
+    """Kills that left partial files under hidden names."""
     left: int = 0
-    """Second runs that did not clean that up."""
+    """Second runs that did not remove them."""
     broken: list[str] = field(default_factory=list)
 
 
@@ -110,7 +112,7 @@ def make_inputs(folder: Path) -> None:
 
 
 def run(folder: Path, arguments: list[str], killer: Killer | None = None) -> int:
-    """Run the command in a process of its own; exit code, negative for a signal."""
+    """Run the command in a process of its own. Returns the exit code, negative for a signal."""
     child = os.fork()
     if not child:
         try:
@@ -151,10 +153,10 @@ def images_are_whole(folder: Path) -> None:
     for i in range(IMAGES):
         with Image.open(folder / "images" / f"{i:02}.jpg") as one, Image.open(folder / "seen" / f"{i:02}.jpg") as two:
             if one.tobytes() != two.tobytes():
-                raise ValueError(f"image {i} shows something else")
+                raise ValueError(f"image {i} has changed")
     for sidecar in (folder / "images").glob("[0-9]*.txt"):
         if not sidecar.read_text().endswith("\n"):
-            raise ValueError(f"{sidecar.name} is cut")
+            raise ValueError(f"{sidecar.name} is cut off")
 
 
 def prepared_is_whole(folder: Path) -> None:
@@ -167,7 +169,7 @@ def models_are_whole(folder: Path) -> None:
         if (manifest / MANIFEST_FILE).exists():
             verify(manifest)
         elif manifest.parent.name == "models":
-            raise ValueError(f"{manifest.name} has its final name before it is whole")
+            raise ValueError(f"{manifest.name} has its final name before it is complete")
 
 
 def words(command: str) -> list[str]:
@@ -189,7 +191,7 @@ CASES = [
         EVERYWHERE,
         [*EVERYWHERE, "--overwrite"],
         images_are_whole,
-        ["images"],  # rows and page hold the time of change of the images
+        ["images"],  # rows and page contain the mtime of the images
     ),
     Case("prepare", PREPARE, PREPARE, prepared_is_whole, ["prepared"]),
     Case("train", TRAIN, [*TRAIN, "--resume"], models_are_whole, ["trained/decoder.safetensors"]),
@@ -197,7 +199,7 @@ CASES = [
     Case("first use of the shipped model", FIRST_USE, FIRST_USE, models_are_whole, ["cache/shipped"]),
 ]
 NEEDS = {"prepare": "prepared", "train": "trained"}
-"""What must not be there yet, by command."""
+"""Folders that must not exist yet, by command."""
 
 
 def workplace(inputs: Path, folder: Path, case: Case) -> Path:
@@ -211,7 +213,7 @@ def workplace(inputs: Path, folder: Path, case: Case) -> Path:
 
 
 def contents(folder: Path, names: list[str]) -> dict[str, bytes]:
-    """Files by their path."""
+    """Content of the files in `names` and below, by path."""
     files = [
         f for name in names for f in ([folder / name] if (folder / name).is_file() else (folder / name).rglob("*"))
     ]
@@ -219,7 +221,7 @@ def contents(folder: Path, names: list[str]) -> dict[str, bytes]:
 
 
 def partial_files(folder: Path) -> list[str]:
-    """What is hidden, and what lies in hidden folders."""
+    """Hidden files, and files in hidden folders."""
     names = [str(file.relative_to(folder)) for file in folder.rglob("*")]
     return [name for name in names if any(part.startswith(".") for part in Path(name).parts)]
 
@@ -230,7 +232,7 @@ def try_case(case: Case, inputs: Path, scratch: Path, kills: int, random_moments
     outcome = Outcome(operations=int((scratch / "count").read_text()))
     expected = contents(work, case.results)
     if not expected:
-        raise SystemExit(f"{case.name} leaves nothing")
+        raise SystemExit(f"{case.name} writes nothing")
     for kill in range(kills):
         at = kill + 1 if kill < min(outcome.operations, kills // 2) else random_moments.randint(1, outcome.operations)
         delay = random_moments.choice([0, LATEST * random_moments.uniform(0.03, 1) ** 3])
@@ -246,34 +248,36 @@ def try_case(case: Case, inputs: Path, scratch: Path, kills: int, random_moments
                 continue
             found = contents(work, case.results)
             if differing := [name for name in expected | found if expected.get(name) != found.get(name)]:
-                outcome.broken.append(f"{moment}: other {', '.join(differing)}")
+                outcome.broken.append(f"{moment}: {', '.join(differing)} differ")
             if left := partial_files(work):
                 outcome.left += 1
-                outcome.broken.append(f"{moment}: {', '.join(left)} stay")
+                outcome.broken.append(f"{moment}: {', '.join(left)} are left")
         except (RuntimeError, ValueError, OSError, ImgcapError) as error:
             outcome.broken.append(f"{moment}: {error}")
     return outcome
 
 
 def run_again(work: Path, case: Case) -> bool:
-    """Whether there was something left to do."""
+    """Run the command again if something is left to do, and return whether it was."""
     imported = work / "cache" / "models" / "mine"
     finished_training = (work / "trained" / MANIFEST_FILE).exists() and not list((work / "trained").glob("*-state.*"))
     if (case.first == IMPORT and imported.exists()) or (case.first == TRAIN and finished_training):
-        return False  # all was done, and only the process had not ended: to do it again is refused
+        return False  # finished when it was killed; doing it again would be refused
     run(work, case.again)
     return True
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=50, help="for each command")
+    parser.add_argument("--kills", type=int, default=50, help="number for each command")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", nargs="+", help="words that a command's name holds")
+    parser.add_argument("--only", nargs="+", help="run the commands whose names contain one of these words")
     args = parser.parse_args()
     random_moments = random.Random(args.seed)
     broken = False
-    print("| command | file operations | killed | done before the kill | left half files | not cleaned up | broken |")
+    print(
+        "| command | file operations | killed | done before the kill | left partial files | not cleaned up | broken |"
+    )
     print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         inputs, scratch = Path(folder) / "inputs", Path(folder)

@@ -1,11 +1,11 @@
-"""Turn a trained model into the one that ships in the package: half precision, model card, curves, index, manifest.
+"""Turn a trained model into the default model of the package: half precision, model card, curves, index, manifest.
 
     python tools/package_model.py MODEL PREPARED CARD.md [--beam-size 5] [--length-penalty 0.8]
 
-writes src/imgcap/model/default, with the search options that were chosen on dev, and for `imgcap doctor`
-src/imgcap/expected.safetensors, which says what this model makes of a bundled image. PREPARED is the folder that the
-model was trained on: the calibration of the confidence and the index of the training images are made anew for these
-options. Rounding changes the scores a little: score the packaged model, not the trained one.
+writes src/imgcap/model/default, with the search options that were chosen on dev. For `imgcap doctor` it also writes
+src/imgcap/expected.safetensors with the features and caption of a bundled image. PREPARED is the folder that the model
+was trained on: confidence calibration and training index are computed again for these options. Rounding changes the
+scores slightly, so score the packaged model, not the trained one.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def package(source: str, prepared: Path, card: Path, search: dict[str, Any]) -> 
     save_encoder(TARGET / ENCODER_FILE, weights, config, torch.float16)
     model = load_model_folder(folder, torch.device("cpu"))
     decoder = {
-        # Half precision would move feature means by a good part of a standard deviation.
+        # Half precision would shift feature means by a large part of a standard deviation.
         name: tensor if name in FEATURE_STATISTICS else tensor.half()
         for name, tensor in model.decoder.state_dict().items()
     }
@@ -60,8 +60,8 @@ def package(source: str, prepared: Path, card: Path, search: dict[str, Any]) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="model folder, or the name of an imported model")
-    parser.add_argument("prepared", type=Path, help="prepared folder that it was trained on")
-    parser.add_argument("card", type=Path, help="its model card")
+    parser.add_argument("prepared", type=Path, help="prepared folder that the model was trained on")
+    parser.add_argument("card", type=Path, help="model card")
     parser.add_argument("--beam-size", type=int)
     parser.add_argument("--length-penalty", type=float)
     args = parser.parse_args()

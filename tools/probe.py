@@ -1,8 +1,8 @@
-"""How much of the captions is in a feature? A ridge probe: mean average precision of 300 caption words on dev.
+"""Measure how well features predict captions: mean average precision of 300 caption words on dev, by ridge regression.
 
-The probe standardises the features on the training images, predicts which of the 300 most frequent content words
-stand in an image's five captions by ridge regression, and takes the best of six penalties. By default it uses the
-first 2,000 training and 500 dev images; compare only figures of the same images.
+The probe standardises the features on the training images, predicts which of the 300 most frequent content words occur
+in the five captions of an image, and uses the best of six ridge penalties. By default it uses the first 2,000 training
+and 500 dev images; compare only figures for the same images.
 
     python tools/probe.py PREPARED FLICKR8K_DIR [--all]
 """
@@ -27,7 +27,7 @@ PENALTIES = (3e2, 1e3, 3e3, 1e4, 3e4, 1e5)
 
 
 def average_precision(scores: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Average precision of every word; `scores` and `truth` are float32 (images, words)."""
+    """Average precision of each word; `scores` and `truth` are float32 (images, words)."""
     ranked = truth.gather(0, scores.argsort(0, descending=True))
     places = torch.arange(1, len(ranked) + 1)[:, None]
     return (ranked.cumsum(0) / places * ranked).sum(0) / ranked.sum(0).clamp(min=1)
@@ -40,7 +40,7 @@ def probe(
     train_limit: int | None = 2000,
     dev_limit: int | None = 500,
 ) -> float:
-    """Mean average precision on dev of `features`, a function of N paths to float32 (N, D)."""
+    """Mean average precision on dev of `features`, a function from N paths to float32 (N, D)."""
     words: dict[str, set[str]] = collections.defaultdict(set)
     for line in (flickr8k / "Flickr8k.token.txt").read_text().splitlines():
         key, caption = line.split("\t")
@@ -65,7 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("prepared", type=Path, help="folder written by `imgcap prepare`")
     parser.add_argument("flickr8k", type=Path, help="Flickr8k folder: token file and split lists")
-    parser.add_argument("--all", action="store_true", help="all training and dev images, not 2,000 and 500")
+    parser.add_argument("--all", action="store_true", help="use all training and dev images")
     args = parser.parse_args()
 
     from imgcap.dataset.prepared import PreparedFolder

@@ -1,4 +1,4 @@
-"""Caption images offline with Inception V3 and an LSTM, and retrain the captioner on your own.
+"""Caption images offline with Inception V3 and an LSTM, and train the captioner on your own images.
 
 >>> from imgcap import load_model
 >>> load_model().caption("photo.jpg").text  # doctest: +SKIP
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Caption", "Captioner", "ImgcapError", "SearchOptions", "__version__", "available_models", "load_model"]
 
-_HOMES = {
+_MODULES = {
     "Caption": "captioning.captioner",
     "Captioner": "captioning.captioner",
     "SearchOptions": "model.search",
@@ -29,9 +29,9 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import the public names on first use, so that `imgcap --help` does not wait for torch."""
-    if name not in _HOMES:
+    """Import public names on first use, so that `import imgcap` does not wait for torch."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    return getattr(importlib.import_module(f"imgcap.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"imgcap.{_MODULES[name]}"), name)

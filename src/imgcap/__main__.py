@@ -1,4 +1,4 @@
-"""`python -m imgcap` is the `imgcap` command."""
+"""Run the `imgcap` command with `python -m imgcap`."""
 
 from imgcap.cli import main
 

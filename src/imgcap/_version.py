@@ -1,3 +1,6 @@
-"""The version of the package, where every module may import it."""
+"""Version and name of the distribution, importable from every module."""
 
 __version__ = "0.1.0"
+
+DISTRIBUTION = "imgcap-cli"
+"""The name for pip. On PyPI, `imgcap` is another project."""

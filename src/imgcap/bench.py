@@ -1,4 +1,4 @@
-"""How fast imgcap is on this machine: its encoder, its start, a folder of large photographs."""
+"""Measure the speed of imgcap on this machine: encoder, start, and a folder of large photographs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from imgcap.model.quantization import is_supported
 
 BATCH_SIZES = (1, 8, 32)
 SECONDS = 3.0
-"""How long each size of batch is encoded for; the fastest batch counts, since other programs only slow one down."""
+"""Duration of each encoder measurement. The fastest batch counts, because other programs only slow a batch down."""
 STARTS = 3
 PHOTOGRAPHS = 16
 PHOTOGRAPH_SIZE = (4000, 3000)
@@ -32,7 +32,7 @@ PHOTOGRAPH_SIZE = (4000, 3000)
 
 @dataclass(frozen=True)
 class Measured:
-    """One figure: what it is of, and its unit."""
+    """One figure with its name and unit."""
 
     name: str
     value: float
@@ -40,7 +40,7 @@ class Measured:
 
 
 def machine(threads: int) -> str:
-    """What the figures are figures of, in one line."""
+    """One line that describes the machine and the versions."""
     return (
         f"{_processor()}, {os.cpu_count()} cores, {threads} threads; imgcap {__version__}, torch {torch.__version__}, "
         f"Python {platform.python_version()}, {platform.system()}"
@@ -48,7 +48,7 @@ def machine(threads: int) -> str:
 
 
 def measure(model: str, device: str | None = None) -> Iterator[Measured]:
-    """Figures as they come. Raises `ImgcapError` if the model is unknown or a command that is measured fails."""
+    """Measure one figure after another. Raises `ImgcapError` if the model is unknown or a measured command fails."""
     captioner = load_model(model, device)
     for size in BATCH_SIZES:
         yield Measured(f"encoder, batches of {size}", encoder_rate(captioner, size), "images/s")
@@ -66,9 +66,9 @@ def measure(model: str, device: str | None = None) -> Iterator[Measured]:
 
 
 def encoder_rate(captioner: Captioner, batch_size: int, seconds: float = SECONDS) -> float:
-    """Images a second that the encoder turns into features, in batches of `batch_size`, by the fastest batch."""
+    """Images that the encoder encodes per second in batches of `batch_size`, in its fastest batch."""
     pixels = [np.zeros((captioner.encoder.config.pixels,) * 2 + (3,), np.uint8)] * batch_size
-    captioner.encoder(pixels)  # the first one allocates memory
+    captioner.encoder(pixels)  # the first call allocates memory
     rates: list[float] = []
     end = time.perf_counter() + seconds
     while not rates or time.perf_counter() < end:
@@ -77,7 +77,7 @@ def encoder_rate(captioner: Captioner, batch_size: int, seconds: float = SECONDS
 
 
 def draw_photograph(file: Path, seed: int = 0, size: tuple[int, int] = PHOTOGRAPH_SIZE) -> Path:
-    """Write a JPEG like a camera's: smooth shapes under fine noise."""
+    """Write a JPEG like that of a camera: smooth shapes with fine noise."""
     random = np.random.default_rng(seed)
     shapes = Image.fromarray(random.integers(0, 256, (12, 16, 3), np.uint8)).resize(size, Image.Resampling.BICUBIC)
     noise = random.integers(0, 24, (size[1], size[0], 1), np.uint8)

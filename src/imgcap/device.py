@@ -1,4 +1,4 @@
-"""The device that tensors live on."""
+"""Choose the torch device."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from imgcap.errors import UsageError
 
 
 def pick_device(name: str | None = None) -> torch.device:
-    """The device called `name`; None takes a GPU if torch sees one. Raises `UsageError`."""
+    """Return the device `name`; None picks a GPU if torch sees one, else the CPU.
+
+    Raises `UsageError` if the device is not available.
+    """
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -1,14 +1,12 @@
-"""Whether imgcap can work on this machine: one finding a check, and what to do about what is wrong.
+"""Check whether imgcap works on this machine. Each check gives one finding, with a remedy if something is wrong.
 
 Only light modules are imported at the top, so that a torch that cannot be imported becomes a finding too.
 """
 
 from __future__ import annotations
 
-import operator
 import os
 import platform
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -18,10 +16,21 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec
 
-from imgcap._version import __version__
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import SpecifierSet
+
+from imgcap._version import DISTRIBUTION, __version__
 from imgcap.errors import ImgcapError
-from imgcap.files import sha256, write_tensors
-from imgcap.model.store import CONFIG_FILE, DECODER_FILE, DEFAULT_MODEL, available_models, cache_folder, locate
+from imgcap.files import reason, sha256, write_tensors
+from imgcap.model.store import (
+    CONFIG_FILE,
+    DECODER_FILE,
+    DEFAULT_MODEL,
+    NoCacheError,
+    available_models,
+    cache_folder,
+    locate,
+)
 from imgcap.model.torchvision_compat import import_torchvision
 
 if TYPE_CHECKING:
@@ -32,117 +41,104 @@ if TYPE_CHECKING:
     from imgcap.model.folder import Model
 
 LEAST_FREE = 200_000_000
-"""Bytes on the disk of the cache: the default model, unpacked, and some room."""
+"""Bytes that should be free on the disk of the cache: the unpacked default model and some room."""
 FEATURE_TOLERANCE = 0.01
-"""Greatest distance of features from the reference, see `captioner.feature_distances`.
+"""Maximum distance of features from the reference; see `captioner.feature_distances`.
 
-On the default model, folded and packed weights make 0.00005, and the most harmless mismatch of the input 0.4.
+With the default model, folded and packed weights cause 0.00005, and the smallest mismatch of the input 0.4.
 """
 
 EXPECTED_FILE = Path(__file__).with_name("expected.safetensors")
-"""What the shipped model made of the bundled image of a cat where it was packaged, see `write_expected`."""
+"""Features and caption of the bundled image of a cat, recorded when the model was packaged; see `write_expected`."""
 
-_REINSTALL = "Install imgcap again, into a fresh virtual environment."
+_REINSTALL = f"Install {DISTRIBUTION} again, into a new virtual environment."
 _OTHER_CACHE = "Set IMGCAP_CACHE_DIR to a folder that can be written."
 _OTHER_MODEL = "Train, copy or import the model again."
 _CAT, _CAT_COLOUR, _COLOUR_TOLERANCE = 1, (147.7, 111.4, 86.8), 3.0
-"""Which bundled image is the cat's, and the mean of its red, green and blue, 0-255."""
+"""Number of the bundled image of a cat, and its mean red, green and blue, 0-255."""
 
-_COMPARE: dict[str, Callable[[list[int], list[int]], bool]] = {
-    ">=": operator.ge,
-    "<=": operator.le,
-    "==": operator.eq,
-    ">": operator.gt,
-    "<": operator.lt,
-}
 P = ParamSpec("P")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check has found."""
+    """Result of one check."""
 
     name: str
     ok: bool
     text: str
     remedy: str = ""
-    """What to do; empty if all is well."""
+    """What to do; empty if nothing is wrong."""
 
 
 def examine(model: str = DEFAULT_MODEL) -> Iterator[Finding]:
-    """All checks, in order; none raises, and none keeps the others from running."""
+    """Run all checks in order. None of them raises or stops the others."""
     yield check_python()
     yield check_imgcap()
-    for name, bounds in _requirements("imgcap").items():
+    for name, bounds in _requirements(DISTRIBUTION).items():
         yield check_torchvision(bounds) if name == "torchvision" else check_package(name, bounds)
     yield check_cache()
     yield check_disk()
     yield check_threads()
     yield check_processor()
-    names = [DEFAULT_MODEL]
-    with suppress(OSError):  # of which `check_cache` tells
-        names = available_models()
-    files = {name: check_files(name) for name in [*names, model]}
+    files = {name: check_files(name) for name in [*available_models(), model]}
     yield from files.values()
     if not files[model].ok:
         return
-    try:
-        from imgcap.captioning.captioner import load_model
-
-        captioner = load_model(model)
-    except Exception as error:  # a broken torch raises whatever it stumbles over
-        yield _wrong("loading", error, _REINSTALL)
-        return
-    yield check_encoder(captioner)
-    yield check_features(captioner)
-    yield check_captions(captioner)
+    captioners: list[Captioner] = []
+    loading = check_loading(model, captioners)
+    if not loading.ok:
+        yield loading
+    for captioner in captioners:
+        yield check_encoder(captioner)
+        yield check_features(captioner)
+        yield check_captions(captioner)
 
 
 def _check(name: str, remedy: str) -> Callable[[Callable[P, str]], Callable[P, Finding]]:
-    """Make a function that tells what is well, or raises, return a `Finding`.
+    """Make a function that returns a description, or raises, return a `Finding` instead.
 
-    `{}` in `name` stands for the first argument; `remedy` is for errors without a hint.
+    `{}` in `name` is replaced by the first argument. `remedy` is used for errors without a hint.
     """
 
     def decorate(check: Callable[P, str]) -> Callable[P, Finding]:
         @wraps(check)
         def run(*args: P.args, **kwargs: P.kwargs) -> Finding:
-            named = name.format(*args)
+            title = name.format(*args)
             try:
-                return Finding(named, True, check(*args, **kwargs))
-            except Exception as error:  # one check must not stop the others
-                return _wrong(named, error, remedy)
+                return Finding(title, True, check(*args, **kwargs))
+            except ImgcapError as error:
+                return Finding(title, False, str(error), error.hint or remedy)
+            except OSError as error:
+                return Finding(title, False, f"{error.filename or title} cannot be used: {reason(error)}.", remedy)
+            except Exception as error:  # one check must not stop the others, and a broken torch can raise anything
+                return Finding(title, False, f"{type(error).__name__}: {' '.join(str(error).split())}", remedy)
 
         return run
 
     return decorate
 
 
-def _wrong(name: str, error: Exception, remedy: str) -> Finding:
-    if isinstance(error, ImgcapError):
-        return Finding(name, False, str(error), error.hint or remedy)
-    return Finding(name, False, f"{type(error).__name__}: {' '.join(str(error).split())}", remedy)
-
-
 @_check("Python", _REINSTALL)
 def check_python() -> str:
-    version, bounds = platform.python_version(), metadata.metadata("imgcap")["Requires-Python"]
+    version = platform.python_version().rstrip("+")  # as of builds between two releases
+    bounds = metadata.metadata(DISTRIBUTION)["Requires-Python"]
     if not _fits(version, bounds):
-        raise ImgcapError(f"Python {version} is not {bounds}.", "Use another Python.")
+        raise ImgcapError(f"Python {version} is not {bounds}.", "Use another version of Python.")
     return f"{version} ({bounds})"
 
 
 @_check("imgcap", _REINSTALL)
 def check_imgcap() -> str:
-    installed = metadata.version("imgcap")
+    installed = metadata.version(DISTRIBUTION)
     if installed != __version__:
-        raise ImgcapError(f"imgcap {__version__} runs, but {installed} is installed.")
+        raise ImgcapError(f"imgcap {__version__} is running, but {installed} is installed.")
     return f"{__version__}, {Path(__file__).parent}"
 
 
 @_check("{}", _REINSTALL)
 def check_package(name: str, bounds: str) -> str:
-    """A package that imgcap needs in a version within `bounds`, such as ">=2.6,<2.14"."""
+    """Check that a package is installed in a version within `bounds`, such as ">=2.6,<2.14"."""
     try:
         version = metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -154,18 +150,18 @@ def check_package(name: str, bounds: str) -> str:
 
 @_check("torchvision", "Install torch and torchvision again, together.")
 def check_torchvision(bounds: str) -> str:
-    """torchvision goes with one version of torch each, which it declares; `--encoder imagenet` alone imports it."""
+    """Check torchvision: it declares the one version of torch that it fits. Only `--encoder imagenet` imports it."""
     try:
         version = metadata.version("torchvision")
     except metadata.PackageNotFoundError:
         return "not installed; only --encoder imagenet needs it"
     if not _fits(version, bounds):
         raise ImgcapError(f"torchvision {version} is not {bounds}.", f'Run: pip install "torchvision{bounds}"')
-    torch, wanted = metadata.version("torch"), _requirements("torchvision").get("torch", "")
-    if not _fits(torch, wanted):
-        raise ImgcapError(f"torchvision {version} is made for torch {wanted}, and this is torch {torch}.")
+    torch, required = metadata.version("torch"), _requirements("torchvision").get("torch", "")
+    if not _fits(torch, required):
+        raise ImgcapError(f"torchvision {version} needs torch {required}, but torch {torch} is installed.")
     import_torchvision("torchvision.models")
-    return f"{version} ({bounds}), imports beside torch {torch}"
+    return f"{version} ({bounds}), can be imported with torch {torch}"
 
 
 @_check("cache", _OTHER_CACHE)
@@ -174,23 +170,26 @@ def check_cache() -> str:
     if not folder.exists():
         above = _existing(folder)
         if not (above.is_dir() and os.access(above, os.W_OK)):
-            raise ImgcapError(f"The cache {folder} is not there and cannot be made.")
-        return f"{folder}, not there yet"
+            raise ImgcapError(f"The cache {folder} does not exist and cannot be created.")
+        return f"{folder}, does not exist yet"
     if not folder.is_dir():
         raise ImgcapError(f"The cache {folder} is not a folder.")
     parts = [f"{part.name} {_size(part) / 1e6:,.0f} MB" for part in sorted(folder.iterdir()) if part.is_dir()]
-    how = "writable" if os.access(folder, os.W_OK) else "read-only, so that no model can be added"
-    return f"{folder}, {how}: {', '.join(parts) or 'empty'}"
+    access = "writable" if os.access(folder, os.W_OK) else "read-only, so no model can be added"
+    return f"{folder}, {access}: {', '.join(parts) or 'empty'}"
 
 
 @_check("free disk", _OTHER_CACHE)
 def check_disk() -> str:
-    folder = _existing(cache_folder())
+    try:
+        folder = _existing(cache_folder())
+    except NoCacheError:
+        return "not needed, because there is no cache"
     free = shutil.disk_usage(folder).free
-    if free < LEAST_FREE and os.access(folder, os.W_OK):  # nothing is written where nothing can be
+    if free < LEAST_FREE and os.access(folder, os.W_OK):  # nothing is written to a read-only folder
         raise ImgcapError(
-            f"Only {free / 1e6:,.0f} MB are free at {folder}, where at least {LEAST_FREE / 1e6:,.0f} should be.",
-            "Make room, or set IMGCAP_CACHE_DIR to a folder on another disk.",
+            f"Only {free / 1e6:,.0f} MB are free at {folder}; imgcap needs {LEAST_FREE / 1e6:,.0f}.",
+            "Free some space, or set IMGCAP_CACHE_DIR to a folder on another disk.",
         )
     return f"{free / 1e9:,.1f} GB at {folder}"
 
@@ -219,8 +218,17 @@ def check_processor() -> str:
 
 @_check("model {}", _OTHER_MODEL)
 def check_files(name: str) -> str:
-    """Checksums of a model by name or folder; of the default model, what is damaged or not there is unpacked again."""
-    return f"all files are as the manifest says, {locate(name)}"
+    """Check the checksums of a model by name or folder. Damaged files of the default model are unpacked again."""
+    return f"all files match the manifest, {locate(name)}"
+
+
+@_check("loading", _REINSTALL)
+def check_loading(name: str, captioners: list[Captioner]) -> str:
+    """Load a model and append it to `captioners`."""
+    from imgcap.captioning.captioner import load_model
+
+    captioners.append(load_model(name))
+    return f"{name} can be loaded"
 
 
 @_check("encoder", _OTHER_MODEL)
@@ -229,17 +237,17 @@ def check_encoder(captioner: Captioner) -> str:
 
     config = captioner.model.config
     if fingerprint(captioner.model.encoder_file) != config.encoder_fingerprint:
-        raise ImgcapError(f"The encoder in {captioner.model.folder} is not the one that the decoder was trained with.")
+        raise ImgcapError(f"The decoder in {captioner.model.folder} was trained with another encoder.")
     return "the one that the decoder was trained with"
 
 
 @_check("features", _REINSTALL)
 def check_features(captioner: Captioner) -> str:
-    """Features of an image of a cat, next to a plain computation, to the expected ones and to the training images'.
+    """Compare the features of an image of a cat with a plain computation, recorded ones and the training images.
 
-    All are needed. A mismatch of the input (channels swapped, another range) gives features that no statistic of a few
-    images tells from natural ones, but the plain computation does. Where that is as wrong, the expected ones tell,
-    which are known of the shipped encoder alone. Statistics that are of another encoder put natural features far away.
+    All three are needed. With a mismatched input (swapped channels, another range) the features still look natural, but
+    they differ from the plain computation. If that is wrong too, they differ from the recorded features, which exist
+    only for the shipped encoder. With the statistics of another encoder, natural features seem far away.
     """
     import numpy as np
 
@@ -248,13 +256,13 @@ def check_features(captioner: Captioner) -> str:
 
     pixels = calibration_images(captioner.encoder.config.pixels)[_CAT]
     if np.abs(pixels.mean((0, 1)) - _CAT_COLOUR).max() > _COLOUR_TOLERANCE:
-        raise ImgcapError("The bundled image of a cat is decoded to other colours than it has.")
+        raise ImgcapError("The bundled image of a cat is decoded to wrong colours.")
     decoder, features = captioner.model.decoder, captioner.encoder([pixels])
     if not features.isfinite().all():
         raise ImgcapError("The features of the bundled image of a cat are not numbers.")
-    known, expected = _read_expected()
+    recorded, expected = _read_expected()
     origins = {"the reference": _reference_features(captioner.model.encoder_file, pixels)}
-    if known["encoder"] == captioner.model.config.encoder_fingerprint:
+    if recorded["encoder"] == captioner.model.config.encoder_fingerprint:
         origins["the expected ones"] = expected
     differences = {name: feature_distances(decoder, features, origin).item() for name, origin in origins.items()}
     for name, difference in differences.items():
@@ -266,12 +274,12 @@ def check_features(captioner: Captioner) -> str:
     [distance] = feature_distances(decoder, features).tolist()
     if not distance <= MAX_DISTANCE:
         raise ImgcapError(
-            f"The features of the bundled image of a cat lie {distance:.3g} standard deviations from those of the "
-            f"training images, where {MAX_DISTANCE:.0f} are tolerated.",
+            f"The features of the bundled image of a cat are {distance:.3g} standard deviations away from those of the "
+            f"training images; {MAX_DISTANCE:.0f} are tolerated.",
             _OTHER_MODEL,
         )
-    found = "".join(f", {difference:.1g} from {name}" for name, difference in differences.items())
-    return f"{distance:.2f} standard deviations from the training images{found}"
+    others = "".join(f", {difference:.1g} from {name}" for name, difference in differences.items())
+    return f"{distance:.2f} standard deviations from the training images{others}"
 
 
 @_check("captions", _OTHER_MODEL)
@@ -280,24 +288,24 @@ def check_captions(captioner: Captioner) -> str:
 
     features = captioner.encoder(calibration_images(captioner.encoder.config.pixels))
     model = captioner.model
-    captions = [model.text(found[0]) for found in model.search(features, model.config.search)]
+    captions = [model.text(hypotheses[0]) for hypotheses in model.search(features, model.config.search)]
     if not captions[_CAT]:
         raise ImgcapError("The bundled image of a cat gets an empty caption.")
     if len(set(captions)) == 1:
         raise ImgcapError(f"The {len(captions)} bundled images all get the same caption, {captions[0]!r}.")
-    known, _ = _read_expected()
-    if known["model"] == _identity(model) and captions[_CAT] != known["caption"]:
+    recorded, _ = _read_expected()
+    if recorded["model"] == _identity(model) and captions[_CAT] != recorded["caption"]:
         raise ImgcapError(
-            f"The bundled image of a cat gets the caption {captions[_CAT]!r} instead of {known['caption']!r}.",
+            f"The bundled image of a cat gets the caption {captions[_CAT]!r} instead of {recorded['caption']!r}.",
             _REINSTALL,
         )
     return f"{len(set(captions))} different ones for {len(captions)} images; a cat: {captions[_CAT]}"
 
 
 def write_expected(captioner: Captioner) -> None:
-    """Write what a model makes of the bundled image of a cat: features, float32 (1, 2048), and caption.
+    """Record a model's features, float32 (1, 2048), and caption of the bundled image of a cat.
 
-    It holds for all models with this encoder, or also with these settings and this decoder.
+    The features apply to all models with this encoder, the caption to models with this configuration and decoder.
     """
     from imgcap.model.quantization import calibration_images
 
@@ -316,12 +324,12 @@ def _read_expected() -> tuple[dict[str, str], Tensor]:
 
 
 def _identity(model: Model) -> str:
-    """SHA-256 of the settings and of the decoder, by which captions are known; the card makes no difference."""
+    """SHA-256 of the configuration and the decoder, which determine the captions; the model card does not."""
     return " ".join(sha256(model.folder / name) for name in (CONFIG_FILE, DECODER_FILE))
 
 
 def _reference_features(encoder_file: Path, pixels: Pixels) -> Tensor:
-    """What the network makes of RGB in [-1, 1], (1, 2048), in the most plain way: nothing folded or packed."""
+    """Features (1, 2048) of RGB in [-1, 1] from the unmodified network: nothing is folded or packed."""
     import torch
 
     from imgcap.model.encoder import Encoder
@@ -333,36 +341,31 @@ def _reference_features(encoder_file: Path, pixels: Pixels) -> Tensor:
 
 
 def _requirements(package: str) -> dict[str, str]:
-    """What an installed package declares to need, extras left out: name -> bounds; nothing if it is not installed."""
+    """Requirements of an installed package without extras: name -> bounds. Empty if it is not installed."""
     try:
-        declared = metadata.requires(package) or []
+        lines = metadata.requires(package) or []
     except metadata.PackageNotFoundError:
         return {}
-    found = (re.fullmatch(r"([\w.-]+)\s*\(?([^;()]*)\)?", line.strip()) for line in declared)
-    return {match[1]: match[2].strip() for match in found if match}
+    found: dict[str, str] = {}
+    for line in lines:
+        with suppress(InvalidRequirement):
+            requirement = Requirement(line)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                found[requirement.name] = str(requirement.specifier)
+    return found
 
 
 def _fits(version: str, bounds: str) -> bool:
-    """Whether a version is within `bounds` such as ">=2.6,<2.14"; builds, as in 2.13.0+cpu, make no difference."""
-    compared = re.findall(r"(>=|<=|==|>|<)\s*(\d[\d.]*)", bounds)
-    return all(_COMPARE[how](_release(version), _release(bound)) for how, bound in compared)
-
-
-def _release(version: str) -> list[int]:
-    """2.13.0+cpu -> [2, 13]: zeros at the end do not count."""
-    numbers = [int(number) for number in re.split(r"[^\d.]", version)[0].split(".") if number]
-    while numbers and not numbers[-1]:
-        numbers.pop()
-    return numbers
+    return SpecifierSet(bounds).contains(version, prereleases=True)
 
 
 def _existing(path: Path) -> Path:
-    """`path`, or the nearest above it that is there."""
-    return next(above for above in (path, *path.parents) if above.exists())
+    """`path` if it exists, else its nearest parent that exists."""
+    return next(parent for parent in (path, *path.parents) if parent.exists())
 
 
 def _size(folder: Path) -> int:
-    """Bytes in all files below a folder, as far as they can be seen."""
+    """Size of all files in a folder and its subfolders, in bytes."""
     total = 0
     for inside, _, names in os.walk(folder):
         for name in names:

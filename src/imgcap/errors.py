@@ -1,4 +1,8 @@
-"""Errors that are written for the person at the terminal."""
+"""Errors for the person at the terminal.
+
+ImgcapError     exit code 1
+  UsageError    exit code 2
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What a command tells the shell."""
+    """Exit codes of the command."""
 
     DONE = 0
     FAILED = 1
@@ -16,7 +20,7 @@ class ExitCode(IntEnum):
 
 
 class ImgcapError(Exception):
-    """One sentence that says what is wrong with which input, a hint on what to do, and an exit code."""
+    """One sentence that names the input and what is wrong with it, a hint on what to do, and an exit code."""
 
     exit_code = ExitCode.FAILED
 
@@ -26,23 +30,23 @@ class ImgcapError(Exception):
 
 
 class UsageError(ImgcapError):
-    """The call itself is wrong: an option's value, or options that do not go together."""
+    """The call is wrong: an option has a bad value, or options contradict each other."""
 
     exit_code = ExitCode.USAGE
 
 
 def listing(names: list[str], limit: int = 5) -> str:
-    """The first `limit` names for a sentence, and how many more there are."""
+    """The first `limit` names, comma-separated, and how many more there are."""
     more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
 
 
 def shortened(text: str, limit: int = 2000) -> str:
-    """`text` without its middle if it has more than `limit` characters: names from strangers can have any length."""
+    """`text` with its middle cut out if it is longer than `limit` characters: untrusted names can have any length."""
     half = limit // 2
     return text if len(text) <= limit else f"{text[:half]} ... {text[-half:]}"
 
 
 def printable(text: str) -> str:
-    """`text` with control characters escaped, so that no file name can steer the terminal or break a line."""
+    """`text` with control characters escaped, so that a file name cannot steer the terminal or break a line."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)

@@ -1,4 +1,4 @@
-"""Files that appear under their final name only when they are whole."""
+"""Read and write files: whole or not at all, by one process at a time, and with errors that name the file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -21,29 +20,30 @@ from uuid import uuid4
 from imgcap.errors import ImgcapError
 
 if TYPE_CHECKING:
+    from filelock import BaseFileLock
     from torch import Tensor
 
-if sys.platform != "win32":
-    import fcntl
-
 SURROGATES = "backslashreplace"
-"""How half characters, as in file names that are not UTF-8, are written: as JSON escapes them."""
+"""Error handler that writes lone surrogates, as in file names that are not UTF-8, the way JSON escapes them."""
 
 _RENAMED_KEYS = {"pictures": "images"}
+"""Keys of earlier versions, and their names today."""
 
 _SCRATCH, _LOCK_FILE = ".imgcap-", ".lock"
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path; once written, flush it to disk and rename it to `path`."""
+    """Yield a temporary path; once it is written, flush it to disk and rename it to `path`."""
     with suppress(FileNotFoundError):
-        if S_ISDIR(path.lstat().st_mode):  # told of now and not when all is written, as is a name that is too long
+        if S_ISDIR(path.lstat().st_mode):  # fail before anything is written; so does a name that is too long
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     with scratch_folder(path.parent) as scratch:
         partial = scratch / "partial"
         partial.touch()
-        mode = partial.stat().st_mode  # as the user's umask has it; some writers make files that nobody else may read
+        mode = (
+            partial.stat().st_mode
+        )  # follows the user's umask; some writers create files that only the owner can read
         yield partial
         partial.chmod(mode)
         with partial.open("rb+") as file:
@@ -62,13 +62,13 @@ def writing(target: Path | str, hint: str = "") -> Iterator[None]:
 
 
 def current_keys(data: Any) -> Any:
-    """`data` from a file that any version wrote, with the keys that this version uses."""
+    """`data` from a file of any version, with the keys of this version."""
     return {_RENAMED_KEYS.get(key, key): value for key, value in data.items()} if isinstance(data, dict) else data
 
 
 def flush_folder(folder: Path) -> None:
-    """Let what was made, renamed or removed in `folder` outlive a power cut, where the system can."""
-    with suppress(OSError):  # Windows opens no folders, and some file systems flush none
+    """Make created, renamed and removed entries of `folder` survive a power cut, where the system can."""
+    with suppress(OSError):  # Windows cannot open folders, and some file systems cannot flush them
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -78,9 +78,9 @@ def flush_folder(folder: Path) -> None:
 
 @contextmanager
 def scratch_folder(parent: Path) -> Iterator[Path]:
-    """A hidden folder in `parent` for what is not whole yet; it goes at the end.
+    """Create a hidden folder in `parent` for unfinished files, and remove it at the end.
 
-    Its process keeps it locked, so that those that killed processes have left are known, and go as well.
+    The process holds a lock on it. Folders without one were left by killed processes and are removed as well.
     """
     remove_abandoned(parent)
     scratch, lock = _make_scratch(parent)
@@ -91,7 +91,7 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _make_scratch(parent: Path) -> tuple[Path, int | None]:
+def _make_scratch(parent: Path) -> tuple[Path, BaseFileLock | None]:
     while True:
         scratch = parent / f"{_SCRATCH}{uuid4().hex[:12]}"
         scratch.mkdir()
@@ -99,78 +99,79 @@ def _make_scratch(parent: Path) -> tuple[Path, int | None]:
             lock = _lock(scratch / _LOCK_FILE)
             if lock is not None or scratch.exists():
                 return scratch, lock
-        # Before it was locked, another process has taken it for abandoned.
+        # Another process took the folder for abandoned before it was locked: make another one.
 
 
-@lru_cache(maxsize=1024)  # once is enough, and a folder of images may be large
+@lru_cache(maxsize=1024)  # once per folder is enough, and a folder of images may be large
 def remove_abandoned(parent: Path) -> None:
-    """Remove the scratch folders in `parent` whose processes are gone."""
+    """Remove the scratch folders in `parent` that killed processes left."""
     with suppress(OSError):
         for scratch in parent.glob(f"{_SCRATCH}*"):
             with suppress(BlockingIOError):
                 lock = _lock(scratch / _LOCK_FILE)
                 if lock is not None:
                     shutil.rmtree(scratch, ignore_errors=True)
-                _unlock(lock)
+                    _unlock(lock)
+                    with suppress(OSError):  # only Windows leaves the folder, because it cannot remove a locked file
+                        scratch.rmdir()
 
 
 @contextmanager
 def only_writer(output: Path) -> Iterator[None]:
-    """Let no other imgcap write the file or folder `output` meanwhile. Raises `ImgcapError` if one is at it already.
+    """Keep other imgcap processes from writing the file or folder `output`.
 
-    The lock ends with the process, however that ends. Where the file system has no locks, nobody is kept out. What
-    killed processes have left in the folder of the output goes.
+    The lock ends with the process, even if that is killed. On file systems without locks, nobody is kept out. Scratch
+    folders that killed processes left beside the output are removed.
+
+    Raises `ImgcapError` if another process is writing `output`.
     """
     place = Path(os.path.realpath(output))
     lock_file = place / _LOCK_FILE if place.is_dir() else place.with_name(f".{place.name[:50]}{_LOCK_FILE}")
     with ExitStack() as stack:
-        if place.is_dir() or place.is_file() or not place.exists():  # any number may write to a device
+        if place.is_dir() or place.is_file() or not place.exists():  # any number of processes may write to a device
             make_folder(lock_file.parent)
             try:
                 stack.callback(_unlock, _lock(lock_file))
             except BlockingIOError:
                 raise ImgcapError(
-                    f"{output} is being written by another imgcap.", "Wait until it has ended, or give another place."
+                    f"{output} is being written by another imgcap.",
+                    "Wait until it has finished, or choose another output.",
                 ) from None
             stack.callback(_remove, lock_file)
             remove_abandoned(lock_file.parent)
         yield
 
 
-def _lock(lock_file: Path) -> int | None:
-    """A descriptor that holds the lock of `lock_file`, which is made if need be; None where there are no locks.
+def _lock(lock_file: Path) -> BaseFileLock | None:
+    """Create and lock `lock_file`. Returns None where locks are not available.
 
-    Raises `BlockingIOError` if another process holds it, or has just removed it.
+    Raises `BlockingIOError` if another process holds the lock or has just removed the file.
     """
-    if sys.platform == "win32":
-        return None
+    from filelock import FileLock, Timeout  # here, because it takes as long to import as the rest of this module
+
+    # A soft lock, which is a mere file, would outlive a killed process.
+    lock = FileLock(lock_file, blocking=False, thread_local=False, fallback_to_soft=False)
     try:
-        descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError:
+        lock.acquire()
+    except Timeout:
+        raise BlockingIOError from None
+    except (OSError, NotImplementedError):
         return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not lock_file.exists() or not os.path.samestat(lock_file.stat(), os.fstat(descriptor)):
-            raise BlockingIOError
-    except OSError as error:
-        os.close(descriptor)
-        if isinstance(error, BlockingIOError):
-            raise
-        return None
-    return descriptor
+    return lock
 
 
-def _unlock(descriptor: int | None) -> None:
-    if descriptor is not None:
-        os.close(descriptor)
+def _unlock(lock: BaseFileLock | None) -> None:
+    if lock is not None:
+        lock.release()
 
 
 def _remove(lock_file: Path) -> None:
-    with suppress(OSError):
+    with suppress(OSError):  # Windows removes it as it unlocks it
         lock_file.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8 with LF line ends. Raises `OSError`, as all writers here."""
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8", errors=SURROGATES, newline="\n")
 
@@ -185,7 +186,7 @@ def write_json_lines(path: Path, rows: Iterable[object]) -> None:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file; what goes wrong on the disk is an `OSError`, as in the other writers."""
+    """Write a safetensors file. Raises `OSError`: safetensors' own errors are converted."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -198,9 +199,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
 
 
 def read_text(path: Path, errors: str = "strict", newline: str | None = None) -> str:
-    """The file as UTF-8, with or without a byte order mark; all ends of lines become LF unless `newline` is "".
+    """Read UTF-8 with or without a byte order mark. Line ends become LF unless `newline` is "".
 
-    Raises `ImgcapError` naming the line that is no text.
+    Raises `ImgcapError` naming the line that is not text.
     """
     hint = "Save it as UTF-8, or unpack it if it is compressed."
     try:
@@ -211,14 +212,14 @@ def read_text(path: Path, errors: str = "strict", newline: str | None = None) ->
         raise ImgcapError(f"{path}, line {line} is not UTF-8 text.", hint) from None
     except OSError as error:
         raise ImgcapError(f"{path} cannot be read: {reason(error)}.") from None
-    if "\0" in text:  # the bytes of UTF-16 without its mark, or of a program's own format, can be valid UTF-8
+    if "\0" in text:  # UTF-16 without a byte order mark, and binary formats, can be valid UTF-8
         line = text.count("\n", 0, text.index("\0")) + 1
         raise ImgcapError(f"{path}, line {line} holds a NUL character.", hint)
     return text
 
 
 def read_bytes(path: Path) -> bytes:
-    """The file's content. Raises `ImgcapError`."""
+    """Read the content of a file. Raises `ImgcapError`."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -226,7 +227,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_json(path: Path) -> Any:
-    """The JSON value in `path`. Raises `ImgcapError` naming the line that is broken, or a key that stands twice."""
+    """Read a JSON value. Raises `ImgcapError` naming the broken line or the repeated key."""
     text = read_text(path)
     try:
         return _JSON.decode(text)
@@ -238,14 +239,14 @@ def read_json(path: Path) -> Any:
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
-    """Line number and JSON value of each line that is not blank. Raises `ImgcapError` naming a broken line."""
+    """Yield line number and JSON value of each line that is not blank. Raises `ImgcapError` naming a broken line."""
     for number, line in enumerate(read_text(path).split("\n"), 1):
         if line.strip():
             yield number, parse_json_line(path, number, line)
 
 
 def parse_json_line(path: Path, number: int, line: str | bytes) -> Any:
-    """The JSON value of line `number` of `path`. Raises `ImgcapError` naming it if it is broken."""
+    """Parse line `number` of `path` as JSON. Raises `ImgcapError` naming the line if it is broken."""
     try:
         return _JSON.decode(line if isinstance(line, str) else line.decode())
     except KeyError as key:
@@ -255,7 +256,7 @@ def parse_json_line(path: Path, number: int, line: str | bytes) -> Any:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object of these keys and values. Raises `KeyError` for a key that stands twice: a value would be lost."""
+    """Build a JSON object. Raises `KeyError` for a repeated key, because one of its values would be lost."""
     found = dict(pairs)
     if len(found) < len(pairs):
         raise KeyError(Counter(key for key, _ in pairs).most_common(1)[0][0])
@@ -266,6 +267,7 @@ _JSON = json.JSONDecoder(object_pairs_hook=_unique)
 
 
 def sha256(path: Path) -> str:
+    """SHA-256 of the content of a file, as hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -274,7 +276,7 @@ def sha256(path: Path) -> str:
 
 
 def make_folder(path: Path) -> None:
-    """Create `path` and its parents. Raises `ImgcapError` where that cannot be."""
+    """Create `path` and its parents. Raises `ImgcapError` if that fails."""
     try:
         if not path.is_dir():
             path.mkdir(parents=True, exist_ok=True)
@@ -284,6 +286,8 @@ def make_folder(path: Path) -> None:
 
 
 def reason(error: OSError) -> str:
-    """The operating system's words for `error`, to stand at the end of a sentence, and what helps if a disk is full."""
+    """The operating system's words for `error`, for the end of a sentence, and advice if the disk is full."""
     words = (error.strerror or str(error) or type(error).__name__).lower()
-    return words + "; free some space and run again" * (error.errno in (errno.ENOSPC, errno.EDQUOT))
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{words}; free some space and run again"
+    return words

@@ -1,4 +1,4 @@
-"""Shards: shares of a run that machines do on their own, by a rule that needs no word between them."""
+"""Shards: parts of a run that machines can do independently, by a rule that needs no communication."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Shard:
-    """Share `number`, from 0 on, of `count`: of all batches, in their order, every `count`-th from `number` on."""
+    """Shard `number` of `count`, counted from 0: every `count`-th batch, starting with batch `number`.
+
+    Raises `UsageError` if there is no such shard.
+    """
 
     number: int = 0
     count: int = 1
@@ -26,10 +29,10 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """The shard that people write as "1/4" to "4/4". Raises `UsageError`."""
+        """Read a shard that is counted from 1: "1/4" to "4/4". Raises `UsageError`."""
         match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text, re.ASCII)
         if not match or not int(match[2]):
-            raise UsageError(f"{text!r} is not a shard.", "Give its number and how many there are, such as 2/4.")
+            raise UsageError(f"{text!r} is not a shard.", "Give its number and the number of shards, such as 2/4.")
         return cls(int(match[1]) - 1, int(match[2]))
 
     def __str__(self) -> str:
@@ -37,19 +40,19 @@ class Shard:
 
     @property
     def file_name(self) -> str:
-        """What names of files have for "/"."""
+        """File-name form: `2-of-4`."""
         return f"{self.number + 1}-of-{self.count}"
 
     def part(self, number: int, count: int) -> Shard:
-        """Share `number` of `count` of this shard."""
+        """Shard `number` of `count` of this shard."""
         return Shard(self.number + self.count * number, self.count * count)
 
     def of(self, batches: Sequence[T]) -> Sequence[T]:
-        """The batches that are this shard's."""
+        """The batches that belong to this shard."""
         return batches[self.number :: self.count]
 
     def items(self, items: Iterable[T], batch_size: int) -> Iterator[T]:
-        """The items in those batches of `batch_size` that are this shard's."""
+        """The items whose batches of `batch_size` belong to this shard."""
         iterator, number = iter(items), 0
         while batch := list(islice(iterator, batch_size)):
             if number % self.count == self.number:
@@ -57,14 +60,14 @@ class Shard:
             number += 1
 
 
-def together(parts: Sequence[Sequence[T]], batch_size: int) -> list[T]:
-    """The items of all shards, in their order, in that of the whole: what `Shard.items` has taken apart."""
-    iterators = [iter(part) for part in parts]
+def interleave(shards: Sequence[Sequence[T]], batch_size: int) -> list[T]:
+    """The items of all shards in their original order: the inverse of `Shard.items`."""
+    iterators = [iter(shard) for shard in shards]
     items: list[T] = []
-    for number in range(-(-sum(map(len, parts)) // batch_size)):
-        items += islice(iterators[number % len(parts)], batch_size)
+    for number in range(-(-sum(map(len, shards)) // batch_size)):
+        items += islice(iterators[number % len(shards)], batch_size)
     return items
 
 
 WHOLE = Shard()
-"""All of a run."""
+"""The only shard of a run that is not sharded."""

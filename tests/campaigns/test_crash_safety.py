@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import BaseFileLock
 
 from helpers.data import Run
 from imgcap import files
@@ -185,21 +186,21 @@ def test_what_a_killed_process_left_goes_and_what_a_live_one_writes_stays(tmp_pa
     assert (tmp_path / "other.txt").read_text() == "whole"
 
 
-def test_a_scratch_folder_that_is_taken_away_before_it_is_locked_is_made_anew(
+def test_a_scratch_folder_that_is_removed_before_it_is_locked_is_created_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lock = files._lock
-    taken: list[Path] = []
+    removed: list[Path] = []
 
-    def late(lock_file: Path) -> int | None:
-        if not taken:
-            taken.append(lock_file.parent)
+    def late(lock_file: Path) -> BaseFileLock | None:
+        if not removed:
+            removed.append(lock_file.parent)
             shutil.rmtree(lock_file.parent)
         return lock(lock_file)
 
     monkeypatch.setattr(files, "_lock", late)
     with replacing(tmp_path / "file.txt") as partial:
-        assert partial.parent != taken[0]
+        assert removed
         partial.write_text("whole")
     assert (tmp_path / "file.txt").read_text() == "whole"
 

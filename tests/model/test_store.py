@@ -1,4 +1,4 @@
-"""The model store: unpacking the shipped model, importing others, and noticing what is damaged."""
+"""The model store: unpack the shipped model, import others, and notice damage."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import pytest
 
 from imgcap.errors import ImgcapError, UsageError
 from imgcap.files import read_json, sha256, write_json
+from imgcap.model import store
 from imgcap.model.store import (
     CONFIG_FILE,
     DECODER_FILE,
@@ -38,7 +39,7 @@ ALL_FILES = {*MODEL_FILES, *OPTIONAL_FILES, MANIFEST_FILE}
 
 
 def write_model(folder: Path, words: str = "") -> Path:
-    """A folder that the store takes for a model: it looks at names and checksums only."""
+    """A folder that the store accepts as a model: it checks only names and checksums."""
     folder.mkdir(parents=True)
     for name in (*MODEL_FILES, *OPTIONAL_FILES):
         (folder / name).write_text(f"{words} in {name}\n" * 50)
@@ -81,7 +82,7 @@ DAMAGES = [Path.unlink, empty, truncate, flip_a_bit]
 damages = pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 
 
-def test_the_cache_is_where_the_environment_says(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_sets_the_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert cache_folder() == cache
     monkeypatch.delenv("IMGCAP_CACHE_DIR")
     assert cache_folder().name == "imgcap"
@@ -101,7 +102,7 @@ def test_the_default_model_is_unpacked_once(shipped: Path, cache: Path) -> None:
 
 @damages
 @pytest.mark.parametrize("name", sorted(ALL_FILES))
-def test_a_damaged_copy_of_the_default_model_is_put_right(
+def test_a_damaged_copy_of_the_default_model_is_repaired(
     shipped: Path, name: str, damage: Callable[[Path], None]
 ) -> None:
     damage(locate("default") / name)
@@ -113,7 +114,7 @@ def test_a_damaged_package_is_one_sentence(shipped: Path, damage: Callable[[Path
     damage(shipped / DECODER_FILE)
     with pytest.raises(ImgcapError, match=r"default model is damaged \(decoder\.safetensors\)") as caught:
         locate("default")
-    assert "Install imgcap again" in caught.value.hint
+    assert caught.value.hint == "Install imgcap-cli again."
 
 
 def test_a_damaged_package_does_no_harm_once_it_is_unpacked(shipped: Path) -> None:
@@ -125,7 +126,7 @@ def test_a_damaged_package_does_no_harm_once_it_is_unpacked(shipped: Path) -> No
 def test_a_package_without_default_model_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("imgcap.model.store._packaged_default", lambda: tmp_path / "nothing")
     for use in (locate, remove_model):
-        with pytest.raises(ImgcapError, match="without its default model"):
+        with pytest.raises(ImgcapError, match="has no default model"):
             use("default")
 
 
@@ -185,25 +186,64 @@ def test_eight_processes_at_once_all_get_the_whole_model(
     assert all(sha256(path) == sha256(model_folder / path.name) for path in found)
 
 
-def test_without_a_cache_the_shipped_model_is_used_as_it_lies_in_the_package(
-    shipped: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def make_cache_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("IMGCAP_CACHE_DIR", str(tmp_path / "file"))
-    assert locate("default") == shipped
+    return f"The cache {tmp_path / 'file'} cannot be used: not a directory."
+
+
+def remove_home(_tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """As for a user without HOME and without an entry in the passwd file."""
+
+    def fail(*_args: object, **_options: object) -> str:
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.delenv("IMGCAP_CACHE_DIR")
+    monkeypatch.setattr("platformdirs.user_cache_dir", fail)
+    return "There is no home folder, so there is no cache for models."
+
+
+def keep_tilde(_tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The same with an older version of platformdirs."""
+    monkeypatch.delenv("IMGCAP_CACHE_DIR")
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda *_args, **_options: "~/.cache/imgcap")
+    return "There is no home folder, so there is no cache for models."
+
+
+@pytest.mark.parametrize("take_cache_away", [make_cache_a_file, remove_home, keep_tilde])
+def test_without_a_cache_the_shipped_model_is_used_from_the_package(
+    shipped: Path,
+    source: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    take_cache_away: Callable[[Path, pytest.MonkeyPatch], str],
+) -> None:
+    problem = take_cache_away(tmp_path, monkeypatch)
+    store._warn_once.cache_clear()
+    assert locate("default") == locate("default") == shipped
+    assert caplog.messages == [f"{problem} The default model is used from the package."]
     assert available_models() == ["default"]
     with pytest.raises(ImgcapError, match="There is no model 'walls'"):
         locate("walls")
     assert locate(str(source)) == source  # a folder needs no cache
-    with pytest.raises(ImgcapError, match=f"{tmp_path / 'file'}/models cannot be created: not a directory"):
+    with pytest.raises(ImgcapError) as caught:
         import_model(source)
+    if take_cache_away is make_cache_a_file:
+        assert str(caught.value) == f"The folder {tmp_path / 'file'}/models cannot be created: not a directory."
+    else:
+        assert str(caught.value) == problem
+        assert caught.value.hint == "Set IMGCAP_CACHE_DIR to a folder that can be written."
+    for remove in ("walls", "default"):
+        with pytest.raises(ImgcapError):
+            remove_model(remove)
     truncate(shipped / DECODER_FILE)
     with pytest.raises(ImgcapError, match=r"damaged: decoder\.safetensors"):
         locate("default")
 
 
 @pytest.mark.parametrize("code", [errno.EROFS, errno.ENOSPC, errno.EACCES])
-def test_a_cache_that_cannot_be_written_keeps_nothing_half_done(
+def test_a_cache_that_cannot_be_written_holds_no_partial_files(
     shipped: Path, source: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     def fail(_source: Path, target: Path) -> None:
@@ -272,7 +312,7 @@ def test_an_imported_model_is_found_before_a_folder_of_that_name(
 def test_a_taken_name_is_refused(source: Path, tmp_path: Path) -> None:
     import_model(source)
     before = content(locate("walls"))
-    with pytest.raises(ImgcapError, match="There is a model 'walls' already") as caught:
+    with pytest.raises(ImgcapError, match="The model 'walls' already exists") as caught:
         import_model(write_model(tmp_path / "other", "other"), "walls")
     assert "remove walls" in caught.value.hint
     assert content(locate("walls")) == before
@@ -338,7 +378,7 @@ def test_verify_names_the_damaged_file(source: Path, cache: Path, name: str, dam
 def test_verify_names_every_damaged_file(source: Path) -> None:
     for name in (CONFIG_FILE, VOCABULARY_FILE):
         flip_a_bit(source / name)
-    with pytest.raises(ImgcapError, match=r"damaged: config\.json, vocabulary\.json is not"):
+    with pytest.raises(ImgcapError, match=r"damaged: config\.json, vocabulary\.json does not match its manifest"):
         verify(source)
 
 
@@ -348,7 +388,7 @@ def test_an_imported_model_that_is_damaged_later_is_noticed(source: Path) -> Non
         locate("walls")
 
 
-def test_what_is_no_model_folder_says_what_is_missing(tmp_path: Path, source: Path) -> None:
+def test_the_error_for_another_folder_names_the_missing_files(tmp_path: Path, source: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ImgcapError, match=r"no config\.json, vocabulary\.json, encoder\.safetensors, decoder"):
         locate(str(tmp_path / "empty"))
@@ -382,7 +422,7 @@ def manifest_naming(name: str) -> dict[str, object]:
     ],
     ids=lambda manifest: ascii(manifest)[-100:],
 )
-def test_a_manifest_that_is_none_is_refused(tmp_path: Path, source: Path, cache: Path, manifest: object) -> None:
+def test_an_invalid_manifest_is_refused(tmp_path: Path, source: Path, cache: Path, manifest: object) -> None:
     (tmp_path / "secret").write_text("secret")
     write_json(source / MANIFEST_FILE, manifest)
     for use in (verify, import_model):
@@ -392,7 +432,7 @@ def test_a_manifest_that_is_none_is_refused(tmp_path: Path, source: Path, cache:
 
 
 @pytest.mark.parametrize("wanted", [{}, {"bytes": None}, {"bytes": "1", "sha256": []}], ids=str)
-def test_a_manifest_without_checksums_vouches_for_nothing(source: Path, wanted: dict[str, object]) -> None:
+def test_files_without_checksums_in_the_manifest_count_as_damaged(source: Path, wanted: dict[str, object]) -> None:
     files = {**read_json(source / MANIFEST_FILE)["files"], CONFIG_FILE: wanted}
     write_json(source / MANIFEST_FILE, {"files": files})
     with pytest.raises(ImgcapError, match=r"damaged: config\.json"):
@@ -425,7 +465,7 @@ def test_an_import_that_fails_leaves_nothing(source: Path, cache: Path, monkeypa
     assert available_models() == ["default"]
 
 
-def test_half_made_and_foreign_things_in_the_cache_are_not_listed(source: Path, cache: Path) -> None:
+def test_incomplete_and_foreign_entries_of_the_cache_are_not_listed(source: Path, cache: Path) -> None:
     target = import_model(source)
     shutil.copytree(target, cache / "models" / ".walls.0123456789ab")
     shutil.copytree(target, cache / "models" / "with space")

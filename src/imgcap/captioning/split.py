@@ -16,7 +16,7 @@ from imgcap.images.decoding import batched
 from imgcap.model.folder import Model, check_encoder, load_model_folder
 from imgcap.model.search import SearchOptions
 from imgcap.model.store import locate
-from imgcap.sharding import Shard, together
+from imgcap.sharding import Shard, interleave
 
 _BATCH = 128
 
@@ -76,7 +76,7 @@ def caption_split(
         text, log_probability = model.text(best), best.log_probability
         captioned.append(CaptionedRecord(record.image_id, record.path, text, log_probability, record.captions))
         on_progress(len(captioned), len(own))
-    return CaptionedSplit(prepared, model, options, tuple(together(world.gather(captioned), _BATCH)))
+    return CaptionedSplit(prepared, model, options, tuple(interleave(world.gather(captioned), _BATCH)))
 
 
 def write_captions(file: Path, captioned: Iterable[CaptionedRecord]) -> None:

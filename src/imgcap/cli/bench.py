@@ -1,4 +1,4 @@
-"""`imgcap bench`: how fast imgcap is on this machine."""
+"""`imgcap bench`: measure speed on this machine."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ def bench(
     device: options.Device = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Measure the encoder, the start of a command, and a folder of large photographs, in under a minute.
+    """Measure the encoder, the start of a command, and a folder of large photographs. Takes about a minute.
 
-    Other programs that run meanwhile make the figures worse.
+    Other programs that are running make the figures worse.
     """
     import torch
     from rich.table import Table
 
     from imgcap.bench import machine, measure
 
-    with interruptible("Nothing was measured."), err.status("Measuring"):
+    with interruptible("The measurement is incomplete."), err.status("Measuring"):
         figures = list(measure(model, device))
     where = machine(torch.get_num_threads())
     if as_json:

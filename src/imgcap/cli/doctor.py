@@ -1,4 +1,4 @@
-"""`imgcap doctor`: whether everything that imgcap needs is there and works."""
+"""`imgcap doctor`: check the installation."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ def doctor(
     model: options.Model = DEFAULT_MODEL,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Check versions, cache, models, and what the model makes of bundled images; say what to do about what is wrong.
+    """Check versions, cache, models, and the captions of bundled images, and explain how to fix what is wrong.
 
-    Exit codes: 0 all is well, 1 something is wrong.
+    Exit codes: 0 nothing is wrong, 1 something is wrong.
     """
     from rich.table import Table
     from rich.text import Text
 
     from imgcap.doctor import examine
 
-    with interruptible("Not everything was checked."), err.status("Examining"):
+    with interruptible("The checks are incomplete."), err.status("Checking"):
         findings = list(examine(model))
-    well = all(finding.ok for finding in findings)
+    healthy = all(finding.ok for finding in findings)
     if as_json:
-        print(json.dumps({"ok": well, "findings": [asdict(finding) for finding in findings]}))
+        print(json.dumps({"ok": healthy, "findings": [asdict(finding) for finding in findings]}))
     else:
         rows = [
             (printable(f.name), "ok" if f.ok else "wrong", printable(f"{f.text} {f.remedy}".strip())) for f in findings
@@ -45,5 +45,5 @@ def doctor(
             width = max(len(name) for name, _, _ in rows)
             for name, verdict, text in rows:
                 print(f"{name:{width}}  {verdict:5}  {text}")
-    if not well:
+    if not healthy:
         raise typer.Exit(ExitCode.FAILED)

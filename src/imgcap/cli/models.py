@@ -21,20 +21,20 @@ Name = Annotated[str, typer.Argument(help="A model's name, or its folder.")]
 
 @app.command("list")
 def list_models() -> None:
-    """Print the names that --model takes."""
+    """Print the names that --model accepts."""
     for name in model_store.available_models():
         print(name)
 
 
 @app.command()
 def path(name: Name = DEFAULT_MODEL) -> None:
-    """Print a model's folder, unpacking the default model if need be."""
+    """Print the folder of a model. The default model is unpacked first if necessary."""
     typer.echo(os.fsencode(model_store.locate(name)))
 
 
 @app.command()
 def show(name: Name = DEFAULT_MODEL) -> None:
-    """Print a model's card: its data, recipe, scores and limits."""
+    """Print a model's card: data, recipe, scores and limits."""
     card = model_store.locate(name) / model_store.MODEL_CARD_FILE
     if not card.is_file():
         raise ImgcapError(f"The model {name!r} has no {model_store.MODEL_CARD_FILE}.")
@@ -42,8 +42,8 @@ def show(name: Name = DEFAULT_MODEL) -> None:
 
 
 @app.command()
-def verify(name: Annotated[str | None, typer.Argument(help="One model; by default all of them.")] = None) -> None:
-    """Check every file of a model against its checksum; a damaged copy of the default model is replaced."""
+def verify(name: Annotated[str | None, typer.Argument(help="Model to check; by default all models.")] = None) -> None:
+    """Check the files of models against their checksums. A damaged copy of the default model is repaired."""
     failed = False
     for each in [name] if name else model_store.available_models():
         try:
@@ -57,15 +57,15 @@ def verify(name: Annotated[str | None, typer.Argument(help="One model; by defaul
 
 @app.command("import")
 def import_model(
-    folder: Annotated[Path, typer.Argument(help="Model folder, as `imgcap train` writes it.")],
-    name: Annotated[str | None, typer.Option(help="Name to use it by; by default the folder's.")] = None,
+    folder: Annotated[Path, typer.Argument(help="Model folder written by `imgcap train`.")],
+    name: Annotated[str | None, typer.Option(help="Name of the model; by default that of the folder.")] = None,
 ) -> None:
-    """Copy a model folder into the user cache, to be used by name."""
+    """Copy a model folder into the user cache, so that it can be used by name."""
     target = model_store.import_model(folder, name)
-    print_message(f"Imported as {target.name}: use it with --model {target.name}.")
+    print_message(f"Imported as {target.name}. Use it with --model {target.name}.")
 
 
 @app.command()
 def remove(name: Annotated[str, typer.Argument(help="Name of an imported model.")]) -> None:
-    """Remove an imported model from the user cache, or the unpacked copy of the default model."""
+    """Remove an imported model, or the unpacked copy of the default model, from the user cache."""
     print_message(f"Removed {model_store.remove_model(name)}.")

@@ -1,11 +1,11 @@
-"""The image encoder: Inception V3 without its classifier, and everything that its features depend on."""
+"""The image encoder: Inception V3 without its classifier, and the settings that its features depend on."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -27,15 +27,15 @@ from imgcap.model.torchvision_compat import import_torchvision
 
 IMAGENET = "imagenet"
 PRECISIONS = FLOAT32, INT8 = "float32", "int8"
-"""What an encoder may compute in."""
+"""Precisions that an encoder can compute in."""
 
 _MIN_PIXELS, _MAX_PIXELS = 75, 2048
 _NOT_USED = ("fc.", "AuxLogits.")
-"""Parts of torchvision's Inception V3 that an encoder does without."""
+"""Prefixes of the weights in torchvision's Inception V3 that an encoder does not need."""
 
 _AT_ONCE = 4
-"""Images that a processor encodes at once, or one a thread if that is more. Their maps are then small enough for the
-C library to use the same memory again; glibc returns blocks over 32 MB to the system, page by page."""
+"""Images that a CPU encodes at once, or one per thread if that is more. This keeps their maps small enough for the C
+library to reuse the memory: glibc returns blocks over 32 MB to the system, page by page."""
 
 
 def check_precision(precision: str, device: torch.device) -> None:
@@ -43,51 +43,58 @@ def check_precision(precision: str, device: torch.device) -> None:
     if precision not in PRECISIONS:
         raise UsageError(f"There is no precision {precision!r}.", f"Give {' or '.join(PRECISIONS)}.")
     if precision == INT8 and device.type != "cpu":
-        raise UsageError("The precision int8 is for processors.", "Add --device cpu.")
+        raise UsageError("The precision int8 needs a CPU.", "Add --device cpu.")
     if precision == INT8 and not is_supported():
         raise UsageError(
-            "This processor, or this torch, does not multiply 8-bit integers fast (VNNI).",
+            "This processor or this version of torch does not support fast 8-bit integers (VNNI).",
             "Leave out --precision int8.",
         )
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether `device` multiplies bfloat16 matrices in hardware: a GPU, or a processor with AMX."""
+    """Whether `device` multiplies bfloat16 matrices in hardware: a GPU or a CPU with AMX."""
     if device.type == "cpu":
-        tell: Callable[[], dict[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)  # older torch cannot tell
-        return bool(tell().get("amx_bf16"))
+        get_capabilities: Any = getattr(torch.cpu, "get_capabilities", dict)  # missing in older versions
+        return bool(get_capabilities().get("amx_bf16"))
     return device.type == "cuda"
 
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """What the features depend on besides the weights; it travels in the header of the weights file."""
+    """Settings that the features depend on besides the weights; stored in the header of the weights file."""
 
     pixels: int = 299
     """Side of the square input image."""
     resize: str = RESIZE
-    """How an image becomes that square; see `images.squash`."""
+    """Name of the resize method; see `images.decoding.squash`."""
     count_padding: bool = True
     """Whether average pools count the zero padding; true for torchvision's weights."""
 
     @classmethod
     def from_header(cls, header: dict[str, str], file: Path) -> EncoderConfig:
-        """Read the `imgcap` entry of a safetensors header; a file without one follows torchvision."""
+        """Read the `imgcap` entry of a safetensors header; without one, the settings are torchvision's.
+
+        Raises `ImgcapError` if this version does not support the settings.
+        """
         try:
             config = cls(**json.loads(header.get("imgcap", "{}")))
         except (TypeError, ValueError, RecursionError):
-            raise ImgcapError(f"The header of {file} does not describe an encoder that this version knows.") from None
+            raise ImgcapError(f"The header of {file} does not describe a known encoder.") from None
         if config.resize != RESIZE:
-            raise ImgcapError(f"{file} needs images resized by {config.resize!r}, which this version cannot do.")
+            raise ImgcapError(
+                f"{file} needs images resized with {config.resize!r}, which this version does not support."
+            )
         if type(config.count_padding) is not bool:
-            raise ImgcapError(f"The header of {file} does not say by true or false whether pools count the padding.")
+            raise ImgcapError(f"In the header of {file}, count_padding is neither true nor false.")
         if type(config.pixels) is not int or not _MIN_PIXELS <= config.pixels <= _MAX_PIXELS:
-            raise ImgcapError(f"{file} asks for images of {config.pixels!r} pixels.")
+            raise ImgcapError(
+                f"{file} needs images of {config.pixels!r} pixels; supported are {_MIN_PIXELS} to {_MAX_PIXELS}."
+            )
         return config
 
 
 class Encoder:
-    """Images to features: `encoder(pixels)` is uint8 (B, S, S, 3) -> float32 (B, 2048), S = `config.pixels`."""
+    """Turns images into features: uint8 (B, S, S, 3) -> float32 (B, 2048), where S is `config.pixels`."""
 
     def __init__(self, network: InceptionV3, config: EncoderConfig, device: torch.device) -> None:
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -99,10 +106,12 @@ class Encoder:
     def load(
         cls, file: Path, device: torch.device | None = None, fold: bool = True, precision: str = FLOAT32
     ) -> Encoder:
-        """Load a .safetensors file with torchvision's names; `fold=False` keeps the batch norms, for training.
+        """Load a .safetensors file with torchvision's names; `fold=False` keeps the batch norms for training.
 
-        `precision` is that of the computation, see `quantize`. Raises `ImgcapError` if the file is not such a file or
-        its weights do not fit, and `UsageError` for a precision that cannot be had here.
+        `precision` is the precision of the computation; see `quantize`.
+
+        Raises `ImgcapError` if the file cannot be read or its weights do not fit, and `UsageError` if the device does
+        not support the precision.
         """
         device = device or pick_device()
         check_precision(precision, device)
@@ -120,7 +129,7 @@ class Encoder:
         if strange := [name for name in weights if name not in wanted and not name.startswith(_NOT_USED)]:
             raise ImgcapError(f"{file} does not hold the weights of an Inception V3: it has no {strange[0][:80]}.")
         network.load_state_dict({name: weights[name].to(wanted[name].dtype) for name in wanted}, assign=True)
-        # A NaN is both the least and the greatest value; looking at every value alone takes six times as long.
+        # A NaN is both minimum and maximum; testing every value takes six times as long.
         if not all(torch.stack(tensor.aminmax()).isfinite().all() for tensor in network.state_dict().values()):
             raise ImgcapError(f"{file} holds weights that are not numbers.")
         network.eval().requires_grad_(not fold)
@@ -132,31 +141,31 @@ class Encoder:
         return encoder
 
     def quantize(self) -> None:
-        """Compute in 8-bit integers from now on, see `quantization`: faster, with features a few per cent off."""
+        """Switch to 8-bit integers: faster, but features change by a few per cent. See `quantization`."""
         images = torch.from_numpy(np.stack(calibration_images(self.config.pixels)))
         quantize(self.network, self.to_input(images))
         self.precision = INT8
 
     @torch.inference_mode()
     def __call__(self, pixels: Sequence[Pixels]) -> Tensor:
-        """Features of a batch of decoded images, on the CPU."""
+        """Encode a batch of decoded images. The features are on the CPU."""
         at_once = max(_AT_ONCE, torch.get_num_threads()) if self.device.type == "cpu" else len(pixels)
         parts = torch.split(torch.from_numpy(np.stack(pixels)), at_once)
-        # By default a GPU would round what it multiplies to 10 bits: features must not depend on where they come from.
+        # By default a GPU rounds factors to 10 bits (TF32), but features must not depend on the device.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             return torch.cat([self.network(self.to_input(part)).float().cpu() for part in parts])
 
     def to_input(self, pixels: Tensor) -> Tensor:
-        """uint8 (B, S, S, 3) -> what the network reads, (B, 3, S, S), channels last, on the encoder's device.
+        """uint8 (B, S, S, 3) -> the network's input, (B, 3, S, S), channels last, on the encoder's device.
 
-        That is float32 in [-1, 1], or the pixels as they are if the network computes in integers.
+        The input is float32 in [-1, 1], or the unchanged pixels if the network computes in integers.
         """
         x = pixels.to(self.device).permute(0, 3, 1, 2)
         return x if self.precision == INT8 else x.float().div_(127.5).sub_(1)
 
 
 def read_encoder(file: Path) -> tuple[dict[str, Tensor], EncoderConfig]:
-    """The weights in `file` as they are stored, and their settings. Raises `ImgcapError`."""
+    """Read the weights in their stored precision, and the settings. Raises `ImgcapError`."""
     try:
         with safe_open(file, framework="pt") as opened:
             weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
@@ -164,11 +173,11 @@ def read_encoder(file: Path) -> tuple[dict[str, Tensor], EncoderConfig]:
     except FileNotFoundError:
         raise ImgcapError(f"The encoder {file} does not exist.") from None
     except (SafetensorError, OSError) as error:
-        raise ImgcapError(f"{file} is not a .safetensors file that can be read: {error}.") from None
+        raise ImgcapError(f"{file} is not a readable .safetensors file: {error}.") from None
 
 
 def fingerprint(file: Path) -> str:
-    """SHA-256 over the weights as float32 and the settings: equal fingerprints give equal features."""
+    """SHA-256 of the weights as float32 and the settings: equal fingerprints mean equal features."""
     weights, config = read_encoder(file)
     digest = hashlib.sha256(json.dumps(asdict(config)).encode())
     for name in sorted(weights):
@@ -189,9 +198,9 @@ def save_encoder(file: Path, weights: dict[str, Tensor], config: EncoderConfig, 
 
 
 def find_encoder(name_or_path: str) -> Path:
-    """The weights file of `default`, `imagenet`, a model by name or folder, or a .safetensors file.
+    """Find the weights file of a model (by name or folder) or of `imagenet`; the path of a file is returned as it is.
 
-    Raises `ImgcapError` if there is none, or if `imagenet` is not in the cache and cannot be downloaded.
+    Raises `ImgcapError` if there is no such encoder, or if `imagenet` cannot be downloaded.
     """
     if name_or_path == IMAGENET:
         return _imagenet()
@@ -201,7 +210,7 @@ def find_encoder(name_or_path: str) -> Path:
 
 
 def _imagenet() -> Path:
-    """torchvision's IMAGENET1K_V1 weights, downloaded once and kept as .safetensors in the user cache."""
+    """torchvision's IMAGENET1K_V1 weights, downloaded once and stored as .safetensors in the user cache."""
     folder = cache_folder() / "encoders"
     kept = folder / "inception_v3_imagenet1k_v1.safetensors"
     if kept.exists():
@@ -209,15 +218,17 @@ def _imagenet() -> Path:
     make_folder(folder)
     weights: Any = import_torchvision("torchvision.models").Inception_V3_Weights.IMAGENET1K_V1
     file = folder / weights.url.rsplit("/", 1)[-1]
-    # Its name ends in the first digits of its SHA-256, which torch checks only for what it has downloaded itself.
+    # The name ends in the first digits of the SHA-256, which torch checks only for its own downloads.
     if file.exists() and not sha256(file).startswith(file.stem.rsplit("-", 1)[-1]):
-        raise ImgcapError(f"{file} is damaged or not the ImageNet weights.", f"Get it again from {weights.url}.")
+        raise ImgcapError(
+            f"{file} is damaged or does not hold the ImageNet weights.", f"Download it again from {weights.url}."
+        )
     try:
         state = weights.get_state_dict(progress=True, check_hash=True, model_dir=str(folder), weights_only=True)
     except (OSError, HTTPException, RuntimeError) as error:
         raise ImgcapError(
             f"The ImageNet weights could not be downloaded from {weights.url}: {error}.",
-            f"Without a network, put that file into {folder} under its name, {file.name}, and run the command again.",
+            f"Without a network, save that file as {folder / file.name} and run the command again.",
         ) from None
     save_encoder(kept, state, EncoderConfig(), torch.float32)
     file.unlink(missing_ok=True)

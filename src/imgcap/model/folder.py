@@ -1,4 +1,4 @@
-"""What a model folder holds, loaded: the decoder, its vocabulary, and what they were trained with."""
+"""Load and save the decoder, vocabulary and settings of a model folder."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What `config.json` says."""
+    """Content of `config.json`."""
 
     name: str
     encoder_fingerprint: str
     """Fingerprint of the encoder whose features the decoder was trained on."""
     decoder: DecoderConfig
     search: SearchOptions
-    """The options that captions are searched with unless the user says otherwise."""
+    """Default search options."""
     training: dict[str, Any] = field(default_factory=dict)
-    """How the model was trained: options, data, and val scores of the chosen epoch."""
+    """Training options, data, and val scores of the chosen epoch."""
     confidence: Calibration | None = None
-    """From hypotheses, searched with `search`, to confidence; None if there were too few val images to fit it on."""
+    """Calibration for captions found with `search`; None if there were too few val images to fit it."""
     tokenizer: str = TOKENIZER
     format_version: int = FORMAT_VERSION
 
 
 @dataclass(frozen=True)
 class Model:
-    """A decoder with its vocabulary and settings, from the model folder `folder`."""
+    """A decoder with its vocabulary and settings, loaded from `folder`."""
 
     folder: Path
     config: ModelConfig
@@ -61,20 +61,21 @@ class Model:
 
     @cached_property
     def hash(self) -> str:
-        """16 digits that tell this model from any other: the start of its manifest's SHA-256."""
+        """The first 16 digits of the manifest's SHA-256, which identify the model."""
         return sha256(self.folder / MANIFEST_FILE)[:16]
 
     def text(self, hypothesis: Hypothesis) -> str:
-        """The readable caption that `hypothesis` stands for."""
+        """The caption of `hypothesis` as readable text."""
         return detokenize(self.vocabulary.decode(hypothesis.ids))
 
     def search(
         self, features: Iterable[Tensor], options: SearchOptions, image_seeds: Iterable[int] | None = None
     ) -> Iterator[list[Hypothesis]]:
-        """Hypotheses, best first, for each vector (2048,) of `features`.
+        """Yield the hypotheses, best first, for each vector (2048,) of `features`.
 
-        Samples of an image follow from its own of `image_seeds`, integers from 0 on; None numbers the images from
-        0. Raises `UsageError` if every word is banned, and `ImgcapError` if probabilities are not numbers.
+        The samples of an image depend on its entry in `image_seeds`, integers from 0; None numbers the images from 0.
+
+        Raises `UsageError` if every word is banned, and `ImgcapError` if the probabilities are not numbers.
         """
         banned = self.vocabulary.encode(options.ban)
         if set(banned).issuperset(range(len(SPECIAL_WORDS), len(self.vocabulary))):
@@ -82,9 +83,9 @@ class Model:
         device = self.decoder.feature_mean.device
         seeds = count() if image_seeds is None else image_seeds
         for batch in batched(zip(features, seeds, strict=image_seeds is not None), 128):
-            vectors, own_seeds = zip(*batch, strict=True)
+            vectors, batch_seeds = zip(*batch, strict=True)
             stacked = torch.stack(vectors).to(device)
-            for found in search(self.decoder, stacked, options, banned_ids=banned, image_seeds=own_seeds):
+            for found in search(self.decoder, stacked, options, banned_ids=banned, image_seeds=batch_seeds):
                 if not found or not math.isfinite(found[0].log_probability):
                     raise ImgcapError(
                         f"The model {self.folder} computes no probabilities: weights or features are too large.",
@@ -94,7 +95,7 @@ class Model:
 
 
 def load_model_folder(folder: Path, device: torch.device) -> Model:
-    """Load the decoder of a verified model folder. Raises `ImgcapError` if its parts do not fit together."""
+    """Load the decoder of a verified model folder. Raises `ImgcapError` if its files do not fit together."""
     data = read_json(folder / CONFIG_FILE)
     try:
         if data["format_version"] != FORMAT_VERSION or data["tokenizer"] not in KNOWN_TOKENIZERS:
@@ -103,15 +104,13 @@ def load_model_folder(folder: Path, device: torch.device) -> Model:
         vocabulary = _read_vocabulary(folder / VOCABULARY_FILE)
     except (KeyError, TypeError, RecursionError):
         raise ImgcapError(f"The settings of the model {folder} are damaged.", "Import or train it again.") from None
-    if len(vocabulary) != config.decoder.vocabulary_size:
-        raise ImgcapError(
-            f"The model {folder} has {len(vocabulary):,} words for a decoder of {config.decoder.vocabulary_size:,}."
-        )
+    if len(vocabulary) != (size := config.decoder.vocabulary_size):
+        raise ImgcapError(f"The vocabulary of {folder} has {len(vocabulary):,} words, but its decoder has {size:,}.")
     try:
         with torch.device("meta"):
             decoder = LSTMDecoder(config.decoder).requires_grad_(False)
-        weights = load_file(folder / DECODER_FILE)  # mapped: it takes memory only where it is read
-        decoder.load_state_dict(weights, assign=True)  # names and sizes are checked before anything is read
+        weights = load_file(folder / DECODER_FILE)  # memory-mapped: takes memory only where it is read
+        decoder.load_state_dict(weights, assign=True)  # checks names and sizes before reading anything
         decoder.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=True)
     except (SafetensorError, OSError, RuntimeError, TypeError) as error:
         raise ImgcapError(f"The decoder of {folder} does not fit its settings: {_last_line(error)}") from None
@@ -142,19 +141,19 @@ def _read_vocabulary(file: Path) -> Vocabulary:
 
 
 def _last_line(error: Exception) -> str:
-    """What is wrong in particular; the lines before it say what was tried."""
+    """The particular fault; the lines before it repeat what torch was doing."""
     return str(error).strip().rpartition("\n")[2].strip()
 
 
 def save_decoder(folder: Path, weights: dict[str, Tensor], vocabulary: Vocabulary, config: ModelConfig) -> None:
-    """Write all of a model folder but its encoder and its manifest."""
+    """Write the files of a model folder, except the encoder and the manifest."""
     write_tensors(folder / DECODER_FILE, weights)
     write_json(folder / VOCABULARY_FILE, {"words": vocabulary.words})
     write_json(folder / CONFIG_FILE, asdict(config))
 
 
 def check_encoder(model: Model, encoder_fingerprint: str, prepared: Path) -> None:
-    """Raise `ImgcapError` if `model` needs the features of another encoder than the one `prepared` was made with."""
+    """Raise `ImgcapError` if the features in `prepared` come from another encoder than that of `model`."""
     if model.config.encoder_fingerprint != encoder_fingerprint:
         raise ImgcapError(
             f"The features in {prepared} come from another encoder than the model {model.config.name!r} needs.",

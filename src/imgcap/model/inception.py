@@ -1,8 +1,8 @@
 """The Inception V3 network without its classifier (Szegedy et al. 2016, "Rethinking the Inception Architecture").
 
-Layer and parameter names are torchvision's, so that its weights load as they are. The network is written out here
-because captioning must not pay torchvision's import (longer than torch's own), and because the average pools of the
-original network leave out the padding, which torchvision's cannot.
+Layers and parameters have torchvision's names, so that its weights load unchanged. The network is defined here for two
+reasons: importing torchvision takes longer than importing torch, and the average pools of the original network exclude
+the padding, which torchvision's cannot.
 """
 
 from __future__ import annotations
@@ -16,17 +16,16 @@ from torch import Tensor, nn
 from imgcap.model import one_dnn
 
 FEATURE_SIZE = 2048
-"""Values in the feature vector of one image."""
+"""Length of the feature vector of an image."""
 
 STRIDE_16_LAYER, STRIDE_32_LAYER = "Mixed_6e", "Mixed_7c"
-"""The last layers whose maps are 1/16 and 1/32 of the image's side."""
+"""The last layers whose maps have 1/16 and 1/32 of the image's side."""
 
 STEM_PREFIXES = ("Conv2d", "Mixed_5")
-"""How the names of the layers up to stride 8 begin: the general ones, which a short training can leave alone."""
-
+"""Prefixes of the layers up to stride 8. They are general, so that a short training can leave them alone."""
 
 _OPERATORS = ("_reorder_convolution_weight", "_convolution_pointwise")
-"""Of oneDNN, that `FoldedConv` calls."""
+"""Operators of oneDNN that `FoldedConv` calls."""
 
 
 class ConvNorm(nn.Module):
@@ -42,7 +41,7 @@ class ConvNorm(nn.Module):
 
 
 class AveragePool(nn.AvgPool2d):
-    """3 x 3 mean over neighbours at stride 1; whether the zero padding counts as a neighbour is the weights' choice."""
+    """3 x 3 mean at stride 1; it depends on the weights whether the zero padding counts."""
 
     def __init__(self, count_padding: bool) -> None:
         super().__init__(3, stride=1, padding=1, count_include_pad=count_padding)
@@ -179,7 +178,7 @@ class InceptionE(nn.Module):
 class InceptionV3(nn.Module):
     """RGB scaled to [-1, 1], float32 (B, 3, S, S) with S >= 75 -> features after global pooling, float32 (B, 2048).
 
-    `count_padding` says whether the 3 x 3 average pools count the zero padding: true for torchvision's weights, false
+    With `count_padding`, the 3 x 3 average pools count the zero padding. It is true for torchvision's weights and false
     for weights from the original framework.
     """
 
@@ -208,15 +207,15 @@ class InceptionV3(nn.Module):
         # Sizes in the comments are those of a 299 x 299 image.
         for layer in self.children():
             x = layer(x)  # (B, 192, 35, 35) after maxpool2, (B, 768, 17, 17) after Mixed_6e, (B, 2048, 8, 8) at the end
-        # Features can differ by less than bfloat16 resolves; the mean over many positions still tells them apart.
+        # Features can differ by less than the precision of bfloat16; their means over many positions do not.
         return x.mean((2, 3), dtype=torch.float32)  # (B, 2048)
 
 
 class FoldedConv(nn.Module):
-    """An evaluating `ConvNorm` with the batch norm in weights and bias: same output, fewer passes over memory.
+    """A `ConvNorm` in evaluation mode with the batch norm folded into weights and bias: fewer passes over memory.
 
-    On a CPU with oneDNN, the first call packs the weights into the layout that its kernels read. This depends on the
-    height and width of the maps: those of another size are computed as well, but slowly.
+    On a CPU with oneDNN, the first call packs the weights into the layout of its kernels. The layout depends on the
+    height and width of the maps; maps of another size work too, but slowly.
     """
 
     def __init__(self, trained: ConvNorm) -> None:
@@ -239,7 +238,7 @@ class FoldedConv(nn.Module):
 
 @torch.no_grad()
 def fold_batch_norms(network: nn.Module) -> None:
-    """Replace every `ConvNorm` of an evaluating `network` by a `FoldedConv`, in place; it can no longer be trained."""
+    """Replace every `ConvNorm` of `network` by a `FoldedConv`, in place. The network can no longer be trained."""
     for name, child in network.named_children():
         if isinstance(child, ConvNorm):
             setattr(network, name, FoldedConv(child))

@@ -1,4 +1,4 @@
-"""Whether torch has the oneDNN operators that the fast paths call, by names that torch does not promise."""
+"""Check for the oneDNN operators that the fast paths call: they are not part of torch's public interface."""
 
 from __future__ import annotations
 

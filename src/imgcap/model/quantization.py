@@ -1,7 +1,7 @@
-"""Inception V3 in 8-bit integers, for processors that multiply those several times as fast as float32.
+"""Inception V3 in 8-bit integers, for processors that multiply them several times as fast as float32.
 
-Weights are int8 with a scale for each output channel, activations uint8 with a scale for each map; both come from the
-greatest values (Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
+Weights are int8 with a scale per output channel, activations uint8 with a scale per map. Both scales come from the
+largest values (Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
 Inference"). Sums are 32-bit integers. Average pools, biases and the last maps are float32.
 """
 
@@ -19,28 +19,28 @@ from imgcap.model import one_dnn
 from imgcap.model.inception import AveragePool, FoldedConv, InceptionV3
 
 _CALIBRATION_FILE = Path(__file__).with_name("calibration.jpg")
-"""Four images in the public domain or CC0, side by side: those of `examples/` in the repository."""
+"""Four images side by side, in the public domain or CC0: those of `examples/` in the repository."""
 
-_GREATEST = 255
-"""Of uint8; zero stands for zero, since activations are never negative."""
-_LEAST_RANGE = 1e-6
-"""Of a map that is zero everywhere in the calibration images."""
+_UINT8_MAX = 255
+"""Quantized activations use 0 to 255, and 0 means 0, because activations are never negative."""
+_MIN_RANGE = 1e-6
+"""Range of a map that is zero everywhere in the calibration images."""
 _PIXEL_SCALE, _PIXEL_ZERO = 1 / 127.5, 128
-"""What a pixel's value counts for in the network, and the value that stands for zero. That would be 127.5, so that
-inputs are too small by half a unit, which the bias of the first convolution makes up for."""
+"""Scale of a pixel's value, and the value that means zero. It should be 127.5: inputs are half a unit too small, which
+the bias of the first convolution compensates."""
 
 
 def is_supported() -> bool:
-    """Whether this processor and this torch multiply 8-bit integers fast: x86 with VNNI, and oneDNN's operators."""
+    """Whether 8-bit integers are fast here: an x86 processor with VNNI and a torch with oneDNN's operators."""
     if not one_dnn.has("onednn", "qconv_prepack", "qconv2d_pointwise"):
         return False
-    tell: Any = getattr(torch.cpu, "get_capabilities", dict)  # older torch cannot tell
-    capabilities: dict[str, Any] = tell()
+    get_capabilities: Any = getattr(torch.cpu, "get_capabilities", dict)  # missing in older versions
+    capabilities: dict[str, Any] = get_capabilities()
     return bool(capabilities.get("avx512_vnni") or capabilities.get("avx_vnni"))
 
 
 def calibration_images(size: int) -> list[Pixels]:
-    """The four images that set the scales, uint8 (`size`, `size`, 3) each."""
+    """The four images that the scales are taken from, uint8 (`size`, `size`, 3) each."""
     with Image.open(_CALIBRATION_FILE) as sheet:
         side = sheet.height
         return [squash(sheet.crop((x, 0, x + side, side)), size) for x in range(0, sheet.width, side)]
@@ -49,8 +49,7 @@ def calibration_images(size: int) -> list[Pixels]:
 class QuantizedConv(nn.Module):
     """A `FoldedConv` on 8-bit integers: uint8 (B, in, H, W) -> uint8 (B, out, H', W'), or float32 without `out_scale`.
 
-    A value of the input counts for `scale`, and `zero` is subtracted from it first. Without `activated`, the output is
-    neither shifted by the bias nor rectified.
+    An input value means (value - `zero`) * `scale`. Without `activated`, bias and ReLU are left out.
     """
 
     def __init__(
@@ -64,21 +63,22 @@ class QuantizedConv(nn.Module):
         packed = torch.ops.onednn.qconv_prepack(levels, scales, scale, zero, *geometry, example.shape)
         bias: Tensor = folded.bias
         if zero:
-            bias = bias + weight.sum((1, 2, 3)) * scale * (zero - _GREATEST / 2)
-        self.before = (scale, zero, packed, scales, torch.zeros_like(scales, dtype=torch.int64))
+            bias = bias + weight.sum((1, 2, 3)) * scale * (zero - _UINT8_MAX / 2)
+        self.input_and_weights = (scale, zero, packed, scales, torch.zeros_like(scales, dtype=torch.int64))
         self.bias = bias if activated else None
-        kind = (1.0, 0, torch.float32) if out_scale is None else (out_scale, 0, torch.uint8)
-        self.after: tuple[Any, ...] = (*geometry, *kind, "relu" if activated else "none", [], "")
+        output = (1.0, 0, torch.float32) if out_scale is None else (out_scale, 0, torch.uint8)
+        self.geometry_and_output: tuple[Any, ...] = (*geometry, *output, "relu" if activated else "none", [], "")
 
     def forward(self, x: Tensor) -> Tensor:
-        output: Tensor = torch.ops.onednn.qconv2d_pointwise(x, *self.before, self.bias, *self.after)
+        operands = (x, *self.input_and_weights, self.bias, *self.geometry_and_output)
+        output: Tensor = torch.ops.onednn.qconv2d_pointwise(*operands)
         return output
 
 
 class QuantizedPoolConv(nn.Module):
     """Average pool, then a 1 x 1 `FoldedConv`: uint8 (B, in, H, W) -> uint8 or float32 (B, out, H, W).
 
-    Both are linear, so the pool comes after, where there are fewer channels.
+    Both are linear, so the pool is applied after the convolution, where there are fewer channels.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class QuantizedPoolConv(nn.Module):
 
 
 class QuantizedMaxPool(nn.Module):
-    """Greatest of 3 x 3 at stride 2, whose values count for `scale` before and `out_scale` after."""
+    """3 x 3 max pool at stride 2, from values of `scale` to values of `out_scale`."""
 
     def __init__(self, scale: float, out_scale: float) -> None:
         super().__init__()
@@ -109,51 +109,51 @@ class QuantizedMaxPool(nn.Module):
 
 
 def _levels(x: Tensor) -> Tensor:
-    """float32 (not usable afterwards), 0 and above -> uint8."""
-    return x.round_().clamp_(max=_GREATEST).to(torch.uint8)
+    """Round float32 values from 0 on to uint8; `x` is overwritten."""
+    return x.round_().clamp_(max=_UINT8_MAX).to(torch.uint8)
 
 
 @torch.inference_mode()
 def quantize(network: InceptionV3, samples: Tensor) -> None:
-    """Make a `network` of folded batch norms compute in 8-bit integers, in place, on a CPU.
+    """Make a `network` with folded batch norms compute in 8-bit integers, in place, on a CPU.
 
-    Its input is then the pixels themselves, uint8 (B, 3, S, S). `samples` are images as it has read them until now,
-    float32 (B, 3, S, S); the greatest values that they make set the scales.
+    Its input is then the pixels themselves, uint8 (B, 3, S, S). `samples` are images in its present format, float32
+    (B, 3, S, S); the scales are taken from the largest values that they cause.
     """
     seen: dict[nn.Module, tuple[Tensor, Tensor]] = {}
     hooks = [
-        module.register_forward_hook(lambda module, given, output: seen.__setitem__(module, (given[0], output)))
+        module.register_forward_hook(lambda module, inputs, output: seen.__setitem__(module, (inputs[0], output)))
         for module in network.modules()
     ]
     network(samples)
     for hook in hooks:
         hook.remove()
     scales = {id(samples): _PIXEL_SCALE}
-    """What a value counts for, of every map that was seen; maps are known by the tensors themselves."""
+    """Scale of every map that was seen, by the `id` of its tensor."""
 
     def replace_parts(whole: nn.Module, out_scale: float | None) -> None:
-        """Of the network or a block, whose last maps are joined and so share a scale."""
+        """Replace the parts of the network or of a block, whose last maps are concatenated and so share a scale."""
         read = {id(seen[part][0]) for part in whole.children()}
         pools: dict[int, AveragePool] = {}
         for name, part in whole.named_children():
             x, y = seen[part]
             scale, is_last = scales[id(x)], id(y) not in read
-            own = out_scale if is_last else max(y.max().item(), _LEAST_RANGE) / _GREATEST
+            own_scale = out_scale if is_last else max(y.max().item(), _MIN_RANGE) / _UINT8_MAX
             if isinstance(part, FoldedConv):
                 zero = _PIXEL_ZERO if x is samples else 0
                 if id(x) in pools:
-                    setattr(whole, name, QuantizedPoolConv(pools[id(x)], part, x, scale, own))
+                    setattr(whole, name, QuantizedPoolConv(pools[id(x)], part, x, scale, own_scale))
                 else:
-                    setattr(whole, name, QuantizedConv(part, x, scale, zero, own, activated=True))
+                    setattr(whole, name, QuantizedConv(part, x, scale, zero, own_scale, activated=True))
             elif isinstance(part, AveragePool):
-                own, pools[id(y)] = scale, part
+                own_scale, pools[id(y)] = scale, part
                 setattr(whole, name, nn.Identity())
             elif isinstance(part, nn.MaxPool2d):
-                own = scale if own is None or not is_last else own
-                setattr(whole, name, QuantizedMaxPool(scale, own))
+                own_scale = scale if own_scale is None or not is_last else own_scale
+                setattr(whole, name, QuantizedMaxPool(scale, own_scale))
             else:
-                replace_parts(part, own)
-            if own is not None:
-                scales[id(y)] = own
+                replace_parts(part, own_scale)
+            if own_scale is not None:
+                scales[id(y)] = own_scale
 
     replace_parts(network, None)

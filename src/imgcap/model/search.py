@@ -1,48 +1,49 @@
-"""From a decoder and features to captions: beam search, greedy search as its beam of one, and sampling."""
+"""Turn features into captions: beam search, greedy search as a beam of one, and sampling."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from imgcap.errors import UsageError
-from imgcap.model.decoder import LSTMDecoder, Steps
-from imgcap.text.tokenizer import words
+from imgcap.model.decoder import LSTMDecoder, State, Steps
+from imgcap.text.tokenizer import words as split_words
 from imgcap.text.vocabulary import END, PAD, START, UNKNOWN
 
 _ROUNDS = 5
-"""Sampling draws `num_captions` captions of an image this often before it settles for fewer distinct ones."""
+"""Times that sampling draws `num_captions` captions of an image before it accepts fewer distinct ones."""
 
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """How captions are searched. Raises `UsageError` for values that make no sense."""
+    """How to search for captions. Raises `UsageError` if a value is out of range."""
 
     beam_size: int = 5
-    """Captions kept alive at each step; 1 is greedy search."""
+    """Hypotheses kept at each step; 1 is greedy search."""
     length_penalty: float = 0.7
-    """Captions are ranked by log-probability / words ** length_penalty: 0 favours short ones, 1 is the mean."""
+    """Captions are ranked by log-probability / words ** length_penalty: 0 favours short captions, 1 is the mean."""
     max_length: int = 24
-    """Most words in a caption."""
+    """Maximum number of words in a caption."""
     min_length: int = 1
-    """Fewest words in a caption."""
+    """Minimum number of words in a caption."""
     num_captions: int = 1
-    """Captions of each image, which all differ. Beam search then runs with a beam of at least this size."""
+    """Different captions for each image. The beam is at least this large."""
     sample: bool = False
-    """Draw captions at random, as the model's probabilities have it, instead of searching for the best."""
+    """Sample captions from the model's probabilities instead of searching for the best."""
     temperature: float = 1.0
-    """Sampling divides log-probabilities by this: below 1 it is bolder, above 1 more varied."""
+    """Sampling divides log-probabilities by this: below 1 makes captions safer, above 1 more varied."""
     top_p: float = 1.0
     """Sampling draws each word from the most probable ones that together reach this (Holtzman et al. 2020)."""
     seed: int = 0
-    """Another seed draws other samples."""
+    """Seed of the samples."""
     ban: tuple[str, ...] = ()
-    """Words that are never written; kept as the tokeniser writes them."""
+    """Words that never occur in a caption, as the tokeniser writes them."""
 
     def __post_init__(self) -> None:
         counts = (self.beam_size, self.max_length, self.min_length, self.num_captions)
@@ -70,27 +71,27 @@ class SearchOptions:
 
     @property
     def beam(self) -> int:
-        """Captions that beam search keeps alive at each step."""
+        """Size of the beam: `beam_size` or, if that is larger, `num_captions`."""
         return max(self.beam_size, self.num_captions)
 
 
 def _single_word(ban: str) -> str:
-    banned = words(ban) if isinstance(ban, str) else []
+    banned = split_words(ban) if isinstance(ban, str) else []
     if len(banned) != 1:
-        raise UsageError(f"Only a single word can be banned, not {ban!r}.", "Ban each word on its own.")
+        raise UsageError(f"Only a single word can be banned, not {ban!r}.", "Ban each word separately.")
     return banned[0]
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A finished caption: word ids without `<start>` and `<end>`, and what the model thinks of it."""
+    """A finished caption: word ids without `<start>` and `<end>`, and their probabilities."""
 
     ids: tuple[int, ...]
     word_log_probabilities: tuple[float, ...]
-    """Natural logarithm of the model's own probability of each word, and of `<end>` after them: whatever the
-    temperature, and not scaled up for words that may not be said."""
+    """Natural logarithm of the model's probability of each word and of the final `<end>`, unaffected by temperature and
+    banned words."""
     score: float
-    """What captions are ranked by; see `SearchOptions.length_penalty`."""
+    """Captions are ranked by this; see `SearchOptions.length_penalty`."""
 
     @property
     def log_probability(self) -> float:
@@ -107,103 +108,163 @@ def search(
     banned_ids: Sequence[int] = (),
     image_seeds: Sequence[int] | None = None,
 ) -> list[list[Hypothesis]]:
-    """Captions for features (B, 2048), best first, at most `options.num_captions` for each image.
+    """Find captions for features (B, 2048), best first, at most `options.num_captions` for each image.
 
-    Words of `banned_ids` are never said. An image's samples follow from `options.seed` and its own of `image_seeds`,
-    integers from 0 on, and not from the other images; None numbers the images from 0.
+    Words in `banned_ids` never occur. The samples of an image depend on `options.seed` and its entry in `image_seeds`,
+    integers from 0, not on the other images; None numbers the images from 0.
     """
     decoder.eval()
-    never = torch.tensor([PAD, START, UNKNOWN, *banned_ids], device=features.device)
+    forbidden = torch.tensor([PAD, START, UNKNOWN, *banned_ids], device=features.device)
     if options.sample:
         seeds = range(len(features)) if image_seeds is None else image_seeds
-        return _sample(decoder, features, options, never, seeds)
-    return _beam_search(decoder, features, options, never)
+        return _sample(decoder, features, options, forbidden, seeds)
+    return _beam_search(decoder, features, options, forbidden)
 
 
 def _beam_search(
-    decoder: LSTMDecoder, features: Tensor, options: SearchOptions, never: Tensor
+    decoder: LSTMDecoder, features: Tensor, options: SearchOptions, forbidden: Tensor
 ) -> list[list[Hypothesis]]:
-    """Beam search over all images at once.
+    """Beam search over all images at once (Graves 2012, "Sequence Transduction with Recurrent Neural Networks").
 
-    A hypothesis that takes `<end>` while it is among the K best leaves the beam. One that can no longer be ranked among
-    the best finished ones is dropped. That changes no caption, since what it would have kept out of the beam is less
-    probable still. An image is done when none is left.
+    Shapes: B images whose search goes on, K hypotheses in a beam, L of the B x K alive, T words so far, V words.
     """
-    images, beam, device = len(features), options.beam, features.device
-    each = min(2 * beam, decoder.config.vocabulary_size)  # continuations of one hypothesis that can matter
-    finished: list[list[Hypothesis]] = [[] for _ in range(images)]
-    active = list(range(images))  # images that are still searched, row by row of the tensors below
-
-    read = Steps(decoder, images * beam)
-    state = decoder.start(features)  # of the L living hypotheses, in the order of `living` below
-    ids = torch.full((images, beam, 1), START, device=device)  # (B, K, 1 + words so far)
-    steps = torch.zeros((images, beam, 1), device=device)  # log-probabilities of `ids`
-    totals = torch.full((images, beam), -torch.inf, device=device)  # (B, K), -inf for those that are dropped
-    totals[:, 0] = 0  # all hypotheses begin alike, so only the first may branch
-
+    beams = _Beams.start(decoder, features, options.beam)
+    finished: list[list[Hypothesis]] = [[] for _ in range(len(features))]
+    step = Steps(decoder, len(features) * options.beam)
     for length in range(options.max_length + 1):
-        living = totals.isfinite()  # (B, K), L of them
-        log_probabilities, state = read(ids[:, :, -1][living], state)  # (L, V)
-        _forbid(log_probabilities, length, options, never)
-        sums, words = (totals[living][:, None] + log_probabilities).topk(each)  # (L, each)
-        best, places = _spread(sums, living, -torch.inf).flatten(1).topk(2 * beam)  # (B, 2K)
-        parents, tokens, last = (
-            places // each,
-            *(_spread(t, living, 0).flatten(1).gather(1, places) for t in (words, log_probabilities.gather(1, words))),
-        )
-        ended = tokens == END  # at most K of which end: one for each parent
-
-        for row, column in (ended & best.isfinite())[:, :beam].nonzero().tolist():
-            parent = parents[row, column]
-            said = [*steps[row, parent, 1:].tolist(), last[row, column].item()]
-            finished[active[row]].append(_hypothesis(ids[row, parent, 1:].tolist(), said, options))
+        log_probabilities, state = step(beams.last_words(), beams.state)  # (L, V)
+        _forbid(log_probabilities, length, options, forbidden)
+        expanded = beams.expand(log_probabilities)
+        for image, ids, word_log_probabilities in beams.ended(expanded):
+            finished[image].append(_hypothesis(ids, word_log_probabilities, options))
         if length == options.max_length:
             break
-
-        # The K best that go on.
-        order = ended.to(torch.uint8).argsort(dim=1, stable=True)[:, :beam]  # (B, K)
-        totals, parents, tokens, last = (t.gather(1, order) for t in (best, parents, tokens, last))
-        least = torch.tensor([_least_total(finished[image], options) for image in active], device=device)
-        totals = totals.where(totals > least[:, None], -torch.inf)
-        keep = totals.isfinite().any(1)
-        if not keep.any():
+        thresholds = [_least_total(finished[image], options) for image in beams.images]
+        beams = beams.prune(expanded, state, torch.tensor(thresholds, device=features.device))
+        if not beams.images:
             break
-        rows = _spread(torch.arange(len(state[0][0]), device=device)[:, None], living, 0)[:, :, 0].gather(1, parents)
-        rows = rows[totals.isfinite()]
-        state = (state[0][:, rows], state[1][:, rows])
-        ids, steps = _extend(ids, parents, tokens)[keep], _extend(steps, parents, last)[keep]
-        totals, active = totals[keep], [active[row] for row in keep.nonzero()[:, 0].tolist()]
-    return [_ranked(found)[: options.num_captions] for found in finished]
+    return [_ranked(hypotheses)[: options.num_captions] for hypotheses in finished]
 
 
-def _spread(values: Tensor, living: Tensor, otherwise: float) -> Tensor:
-    """Of values (L, N) of the living hypotheses (B, K): (B, K, N), with `otherwise` in the places of the others."""
-    return values.new_full((*living.shape, values.shape[1]), otherwise).masked_scatter_(living[:, :, None], values)
+class _Expanded(NamedTuple):
+    """The 2K best continuations of each beam by one word, best first; each tensor is (B, 2K)."""
+
+    totals: Tensor
+    """Log-probabilities of the whole hypotheses."""
+    parents: Tensor
+    """Places in the beam of the hypotheses that are continued."""
+    words: Tensor
+    log_probabilities: Tensor
+    """Of `words`."""
 
 
-def _forbid(log_probabilities: Tensor, length: int, options: SearchOptions, never: Tensor) -> None:
-    """Set to -inf, in place, what may not follow `length` words: (B, V)."""
-    log_probabilities[:, never] = -torch.inf
+@dataclass(frozen=True)
+class _Beams:
+    """The unfinished hypotheses of all images, and how a beam takes a step: expand, take out the ended, prune."""
+
+    images: list[int]
+    """Index of the image of each of the B rows."""
+    ids: Tensor
+    """(B, K, 1 + T), beginning with `<start>`."""
+    log_probabilities: Tensor
+    """(B, K, 1 + T), of `ids`."""
+    totals: Tensor
+    """(B, K), their sums; -inf for hypotheses that are pruned, the others are alive."""
+    state: State
+    """The decoder's state of the L hypotheses that are alive, row by row."""
+
+    @classmethod
+    def start(cls, decoder: LSTMDecoder, features: Tensor, beam_size: int) -> _Beams:
+        shape, device = (len(features), beam_size), features.device
+        totals = torch.full(shape, -torch.inf, device=device)
+        totals[:, 0] = 0  # all hypotheses are equal at the start, so only the first one is alive
+        return cls(
+            images=list(range(len(features))),
+            ids=torch.full((*shape, 1), START, device=device),
+            log_probabilities=torch.zeros((*shape, 1), device=device),
+            totals=totals,
+            state=decoder.start(features),
+        )
+
+    def last_words(self) -> Tensor:
+        """The last word of each hypothesis that is alive, (L,)."""
+        return self.ids[:, :, -1][self.totals.isfinite()]
+
+    def expand(self, log_probabilities: Tensor) -> _Expanded:
+        """Continue the living hypotheses by the words with these log-probabilities, (L, V)."""
+        alive, count = self.totals.isfinite(), 2 * self.totals.shape[1]
+        per_hypothesis = min(count, log_probabilities.shape[1])  # continuations of one hypothesis that can matter
+        sums, words = (self.totals[alive][:, None] + log_probabilities).topk(per_hypothesis)  # (L, 2K)
+        totals, places = _spread(sums, alive, -torch.inf).flatten(1).topk(count)
+        return _Expanded(
+            totals,
+            places // per_hypothesis,
+            _spread(words, alive, 0).flatten(1).gather(1, places),
+            _spread(log_probabilities.gather(1, words), alive, 0).flatten(1).gather(1, places),
+        )
+
+    def ended(self, expanded: _Expanded) -> Iterator[tuple[int, list[int], list[float]]]:
+        """Image, words and log-probabilities of the hypotheses that end among the K best continuations."""
+        beam_size = self.totals.shape[1]
+        ended = (expanded.words == END) & expanded.totals.isfinite()
+        for row, column in ended[:, :beam_size].nonzero().tolist():
+            parent = expanded.parents[row, column]
+            last = expanded.log_probabilities[row, column].item()
+            ids, log_probabilities = self.ids[row, parent, 1:], self.log_probabilities[row, parent, 1:]
+            yield self.images[row], ids.tolist(), [*log_probabilities.tolist(), last]
+
+    def prune(self, expanded: _Expanded, state: State, thresholds: Tensor) -> _Beams:
+        """Keep the K best continuations that do not end, and of those the ones above their image's threshold, (B,).
+
+        `state` is the decoder's after the last words. A hypothesis below the threshold cannot be returned, and what
+        it would push out of the beam is less probable still: pruning it changes no caption.
+        """
+        beam_size = self.totals.shape[1]
+        # At most K of the 2K continuations end, one for each parent, so K others are left.
+        order = (expanded.words == END).to(torch.uint8).argsort(dim=1, stable=True)[:, :beam_size]
+        totals, parents, words, log_probabilities = (tensor.gather(1, order) for tensor in expanded)  # (B, K)
+        totals = totals.where(totals > thresholds[:, None], -torch.inf)
+        alive, searched = totals.isfinite(), totals.isfinite().any(1)
+
+        numbers = torch.arange(state[0].shape[1], device=totals.device)[:, None]
+        parent_states = _spread(numbers, self.totals.isfinite(), 0)[:, :, 0].gather(1, parents)[alive]
+        return _Beams(
+            images=[self.images[row] for row in searched.nonzero()[:, 0].tolist()],
+            ids=_append(self.ids, parents, words)[searched],
+            log_probabilities=_append(self.log_probabilities, parents, log_probabilities)[searched],
+            totals=totals[searched],
+            state=(state[0][:, parent_states], state[1][:, parent_states]),
+        )
+
+
+def _spread(values: Tensor, alive: Tensor, otherwise: float) -> Tensor:
+    """Place values (L, N) of the living hypotheses in (B, K, N), with `otherwise` where `alive`, (B, K), is false."""
+    return values.new_full((*alive.shape, values.shape[1]), otherwise).masked_scatter_(alive[:, :, None], values)
+
+
+def _forbid(log_probabilities: Tensor, length: int, options: SearchOptions, forbidden: Tensor) -> None:
+    """Set log-probabilities (B, V) of words that may not follow `length` words to -inf, in place."""
+    log_probabilities[:, forbidden] = -torch.inf
     if length < options.min_length:
         log_probabilities[:, END] = -torch.inf
     if length == options.max_length:
         log_probabilities[:, UNKNOWN + 1 :] = -torch.inf
 
 
-def _extend(sequences: Tensor, parents: Tensor, last: Tensor) -> Tensor:
-    """Of sequences (B, K, T), those of `parents` (B, K), each followed by its own of `last` (B, K)."""
+def _append(sequences: Tensor, parents: Tensor, last: Tensor) -> Tensor:
+    """The sequences, (B, K, T), of `parents`, (B, K), each followed by its value in `last`, (B, K)."""
     kept = sequences.gather(1, parents[:, :, None].expand(-1, -1, sequences.shape[2]))
     return torch.cat([kept, last[:, :, None]], 2)
 
 
 def _least_total(finished: list[Hypothesis], options: SearchOptions) -> float:
-    """What the log-probability of a living hypothesis must exceed for it to end among the `num_captions` best."""
+    """The log-probability that an unfinished hypothesis must exceed to end among the `num_captions` best."""
     if len(finished) < options.num_captions:
         return -torch.inf
     if options.beam == 1:
-        return torch.inf  # greedy search ends with the first `<end>` it takes
+        return torch.inf  # greedy search stops at the first `<end>`
     worst_kept = _ranked(finished)[options.num_captions - 1].score
-    # Log-probabilities only fall; the longest caption divides what is left by the most.
+    # Log-probabilities only fall, and the longest caption divides them by the most.
     return worst_kept * float(options.max_length**options.length_penalty)
 
 
@@ -217,18 +278,18 @@ def _ranked(hypotheses: Sequence[Hypothesis]) -> list[Hypothesis]:
 
 
 def _sample(
-    decoder: LSTMDecoder, features: Tensor, options: SearchOptions, never: Tensor, image_seeds: Sequence[int]
+    decoder: LSTMDecoder, features: Tensor, options: SearchOptions, forbidden: Tensor, image_seeds: Sequence[int]
 ) -> list[list[Hypothesis]]:
-    """The first `num_captions` distinct captions that are drawn for each image, fewer if they keep repeating."""
+    """The first `num_captions` distinct samples of each image, fewer if they keep repeating."""
     count = options.num_captions
     distinct: list[dict[tuple[int, ...], Hypothesis]] = [{} for _ in image_seeds]
     for first in range(0, _ROUNDS * count, count):
-        lacking = [image for image, found in enumerate(distinct) if len(found) < count]
-        if not lacking:
+        incomplete = [image for image, found in enumerate(distinct) if len(found) < count]
+        if not incomplete:
             break
-        draws = [(image, first + i) for image in lacking for i in range(count)]
-        generators = [np.random.default_rng([options.seed, image_seeds[p], number]) for p, number in draws]
-        drawn = _draw(decoder, features[[image for image, _ in draws]], options, never, generators)
+        draws = [(image, first + i) for image in incomplete for i in range(count)]
+        generators = [np.random.default_rng([options.seed, image_seeds[image], number]) for image, number in draws]
+        drawn = _draw(decoder, features[[image for image, _ in draws]], options, forbidden, generators)
         for (image, _), hypothesis in zip(draws, drawn, strict=True):
             distinct[image].setdefault(hypothesis.ids, hypothesis)
     return [_ranked(list(found.values())[:count]) for found in distinct]
@@ -238,40 +299,40 @@ def _draw(
     decoder: LSTMDecoder,
     features: Tensor,
     options: SearchOptions,
-    never: Tensor,
+    forbidden: Tensor,
     generators: list[np.random.Generator],
 ) -> list[Hypothesis]:
-    """One caption for each of features (R, 2048), by its own generator.
+    """Draw one caption for each of features (R, 2048), with its own generator.
 
-    A word is drawn as the largest of its log-probabilities with Gumbel noise (Maddison et al. 2014, "A* Sampling"),
-    which a difference in their last bits, as between batches of different size, hardly ever changes.
+    The word with the largest log-probability plus Gumbel noise is drawn (Maddison et al. 2014, "A* Sampling").
+    Differences in the last bits, as between batches of different size, hardly ever change it.
     """
     drawn: list[tuple[list[int], list[float]]] = [([], []) for _ in generators]
-    alive = np.arange(len(generators))  # rows that have not ended
-    state, read = decoder.start(features), Steps(decoder, len(features))
-    tokens = torch.full((len(generators),), START, device=features.device)
+    unfinished = np.arange(len(generators))  # rows of the captions without `<end>`
+    state, step = decoder.start(features), Steps(decoder, len(features))
+    words = torch.full((len(generators),), START, device=features.device)
     for length in range(options.max_length + 1):
-        log_probabilities, state = read(tokens, state)
-        _forbid(log_probabilities, length, options, never)
+        log_probabilities, state = step(words, state)
+        _forbid(log_probabilities, length, options, forbidden)
         log_probabilities = log_probabilities.cpu().double()
         tempered = (log_probabilities / options.temperature).log_softmax(-1)
-        noise = np.stack([generators[row].standard_exponential(tempered.shape[1]) for row in alive])
+        noise = np.stack([generators[row].standard_exponential(tempered.shape[1]) for row in unfinished])
         perturbed = _nucleus(tempered, options.top_p) - torch.from_numpy(noise).log()
-        tokens = perturbed.argmax(-1, keepdim=True)  # (R, 1)
-        last = log_probabilities.gather(1, tokens)
-        for row, [token], [log_probability] in zip(alive, tokens.tolist(), last.tolist(), strict=True):
-            drawn[row][0].append(token)
+        words = perturbed.argmax(-1, keepdim=True)  # (R, 1)
+        last = log_probabilities.gather(1, words)
+        for row, [word], [log_probability] in zip(unfinished, words.tolist(), last.tolist(), strict=True):
+            drawn[row][0].append(word)
             drawn[row][1].append(log_probability)
-        on = (tokens[:, 0] != END).nonzero()[:, 0]
-        if not len(on):
+        going_on = (words[:, 0] != END).nonzero()[:, 0]
+        if not len(going_on):
             break
-        alive, tokens = alive[on.numpy()], tokens[on, 0].to(features.device)
-        state = (state[0][:, on], state[1][:, on])
-    return [_hypothesis(ids[:-1], said, options) for ids, said in drawn]
+        unfinished, words = unfinished[going_on.numpy()], words[going_on, 0].to(features.device)
+        state = (state[0][:, going_on], state[1][:, going_on])
+    return [_hypothesis(ids[:-1], log_probabilities, options) for ids, log_probabilities in drawn]
 
 
 def _nucleus(log_probabilities: Tensor, top_p: float) -> Tensor:
-    """The fewest words that together reach the probability `top_p`, the others at -inf: (B, V)."""
+    """Keep the fewest words that together reach the probability `top_p`; set the others to -inf. (B, V) -> (B, V)."""
     if top_p == 1:
         return log_probabilities
     ordered, words = log_probabilities.sort(-1, descending=True)

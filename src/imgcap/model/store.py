@@ -1,24 +1,30 @@
-"""Model folders by name or path: the model that ships with the package, imported ones, and how they are checked.
+"""Find, check, import and remove model folders: the model that ships with the package and imported ones.
 
-A model folder holds `config.json`, `vocabulary.json`, `encoder.safetensors`, `decoder.safetensors`, perhaps
-`training_index.safetensors` and `MODEL_CARD.md`, and a `manifest.json` with the size and SHA-256 of each. The shipped
-model is unpacked from the package into the user cache on first use. Each file is replaced on its own, by a rename, with
-content that is the same for every process; so any number of processes may unpack at once, and a damaged file is put
-right while others read. Where the cache cannot be written, the model is used as it lies in the package.
+A model folder holds `config.json`, `vocabulary.json`, `encoder.safetensors`, `decoder.safetensors`, optionally
+`training_index.safetensors`, `MODEL_CARD.md` and `metrics.jsonl`, and a `manifest.json` with the size and SHA-256 of
+each file.
+
+The shipped model is unpacked from the package into the user cache on first use. Each file is replaced separately, by a
+rename, and every process writes the same content. So any number of processes can unpack at once, and a damaged file is
+repaired while others read it. Without a usable cache, the model is read from the package.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
+from contextlib import suppress
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from stat import S_ISREG
 
 import platformdirs
 
-from imgcap.errors import ImgcapError, UsageError, listing
+from imgcap._version import DISTRIBUTION
+from imgcap.errors import ImgcapError, UsageError, listing, printable
 from imgcap.files import (
     flush_folder,
     make_folder,
@@ -36,34 +42,57 @@ CONFIG_FILE, VOCABULARY_FILE = "config.json", "vocabulary.json"
 ENCODER_FILE, DECODER_FILE = "encoder.safetensors", "decoder.safetensors"
 MANIFEST_FILE, MODEL_CARD_FILE, INDEX_FILE = "manifest.json", "MODEL_CARD.md", "training_index.safetensors"
 MODEL_FILES = (CONFIG_FILE, VOCABULARY_FILE, ENCODER_FILE, DECODER_FILE)
-"""Files without which a folder is not a model."""
+"""Files that every model has."""
 METRICS_FILE = "metrics.jsonl"
-"""What each epoch of the training gave."""
+"""Losses and scores of each epoch of the training."""
 OPTIONAL_FILES = (INDEX_FILE, MODEL_CARD_FILE, METRICS_FILE)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""What a model, and a file in a model folder, may be called: never a path."""
+"""Valid names of models and of files in a model folder: never a path."""
+
+_log = logging.getLogger(__name__)
+
+
+class NoCacheError(ImgcapError):
+    """There is no place for the user cache."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "There is no home folder, so there is no cache for models.",
+            "Set IMGCAP_CACHE_DIR to a folder that can be written.",
+        )
 
 
 def cache_folder() -> Path:
-    """The user cache of imgcap: `IMGCAP_CACHE_DIR` if that is set."""
-    return Path(os.environ.get("IMGCAP_CACHE_DIR") or platformdirs.user_cache_dir("imgcap", appauthor=False))
+    """The user cache of imgcap: `IMGCAP_CACHE_DIR` or the system's place for caches.
+
+    Raises `NoCacheError` if the user has no home folder.
+    """
+    if chosen := os.environ.get("IMGCAP_CACHE_DIR"):
+        return Path(chosen)
+    try:
+        folder = Path(platformdirs.user_cache_dir("imgcap", appauthor=False))
+    except RuntimeError:
+        raise NoCacheError from None
+    if not folder.is_absolute():  # older versions of platformdirs return "~/.cache/imgcap"
+        raise NoCacheError
+    return folder
 
 
 def available_models() -> list[str]:
-    """Names that `load_model` and `--model` take: the shipped model and the imported ones."""
-    imported = _imported_folder()
-    names = [p.name for p in imported.iterdir() if (p / MANIFEST_FILE).is_file()] if imported.is_dir() else []
-    return [DEFAULT_MODEL, *sorted(name for name in names if _NAME.fullmatch(name))]
+    """Names that `load_model` and `--model` accept: the shipped model and the imported ones."""
+    names: list[str] = []
+    with suppress(OSError, NoCacheError):  # without a cache that can be read, there are no imported models
+        names = [folder.name for folder in _imported_folder().iterdir() if _is_imported(folder.name)]
+    return [DEFAULT_MODEL, *sorted(names)]
 
 
 def locate(name_or_path: str) -> Path:
-    """The verified folder of a model given by name or path. Raises `ImgcapError` if it is unknown or damaged."""
+    """Return the verified folder of a model given by name or path. Raises `ImgcapError` if it is unknown or damaged."""
     if name_or_path == DEFAULT_MODEL:
-        return _unpack_default()
-    imported = _imported_folder() / name_or_path
-    if _NAME.fullmatch(name_or_path) and (imported / MANIFEST_FILE).is_file():
-        folder = imported
+        return _locate_default()
+    if _is_imported(name_or_path):
+        folder = _imported_folder() / name_or_path
     elif os.path.isdir(name_or_path):  # noqa: PTH112 (a Path raises for names that are too long)
         folder = Path(name_or_path)
     else:
@@ -76,30 +105,35 @@ def locate(name_or_path: str) -> Path:
 
 
 def verify(folder: Path) -> None:
-    """Check every file of a model folder against its manifest. Raises `ImgcapError` naming what is damaged."""
+    """Check every file of a model folder against its manifest. Raises `ImgcapError` naming the damaged files."""
     missing = [name for name in MODEL_FILES if not (folder / name).is_file()]
     if missing:
         raise ImgcapError(f"{folder} is not a model folder: it has no {listing(missing)}.")
     if not (folder / MANIFEST_FILE).is_file():
-        raise ImgcapError(f"The model {folder} has no {MANIFEST_FILE}, so it is not complete.", "Finish its training.")
+        raise ImgcapError(f"The model {folder} has no {MANIFEST_FILE}, so it is incomplete.", "Finish its training.")
     files = _read_manifest(folder)
     inside = os.path.realpath(folder)
     for name in (*MODEL_FILES, *OPTIONAL_FILES, MANIFEST_FILE, *files):
         if os.path.dirname(os.path.realpath(folder / name)) != inside:  # noqa: PTH120
-            raise ImgcapError(f"{folder / name} is a link out of the model's folder.", "Put a copy in its place.")
-    damaged = [name for name, wanted in files.items() if not _matches(folder / name, wanted)]
+            raise ImgcapError(
+                f"{folder / name} is a link out of the model's folder.", "Replace it by a copy of the file."
+            )
+    try:
+        damaged = [name for name, wanted in files.items() if not _matches(folder / name, wanted)]
+    except OSError as error:
+        raise ImgcapError(f"{error.filename or folder} cannot be read: {reason(error)}.") from None
     if damaged:
-        raise ImgcapError(f"The model {folder} is damaged: {listing(damaged)} is not as its manifest says.")
+        raise ImgcapError(f"The model {folder} is damaged: {listing(damaged)} does not match its manifest.")
 
 
 def write_manifest(folder: Path) -> None:
-    """Write the size and SHA-256 of the model's files; done last, it makes the folder a complete model."""
+    """Write the sizes and SHA-256 of the model's files. Written last, the manifest makes the model complete."""
     names = [*MODEL_FILES, *(name for name in OPTIONAL_FILES if (folder / name).is_file())]
     write_json(folder / MANIFEST_FILE, {"files": {name: _describe(folder / name) for name in names}})
 
 
 def import_model(source: Path, name: str | None = None) -> Path:
-    """Copy a model folder into the user cache, to be used by name. Raises `ImgcapError`; a taken name is an error."""
+    """Copy a model folder into the user cache, to use it by name. Raises `ImgcapError`, also if the name is taken."""
     name = source.resolve().name if name is None else name
     if not _NAME.fullmatch(name) or name == DEFAULT_MODEL:
         raise UsageError(f"{name!r} cannot be a model's name.", "Use letters, digits, '.', '_' and '-'; not 'default'.")
@@ -128,17 +162,17 @@ def import_model(source: Path, name: str | None = None) -> Path:
 
 
 def _taken(name: str) -> ImgcapError:
-    return ImgcapError(f"There is a model {name!r} already.", f"Remove it with `imgcap model remove {name}`.")
+    return ImgcapError(f"The model {name!r} already exists.", f"Remove it with `imgcap model remove {name}`.")
 
 
 def remove_model(name: str) -> Path:
-    """Remove an imported model, or the unpacked copy of the shipped one. Raises `ImgcapError` if there is none."""
+    """Remove an imported model or the unpacked copy of the shipped one. Raises `ImgcapError` if there is none."""
     target = _default_folder(_packaged_default()) if name == DEFAULT_MODEL else _imported_folder() / name
     if not _NAME.fullmatch(name) or not target.is_dir():
         raise ImgcapError(f"There is no model {name!r} in the cache.", f"Known: {', '.join(available_models())}.")
     try:
         with scratch_folder(target.parent) as scratch:
-            shutil.rmtree(target.rename(scratch / name))  # renamed at once, so that nobody loads half a model
+            shutil.rmtree(target.rename(scratch / name))  # renamed first, so that nobody loads half a model
     except OSError as error:
         raise ImgcapError(f"{target} cannot be removed: {reason(error)}.") from None
     return target
@@ -148,35 +182,54 @@ def _imported_folder() -> Path:
     return cache_folder() / "models"
 
 
+def _is_imported(name: str) -> bool:
+    with suppress(NoCacheError):  # os.path: unlike `Path.is_file`, it does not raise if the cache cannot be read
+        return bool(_NAME.fullmatch(name)) and os.path.isfile(_imported_folder() / name / MANIFEST_FILE)  # noqa: PTH113
+    return False
+
+
 def _packaged_default() -> Path:
     """The shipped model inside the installed package."""
     return Path(str(resources.files("imgcap.model") / DEFAULT_MODEL))
 
 
 def _default_folder(packaged: Path) -> Path:
-    # Named by content: versions of imgcap that ship different models share a cache without quarrel.
     if not (packaged / MANIFEST_FILE).is_file():
-        raise ImgcapError("This installation of imgcap comes without its default model.", "Install the wheel again.")
+        raise ImgcapError("This installation of imgcap has no default model.", f"Install {DISTRIBUTION} again.")
+    # Named by content, so that versions of imgcap with different models can share a cache.
     return cache_folder() / "shipped" / sha256(packaged / MANIFEST_FILE)[:16]
 
 
-def _unpack_default() -> Path:
+def _locate_default() -> Path:
+    """The unpacked copy of the shipped model, or the package's own folder if the cache cannot be used."""
     packaged = _packaged_default()
-    folder = _default_folder(packaged)
-    files = {**_read_manifest(packaged), MANIFEST_FILE: _describe(packaged / MANIFEST_FILE)}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        remove_abandoned(folder)
-        for name, wanted in files.items():
-            if not _matches(folder / name, wanted):
-                if not _matches(packaged / name, wanted):
-                    raise ImgcapError(f"The installed default model is damaged ({name}).", "Install imgcap again.")
-                with replacing(folder / name) as partial:
-                    shutil.copyfile(packaged / name, partial)
-    except OSError:  # the cache is full, or cannot be written
-        verify(packaged)
-        return packaged
+        return _unpack(packaged, _default_folder(packaged))
+    except NoCacheError as error:
+        problem = str(error)
+    except OSError as error:
+        problem = f"The cache {cache_folder()} cannot be used: {reason(error)}."
+    verify(packaged)
+    _warn_once(f"{problem} The default model is used from the package.")
+    return packaged
+
+
+def _unpack(packaged: Path, folder: Path) -> Path:
+    """Write the files of the shipped model that are missing or damaged in `folder`. Raises `OSError`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(folder)
+    for name, wanted in {**_read_manifest(packaged), MANIFEST_FILE: _describe(packaged / MANIFEST_FILE)}.items():
+        if not _matches(folder / name, wanted):
+            if not _matches(packaged / name, wanted):
+                raise ImgcapError(f"The installed default model is damaged ({name}).", f"Install {DISTRIBUTION} again.")
+            with replacing(folder / name) as partial:
+                shutil.copyfile(packaged / name, partial)
     return folder
+
+
+@lru_cache
+def _warn_once(sentence: str) -> None:
+    _log.warning("%s", printable(sentence))
 
 
 def _read_manifest(folder: Path) -> dict[str, dict[str, object]]:
@@ -196,6 +249,7 @@ def _describe(file: Path) -> dict[str, object]:
 
 
 def _matches(file: Path, wanted: dict[str, object]) -> bool:
+    """Whether `file` has the size and SHA-256 of the manifest. Raises `OSError` if it cannot be read."""
     try:
         info = file.stat()
         if not S_ISREG(info.st_mode) or info.st_size != wanted.get("bytes"):  # reading a pipe would never end
@@ -203,5 +257,3 @@ def _matches(file: Path, wanted: dict[str, object]) -> bool:
         return sha256(file) == wanted.get("sha256")
     except FileNotFoundError:
         return False
-    except OSError as error:
-        raise ImgcapError(f"{file} cannot be read: {reason(error)}.") from None

@@ -1,8 +1,8 @@
-"""Import torchvision beside a torch whose build does not match torchvision's compiled operators.
+"""Import torchvision even if its compiled operators do not match the installed torch.
 
-torchvision built for CUDA cannot load its operators beside a CPU torch, and then its import fails with "operator
-torchvision::nms does not exist", because it registers shape functions for operators that were never declared. With
-their schemas declared first, the import works; models, weights and transforms need no compiled operator.
+A torchvision built for CUDA cannot load its operators with a CPU torch. Its import then fails with "operator
+torchvision::nms does not exist", because it registers shape functions for operators that were never declared. The
+import works if their schemas are declared first; models, weights and transforms need no compiled operator.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ _SCHEMAS = {
     "nms": "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms": "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 }
-_declared: list[object] = []  # a torch library's declarations last only as long as the object
+_declared: list[object] = []  # the declarations of a torch library last as long as the object
 
 
 def import_torchvision(module: str = "torchvision") -> ModuleType:
-    """Import `module` of torchvision, declaring the operators that it expects where they are missing."""
+    """Import `module` of torchvision. Operators that it expects are declared if they are missing."""
     try:
         return importlib.import_module(module)
     except RuntimeError as error:

@@ -65,7 +65,7 @@ from imgcap.model.store import (
 from imgcap.pages.plots import Curve, plot_svg
 from imgcap.scoring.metrics.bleu import corpus_bleu
 from imgcap.scoring.metrics.cider import CiderD
-from imgcap.sharding import Shard, together
+from imgcap.sharding import Shard, interleave
 from imgcap.text.tokenizer import tokenize
 from imgcap.text.vocabulary import END, PAD, SPECIAL_WORDS, START, UNKNOWN, Vocabulary
 from imgcap.training.encoded_captions import EncodedCaptions
@@ -642,7 +642,7 @@ class Trainer:
             for features in self._val_features(encoder)
             for found in search(decoder, features.to(self.device), self.options.search)
         ]
-        hypotheses = together(self.world.gather(own), _VAL_BATCH)
+        hypotheses = interleave(self.world.gather(own), _VAL_BATCH)
         return float(self.cider.score(hypotheses).mean()), corpus_bleu(hypotheses, self.references).scores
 
     def _val_features(self, network: InceptionV3 | None) -> Iterator[Tensor]:
