@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from imgcap.bench import multiply_adds
 from imgcap.model.encoder import Encoder, EncoderConfig
 from imgcap.model.inception import InceptionV3, fold_batch_norms
 from imgcap.model.torchvision_compat import import_torchvision
@@ -41,22 +42,6 @@ def networks() -> tuple[nn.Module, InceptionV3, Encoder]:
         network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     fold_batch_norms(folded)
     return plain.eval(), trained, Encoder(folded, EncoderConfig(), torch.device("cpu"))
-
-
-def multiply_adds(network: nn.Module, image: Tensor) -> int:
-    """Number of multiply-adds in all convolutions for one image."""
-    counts: list[int] = []
-    hooks = [
-        module.register_forward_hook(
-            lambda conv, _inputs, output: counts.append(output.numel() * conv.weight[0].numel())
-        )
-        for module in network.modules()
-        if isinstance(module, nn.Conv2d)
-    ]
-    network(image)
-    for hook in hooks:
-        hook.remove()
-    return sum(counts)
 
 
 def fastest(calls: dict[str, Callable[[], Tensor]], repeats: int, clock: Callable[[], float]) -> dict[str, float]:
@@ -83,7 +68,7 @@ def main() -> None:
     source = np.random.default_rng(0)
     pixels = [source.integers(0, 256, (299, 299, 3), np.uint8) for _ in range(max(BATCHES))]
     images = encoder.to_input(torch.from_numpy(np.stack(pixels)))
-    work = multiply_adds(trained, images[:1])
+    work = multiply_adds(trained, 299)
     left, right = torch.rand(2, MATRIX, MATRIX)
 
     print(f"torch {torch.__version__}, {args.threads} threads, {work / 1e9:.3f} G multiply-adds an image; images/s")

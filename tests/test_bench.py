@@ -1,4 +1,4 @@
-"""`imgcap bench`: figures of the right things, in the right units."""
+"""`imgcap bench`: the right figures in the right units."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import json
 import re
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from helpers.data import Run
 from imgcap import bench
 from imgcap.captioning.captioner import load_model
 from imgcap.errors import ImgcapError
+from imgcap.model.inception import InceptionV3
 from imgcap.model.quantization import is_supported
 
 
@@ -26,6 +29,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         "STARTS": 1,
         "PHOTOGRAPHS": 3,
         "PHOTOGRAPH_SIZE": (160, 120),
+        "MATRIX": 32,
     }.items():
         monkeypatch.setattr(bench, name, value)
 
@@ -35,9 +39,16 @@ def test_the_command_prints_each_figure_with_its_unit(imgcap_here: Run, model_fo
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert [(figure["name"], figure["unit"]) for figure in found["figures"]] == [
-        ("encoder, batches of 1", "images/s"),
-        ("encoder, batches of 2", "images/s"),
-        *([("encoder in int8, batches of 2", "images/s")] if is_supported() else []),
+        *(
+            (name, unit)
+            for size in (1, 2)
+            for name, unit in (
+                (f"encoder, batches of {size}", "images/s"),
+                (f"encoder / plain torchvision, batches of {size}", "times"),
+                (f"encoder / torch.mm, batches of {size}", "of its multiply-adds/s"),
+            )
+        ),
+        *((f"encoder in int8, batches of {size}", "images/s") for size in (1, 2) if is_supported()),
         ("torch alone, import", "s"),
         ("imgcap caption, one photograph", "s"),
         ("folder of 3 photographs of 0 megapixels", "images/s"),
@@ -63,8 +74,8 @@ def test_an_unknown_model_is_one_sentence(imgcap_here: Run) -> None:
     assert "There is no model 'barns'" in done.stderr
 
 
-def test_the_rate_is_in_images_a_second(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    captioner = load_model(model_folder, "cpu")
+def test_the_rate_is_in_images_per_second(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = load_model(model_folder, "cpu").encoder
     calls = []
 
     def encode(pixels: list[object]) -> list[object]:
@@ -72,9 +83,8 @@ def test_the_rate_is_in_images_a_second(model_folder: Path, monkeypatch: pytest.
         time.sleep(0.02)
         return pixels
 
-    encode.config = captioner.encoder.config  # type: ignore[attr-defined]
-    captioner.encoder = encode  # type: ignore[assignment]
-    assert 100 < bench.encoder_rate(captioner, 4, seconds=0.1) <= 200
+    encode.config = encoder.config  # type: ignore[attr-defined]
+    assert 100 < bench.encoder_rate(encode, 4, seconds=0.1) <= 200  # type: ignore[arg-type]
     assert set(calls) == {4}
     assert len(calls) > 2
 
@@ -86,6 +96,35 @@ def test_a_photograph_is_a_jpeg_of_its_size_and_seed(tmp_path: Path) -> None:
     with Image.open(one) as image:
         assert (image.format, image.size) == ("JPEG", (200, 150))
     assert one.read_bytes() == same.read_bytes() != other.read_bytes()
+
+
+def test_multiply_adds_are_those_of_all_convolutions() -> None:
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Conv2d(4, 5, 1, bias=False))
+    assert bench.multiply_adds(network, 10) == 8 * 8 * (4 * 3 * 9 + 5 * 4)
+    assert bench.multiply_adds(InceptionV3(count_padding=True), 299) == 5_711_168_096  # as in docs/performance.md
+
+
+def test_calls_take_turns_and_the_fastest_run_counts() -> None:
+    order: list[str] = []
+
+    def sleep() -> None:
+        order.append("slow")
+        time.sleep(0.01)
+
+    fastest = bench.fastest_in_turns({"slow": sleep, "fast": partial(order.append, "fast")}, 0.05)
+    assert order[:4] == ["slow", "fast", "slow", "fast"]
+    assert fastest["slow"] >= 0.01 > fastest["fast"]
+
+
+def test_without_torchvision_there_is_nothing_to_compare_with(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_module: str) -> None:
+        raise ModuleNotFoundError("No module named 'torchvision'")
+
+    monkeypatch.setattr(bench, "import_torchvision", fail)
+    figures = list(bench.measure_encoder(load_model(model_folder, "cpu")))
+    assert [figure.name for figure in figures] == ["encoder, batches of 1", "encoder, batches of 2"]
 
 
 def test_a_command_that_fails_is_not_a_figure() -> None:

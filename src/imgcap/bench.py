@@ -15,16 +15,21 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor, nn
 
 from imgcap._version import __version__
 from imgcap.captioning.captioner import Captioner, load_model
 from imgcap.errors import ImgcapError
-from imgcap.model.encoder import INT8
+from imgcap.model.encoder import INT8, Encoder, read_encoder
+from imgcap.model.inception import InceptionV3
 from imgcap.model.quantization import is_supported
+from imgcap.model.torchvision_compat import import_torchvision
 
 BATCH_SIZES = (1, 8, 32)
 SECONDS = 3.0
 """Duration of each encoder measurement. The fastest batch counts, because other programs only slow a batch down."""
+MATRIX = 2048
+"""Side of the square matrices whose product gives the processor's rate."""
 STARTS = 3
 PHOTOGRAPHS = 16
 PHOTOGRAPH_SIZE = (4000, 3000)
@@ -50,11 +55,11 @@ def machine(threads: int) -> str:
 def measure(model: str, device: str | None = None) -> Iterator[Measured]:
     """Measure one figure after another. Raises `ImgcapError` if the model is unknown or a measured command fails."""
     captioner = load_model(model, device)
-    for size in BATCH_SIZES:
-        yield Measured(f"encoder, batches of {size}", encoder_rate(captioner, size), "images/s")
+    yield from measure_encoder(captioner)
     if captioner.encoder.device.type == "cpu" and is_supported():
         quantized = load_model(model, device, INT8)
-        yield Measured(f"encoder in int8, batches of {size}", encoder_rate(quantized, size), "images/s")
+        for size in BATCH_SIZES:
+            yield Measured(f"encoder in int8, batches of {size}", encoder_rate(quantized.encoder, size), "images/s")
     with TemporaryDirectory() as folder:
         photographs = [draw_photograph(Path(folder) / f"{i}.jpg", seed=i) for i in range(PHOTOGRAPHS)]
         yield Measured("torch alone, import", _fastest([sys.executable, "-c", "import torch"]), "s")
@@ -65,15 +70,84 @@ def measure(model: str, device: str | None = None) -> Iterator[Measured]:
         yield Measured(name, _rate(lambda: len(captioner.caption(photographs))), "images/s")
 
 
-def encoder_rate(captioner: Captioner, batch_size: int, seconds: float = SECONDS) -> float:
-    """Images that the encoder encodes per second in batches of `batch_size`, in its fastest batch."""
-    pixels = [np.zeros((captioner.encoder.config.pixels,) * 2 + (3,), np.uint8)] * batch_size
-    captioner.encoder(pixels)  # the first call allocates memory
-    rates: list[float] = []
+def measure_encoder(captioner: Captioner) -> Iterator[Measured]:
+    """Rates of the encoder; on a CPU also compared with plain torchvision and with the rate of `torch.mm`."""
+    encoder = captioner.encoder
+    plain = plain_torchvision(captioner) if encoder.device.type == "cpu" else None
+    work = multiply_adds(InceptionV3(encoder.config.count_padding), encoder.config.pixels)
+    for size in BATCH_SIZES:
+        name = f"batches of {size}"
+        if plain is None:
+            yield Measured(f"encoder, {name}", encoder_rate(encoder, size), "images/s")
+            continue
+        images = encoder.to_input(torch.zeros(size, *(encoder.config.pixels,) * 2, 3, dtype=torch.uint8)).contiguous()
+        left, right = torch.rand(2, MATRIX, MATRIX)
+        calls: dict[str, Callable[[], object]] = {
+            "encoder": _encode_zeros(encoder, size),
+            "torchvision": lambda images=images: plain(images),  # type: ignore[misc]
+            "torch.mm": lambda left=left, right=right: left @ right,  # type: ignore[misc]
+        }
+        with torch.inference_mode():
+            seconds = fastest_in_turns(calls, len(calls) * SECONDS)
+        rate, product_rate = size / seconds["encoder"], MATRIX**3 / seconds["torch.mm"]
+        yield Measured(f"encoder, {name}", rate, "images/s")
+        yield Measured(f"encoder / plain torchvision, {name}", rate * seconds["torchvision"] / size, "times")
+        yield Measured(f"encoder / torch.mm, {name}", rate * work / product_rate, "of its multiply-adds/s")
+
+
+def plain_torchvision(captioner: Captioner) -> nn.Module | None:
+    """torchvision's Inception V3 with the encoder's weights and without classifiers; None without torchvision."""
+    try:
+        models = import_torchvision("torchvision.models")
+    except ImportError:
+        return None
+    network: nn.Module = models.inception_v3(weights=None, aux_logits=False, transform_input=False, init_weights=False)
+    network.fc = nn.Identity()
+    weights, _ = read_encoder(captioner.model.encoder_file)
+    network.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, strict=False)
+    return network.eval()
+
+
+@torch.inference_mode()
+def multiply_adds(network: nn.Module, pixels: int) -> int:
+    """Multiply-adds of all convolutions of `network` for one image of `pixels` x `pixels`."""
+    counts: list[int] = []
+
+    def count(convolution: nn.Module, _inputs: object, output: Tensor) -> None:
+        assert isinstance(convolution, nn.Conv2d)
+        counts.append(output.numel() * convolution.weight[0].numel())
+
+    hooks = [module.register_forward_hook(count) for module in network.modules() if isinstance(module, nn.Conv2d)]
+    network.eval()(torch.zeros(1, 3, pixels, pixels))
+    for hook in hooks:
+        hook.remove()
+    return sum(counts)
+
+
+def fastest_in_turns(calls: dict[str, Callable[[], object]], seconds: float) -> dict[str, float]:
+    """Seconds of each call in its fastest run; the calls take turns for about `seconds`."""
+    for call in calls.values():
+        call()  # the first call allocates memory
+    fastest = dict.fromkeys(calls, float("inf"))
     end = time.perf_counter() + seconds
-    while not rates or time.perf_counter() < end:
-        rates.append(_rate(lambda: len(captioner.encoder(pixels))))
-    return max(rates)
+    while True:
+        for name, call in calls.items():
+            begun = time.perf_counter()
+            call()
+            fastest[name] = min(fastest[name], time.perf_counter() - begun)
+        if time.perf_counter() >= end:
+            return fastest
+
+
+def encoder_rate(encoder: Encoder, batch_size: int, seconds: float | None = None) -> float:
+    """Images that the encoder encodes per second in batches of `batch_size`, in its fastest batch."""
+    call = _encode_zeros(encoder, batch_size)
+    return batch_size / fastest_in_turns({"encoder": call}, SECONDS if seconds is None else seconds)["encoder"]
+
+
+def _encode_zeros(encoder: Encoder, batch_size: int) -> Callable[[], object]:
+    pixels = [np.zeros((encoder.config.pixels,) * 2 + (3,), np.uint8)] * batch_size
+    return lambda: encoder(pixels)
 
 
 def draw_photograph(file: Path, seed: int = 0, size: tuple[int, int] = PHOTOGRAPH_SIZE) -> Path:
