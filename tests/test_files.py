@@ -72,7 +72,7 @@ def test_replacing_keeps_the_old_file_if_the_disk_fails_at_the_last_moment(
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_replacing_the_same_file_twice_at_once_mixes_nothing(tmp_path: Path) -> None:
+def test_replacing_a_file_twice_at_once_keeps_the_contents_apart(tmp_path: Path) -> None:
     target = tmp_path / "file.txt"
     with replacing(target) as first, replacing(target) as second:
         assert first != second
@@ -82,7 +82,7 @@ def test_replacing_the_same_file_twice_at_once_mixes_nothing(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_json_lines_that_fail_halfway_leave_the_old_file(tmp_path: Path) -> None:
+def test_json_lines_that_fail_halfway_keep_the_old_file(tmp_path: Path) -> None:
     target = tmp_path / "rows.jsonl"
     write_json_lines(target, [{"row": 0}])
     with pytest.raises(KeyboardInterrupt):
@@ -95,7 +95,7 @@ def test_json_lines_that_fail_halfway_leave_the_old_file(tmp_path: Path) -> None
     "value",
     [{}, [1, 2.5, None, True], {"caption": "Ein Café am Fluss 🌊"}, {"name": "broken \udcff name", "half": "\ud83d"}],
 )
-def test_what_is_written_as_json_is_read_back(tmp_path: Path, value: object) -> None:
+def test_written_json_is_read_back(tmp_path: Path, value: object) -> None:
     write_json(tmp_path / "value.json", value)
     write_json_lines(tmp_path / "values.jsonl", [value, value])
     assert read_json(tmp_path / "value.json") == value
@@ -119,7 +119,7 @@ def test_json_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
     assert list(read_json_lines(tmp_path / "value.json")) == [(1, {"a": 1})]
 
 
-def test_blank_lines_count_but_are_no_rows(tmp_path: Path) -> None:
+def test_blank_lines_count_but_are_not_rows(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('\n{"a": 1}\n   \n"b\u2028c"\r\n')
     assert list(read_json_lines(tmp_path / "rows.jsonl")) == [(2, {"a": 1}), (4, "b\u2028c")]
 
@@ -184,14 +184,14 @@ def test_sha256_is_that_of_the_content(
     assert sha256(tmp_path / "file") == hashlib.sha256(content).hexdigest()
 
 
-def test_make_folder_makes_parents_and_takes_what_is_there(tmp_path: Path) -> None:
+def test_make_folder_creates_parents_and_accepts_existing_folders(tmp_path: Path) -> None:
     make_folder(tmp_path / "a" / "b")
     make_folder(tmp_path / "a" / "b")
     assert (tmp_path / "a" / "b").is_dir()
 
 
 @pytest.mark.parametrize("name", ["file", "file/below"])
-def test_make_folder_where_a_file_stands_is_one_sentence(tmp_path: Path, name: str) -> None:
+def test_make_folder_in_place_of_a_file_is_one_sentence(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ImgcapError) as caught:
         make_folder(tmp_path / name)
@@ -211,7 +211,7 @@ def test_reason_always_has_words(error: OSError, words: str) -> None:
     assert reason(error) == words
 
 
-def test_a_file_is_readable_by_whom_the_users_umask_allows(tmp_path: Path) -> None:
+def test_the_umask_of_the_user_determines_who_can_read_a_file(tmp_path: Path) -> None:
     def write_for_the_owner_alone(partial: Path) -> None:
         partial.unlink()
         partial.touch(0o600)

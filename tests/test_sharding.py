@@ -27,7 +27,7 @@ def test_the_parts_of_a_shard_are_the_shard(items: int, shards: int, parts: int)
     assert sorted(together) == list(shard.of(range(items)))
 
 
-def test_shards_are_written_as_people_count() -> None:
+def test_shards_are_counted_from_one_in_text() -> None:
     shard = Shard.parse("2/4")
     assert shard == Shard(1, 4)
     assert str(shard) == "2/4"
@@ -36,6 +36,6 @@ def test_shards_are_written_as_people_count() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "0/4", "5/4", "1/0", "-1/4", "1", "a/b", "1/4/2", "٢/٤", "1 /4"])
-def test_what_is_no_shard_is_one_sentence(text: str) -> None:
+def test_an_invalid_shard_is_one_sentence(text: str) -> None:
     with pytest.raises(UsageError, match="shard"):
         Shard.parse(text)

@@ -101,7 +101,7 @@ def watching(witness: Witness) -> Iterator[None]:
 
 
 @every_command
-def test_files_get_their_name_when_they_are_on_the_disk_and_then_the_folder_is_flushed(
+def test_files_are_flushed_before_they_are_renamed_and_folders_afterwards(
     imgcap_here: Run, desk: Desk, cache: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     flushed: set[int] = set()
@@ -172,7 +172,7 @@ def held(what: str, path: Path, then: str = "pass") -> Iterator[subprocess.Popen
         process.communicate()
 
 
-def test_what_a_killed_process_left_goes_and_what_a_live_one_writes_stays(tmp_path: Path) -> None:
+def test_files_of_killed_processes_are_removed_and_those_of_running_ones_stay(tmp_path: Path) -> None:
     half = "partial.write_text('half'); (partial.parent / '.tmp0123').touch()"
     with held("replacing", tmp_path / "live.txt", half), held("replacing", tmp_path / "dead.txt", half) as dead:
         assert len(hidden(tmp_path)) == 2 * 3  # folder, lock and what safetensors leaves
@@ -208,7 +208,7 @@ def test_a_scratch_folder_that_is_removed_before_it_is_locked_is_created_again(
 # --- several processes
 
 
-def test_one_process_writes_an_output_and_the_lock_dies_with_it(tmp_path: Path) -> None:
+def test_only_one_process_writes_an_output_and_the_lock_ends_with_it(tmp_path: Path) -> None:
     for output in (tmp_path / "rows.jsonl", tmp_path):
         with held("only_writer", output) as other:
             with pytest.raises(ImgcapError, match="is being written by another imgcap") as caught, only_writer(output):
@@ -222,7 +222,7 @@ def test_one_process_writes_an_output_and_the_lock_dies_with_it(tmp_path: Path) 
         assert hidden(tmp_path) == []
 
 
-def test_a_lock_that_its_owner_has_just_removed_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_that_its_owner_has_just_removed_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flock = fcntl.flock
 
     def late(descriptor: int, how: int) -> None:
@@ -240,7 +240,7 @@ def test_any_number_of_processes_may_write_to_a_device() -> None:
 
 
 @pytest.mark.parametrize("name", ["prepare", "train", "rows", "csv", "json", "page"])
-def test_a_command_leaves_an_output_alone_that_another_one_writes(imgcap_here: Run, desk: Desk, name: str) -> None:
+def test_a_command_does_not_touch_an_output_that_another_one_writes(imgcap_here: Run, desk: Desk, name: str) -> None:
     command = desk.commands[name]
     output = Path(str(command[command.index("--html" if name == "page" else "-o") + 1]))
     if not output.suffix:
@@ -254,7 +254,7 @@ def test_a_command_leaves_an_output_alone_that_another_one_writes(imgcap_here: R
     assert hidden(desk.out) == []
 
 
-def test_two_processes_on_the_same_rows_mix_nothing(desk: Desk) -> None:
+def test_two_processes_do_not_mix_their_rows(desk: Desk) -> None:
     command = [sys.executable, "-m", "imgcap", *map(str, desk.commands["rows"]), "--resume", "--batch-size", "1"]
     both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     errors = [process.communicate(timeout=900)[1] for process in both]
@@ -272,7 +272,7 @@ def test_two_processes_on_the_same_rows_mix_nothing(desk: Desk) -> None:
         *(("import", errno.EPERM), ("first use", errno.ENOTSUP)),
     ],
 )
-def test_without_locks_and_hard_links_all_goes_on(
+def test_commands_work_without_locks_and_hard_links(
     imgcap_here: Run, desk: Desk, cache: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: int
 ) -> None:
     def refuse(*_arguments: object) -> None:
@@ -338,7 +338,7 @@ def test_a_full_disk_is_one_sentence_and_nothing_is_lost(
         verify(model)
 
 
-def test_the_first_use_needs_no_room_for_the_model(imgcap_here: Run, desk: Desk, cache: Path) -> None:
+def test_the_first_use_works_without_space_for_the_model(imgcap_here: Run, desk: Desk, cache: Path) -> None:
     with disk_for(1_000_000):
         full = imgcap_here(*desk.commands["first use"])
     assert full.returncode == ExitCode.DONE
@@ -349,7 +349,7 @@ def test_the_first_use_needs_no_room_for_the_model(imgcap_here: Run, desk: Desk,
     verify(unpacked)
 
 
-def test_what_helps_against_a_full_disk_stands_in_the_sentence() -> None:
+def test_the_sentence_says_what_helps_against_a_full_disk() -> None:
     assert reason(OSError(errno.ENOSPC, "No space left on device")).endswith("; free some space and run again")
     assert reason(OSError(errno.EACCES, "Permission denied")) == "permission denied"
 
@@ -371,7 +371,7 @@ def test_stdout_on_a_full_disk_is_one_sentence(desk: Desk, name: str) -> None:
     assert "Traceback" not in done.stderr and "Exception" not in done.stderr
 
 
-def test_a_reader_that_leaves_is_no_error_to_tell_of(desk: Desk) -> None:
+def test_a_closed_pipe_is_not_reported(desk: Desk) -> None:
     command = [sys.executable, "-m", "imgcap", *map(str, desk.commands["rows"][:-2]), "--quiet", "--batch-size", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout and process.stderr
@@ -385,7 +385,7 @@ def test_a_reader_that_leaves_is_no_error_to_tell_of(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("now", [1, 2**32])
-def test_a_clock_that_was_wrong_does_no_harm(imgcap_here: Run, desk: Desk, now: int) -> None:
+def test_wrong_clocks_do_not_matter(imgcap_here: Run, desk: Desk, now: int) -> None:
     """Times are only ever compared for equality."""
     for name in ("rows", "prepare"):
         assert imgcap_here(*desk.commands[name]).returncode == ExitCode.DONE

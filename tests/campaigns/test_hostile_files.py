@@ -103,7 +103,7 @@ def resumed(*_: object) -> None:
     raise ResumedError
 
 
-def test_a_hostile_training_state_is_taken_up_or_one_sentence(
+def test_a_hostile_training_state_is_resumed_or_one_sentence(
     prepared: PreparedFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options, file = replace(TINY_TRAINING, epochs=1), tmp_path / STATE_FILE

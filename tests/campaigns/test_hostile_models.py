@@ -70,7 +70,7 @@ def edit_config(folder: Path, part: str, **changes: object) -> None:
         ("confidence", {"images": math.nan}, "config.json is damaged. There is no calibration"),
     ],
 )
-def test_settings_beyond_reason_are_one_sentence(model: Path, part: str, changes: dict[str, Any], message: str) -> None:
+def test_unreasonable_settings_are_one_sentence(model: Path, part: str, changes: dict[str, Any], message: str) -> None:
     edit_config(model, part, **changes)
     with pytest.raises(ImgcapError, match=message):
         load_model_folder(model, CPU)
@@ -137,7 +137,7 @@ def test_an_encoder_whose_header_is_nested_too_deeply_is_one_sentence(tmp_path: 
         Encoder.load(tmp_path / "e.safetensors", CPU)
 
 
-def test_an_encoder_with_more_than_a_network_is_one_sentence(tmp_path: Path, encoder_file: Path) -> None:
+def test_an_encoder_with_unknown_weights_is_one_sentence(tmp_path: Path, encoder_file: Path) -> None:
     weights = {**load_file(encoder_file), "attention.weight": torch.zeros(1)}
     save_file(weights, tmp_path / "e.safetensors")
     with pytest.raises(ImgcapError, match=r"Inception V3: it has no attention\.weight"):
@@ -172,7 +172,7 @@ def test_an_index_whose_names_are_nested_too_deeply_is_one_sentence(tmp_path: Pa
 @pytest.mark.parametrize(
     "changes", [{"loss": 10**400}, {"epoch": math.inf}, {"val_cider_d": math.inf}], ids=lambda c: str(c)[:20]
 )
-def test_a_record_of_training_that_cannot_be_drawn_is_one_sentence(model: Path, changes: dict[str, object]) -> None:
+def test_training_metrics_that_cannot_be_plotted_are_one_sentence(model: Path, changes: dict[str, object]) -> None:
     first = json.loads((model / METRICS_FILE).read_text().splitlines()[0])
     (model / METRICS_FILE).write_bytes(json_lines([first, {**first, **changes}]))
     with pytest.raises(ImgcapError, match=r"metrics\.jsonl is damaged"):

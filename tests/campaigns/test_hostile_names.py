@@ -55,7 +55,7 @@ def test_no_name_leads_out_of_the_image_folder(tmp_path: Path, format_name: str,
 @pytest.mark.parametrize(
     "name", ["x\0.jpg", "x" * 5000 + ".jpg", "\x1b[31m.jpg", "=cmd.jpg"], ids=lambda n: ascii(n[:6])
 )
-def test_a_name_that_no_file_can_have_finds_none(tmp_path: Path, format_name: str, name: str) -> None:
+def test_a_name_that_no_file_can_have_matches_no_image(tmp_path: Path, format_name: str, name: str) -> None:
     (tmp_path / "0.jpg").touch()
     file, content = named(format_name, name)
     (tmp_path / file).write_text(content)
@@ -69,7 +69,7 @@ def test_a_name_that_no_file_can_have_finds_none(tmp_path: Path, format_name: st
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="needs names that are not UTF-8")
-def test_a_image_whose_name_is_not_utf8_gets_a_split(tmp_path: Path) -> None:
+def test_an_image_whose_name_is_not_utf8_gets_a_split(tmp_path: Path) -> None:
     for name in (b"\xff.jpg", b"a.jpg", b"b.jpg"):
         Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).touch()
     write_json_lines(tmp_path / "a.jsonl", [{"image": name, "caption": "x"} for name in ("\udcff", "a", "b")])

@@ -26,7 +26,7 @@ from imgcap.model.inception import FEATURE_SIZE
 from imgcap.pages.gallery import GalleryWriter
 
 
-def test_a_table_of_rows_whose_header_is_no_csv_is_one_sentence(tmp_path: Path) -> None:
+def test_a_table_of_rows_with_an_invalid_header_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(f"path,caption,{'x' * 140_000}\na.jpg,a dog,x\n")
     with pytest.raises(ImgcapError, match="is not valid CSV: field larger than field limit"):
         list(read_rows(tmp_path / "a.csv"))
@@ -48,7 +48,7 @@ def test_a_row_that_is_nested_too_deeply_for_a_page_is_one_sentence(tmp_path: Pa
     ],
     ids=str,
 )
-def test_a_record_of_other_types_is_one_sentence(tmp_path: Path, changes: dict[str, object]) -> None:
+def test_a_record_with_wrong_types_is_one_sentence(tmp_path: Path, changes: dict[str, object]) -> None:
     root = write_prepared(tmp_path / "prepared")
     write_json_lines(root / RECORDS_FILE, [RECORDS[0], {**RECORDS[1], **changes}, RECORDS[2]])
     with pytest.raises(ImgcapError, match=r"records\.jsonl, line 2 is not a record"):
@@ -56,7 +56,7 @@ def test_a_record_of_other_types_is_one_sentence(tmp_path: Path, changes: dict[s
 
 
 @pytest.mark.parametrize("changes", [{"image_root": 5}, {"splits": []}, {"splits": {"val": "many"}}], ids=str)
-def test_metadata_of_other_types_are_one_sentence(tmp_path: Path, changes: dict[str, object]) -> None:
+def test_metadata_with_wrong_types_is_one_sentence(tmp_path: Path, changes: dict[str, object]) -> None:
     root = write_prepared(tmp_path / "prepared")
     write_json(root / METADATA_FILE, {**asdict(METADATA), **changes})
     with pytest.raises(ImgcapError, match=r"prepared\.json is damaged"):
@@ -66,7 +66,7 @@ def test_metadata_of_other_types_are_one_sentence(tmp_path: Path, changes: dict[
 @pytest.mark.parametrize(
     "shape", ["(3, 2048", "(-1, 2048)", f"({10**30}, 2048)", "(2**62, 2048)", "(True, 2048)", "(3L,"]
 )
-def test_a_header_of_features_that_makes_no_sense_is_one_sentence(tmp_path: Path, shape: str) -> None:
+def test_an_invalid_header_of_features_is_one_sentence(tmp_path: Path, shape: str) -> None:
     root = write_prepared(tmp_path / "prepared")
     header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".encode()
     content = b"\x93NUMPY\x01\0" + struct.pack("<H", len(header)) + header + bytes(3 * FEATURE_SIZE * 4)
@@ -88,7 +88,7 @@ def test_features_in_an_archive_are_not_unpacked(tmp_path: Path) -> None:
     "line",
     ["5", "[]", '{"done": 1}', '{"done": -1, "rows": 0, "failed": []}', '{"done": 1, "rows": 1, "failed": [[1]]}'],
 )
-def test_progress_that_tells_nothing_is_begun_again(tmp_path: Path, line: str) -> None:
+def test_invalid_progress_is_discarded(tmp_path: Path, line: str) -> None:
     file = write_prepared(tmp_path / "prepared") / PARTIAL_FOLDER / PROGRESS_FILE
     file.write_text(f'{{"digest": "d"}}\n{line}\n')
     work = _Work(file.parent, "d", FeatureOptions(), overwrite=False)

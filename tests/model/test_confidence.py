@@ -21,7 +21,7 @@ def make_hypotheses(count: int) -> list[Hypothesis]:
 
 
 def chance(hypothesis: Hypothesis) -> float:
-    """A made-up truth: captions of probable words agree more often."""
+    """An invented truth: captions with probable words agree more often."""
     words = hypothesis.word_log_probabilities
     return 1 / (1 + math.exp(-(3.0 + 2.0 * sum(words) / len(words) + 0.3 * min(words))))
 
@@ -41,7 +41,7 @@ def test_a_fit_recovers_the_probabilities_that_outcomes_were_drawn_with() -> Non
 
 
 def test_the_calibration_error_is_that_of_images_that_were_not_seen() -> None:
-    """Outcomes without rhyme or reason: what is learnt from them by heart does not help."""
+    """With random outcomes, an overfitted calibration does not help."""
     hypotheses = make_hypotheses(20)
     outcomes = np.random.default_rng(2).random(20) < 0.5
     calibration = fit(hypotheses, outcomes)
@@ -50,7 +50,7 @@ def test_the_calibration_error_is_that_of_images_that_were_not_seen() -> None:
 
 
 @pytest.mark.parametrize("outcome", [True, False])
-def test_outcomes_that_are_all_alike_make_nobody_sure(outcome: bool) -> None:
+def test_equal_outcomes_leave_the_probability_below_one(outcome: bool) -> None:
     hypotheses = make_hypotheses(100)
     calibration = fit(hypotheses, np.full(100, outcome))
     wrong = [abs(calibration.probability(h) - outcome) for h in hypotheses]
@@ -58,7 +58,7 @@ def test_outcomes_that_are_all_alike_make_nobody_sure(outcome: bool) -> None:
     assert max(wrong) < 0.1
 
 
-def test_outcomes_that_a_line_divides_leave_the_weights_finite() -> None:
+def test_separable_outcomes_leave_the_weights_finite() -> None:
     hypotheses = make_hypotheses(200)
     means = np.array([sum(h.word_log_probabilities) / len(h.word_log_probabilities) for h in hypotheses])
     calibration = fit(hypotheses, means > np.median(means))
@@ -73,7 +73,7 @@ def test_the_most_absurd_hypothesis_has_a_probability() -> None:
     assert calibration.probability(Hypothesis((4,), (0.0, 0.0), 0.0)) == pytest.approx(0.9526, abs=1e-4)
 
 
-def test_a_caption_agrees_if_it_may_change_places_with_a_reference() -> None:
+def test_a_caption_agrees_if_it_could_replace_a_reference() -> None:
     references = [
         [["a", "dog", "runs", "on", "grass"], ["a", "brown", "dog", "runs", "on", "the", "grass"], ["two", "kites"]],
         [["a", "man", "climbs", "a", "rock"], ["a", "man", "climbs", "a", "steep", "rock"]],
@@ -84,7 +84,7 @@ def test_a_caption_agrees_if_it_may_change_places_with_a_reference() -> None:
     assert agreement(hypotheses, references).tolist() == [True, False, False, True]
 
 
-def test_agreement_is_its_definition_spelt_out() -> None:
+def test_agreement_equals_a_plain_loop_over_its_definition() -> None:
     rng = np.random.default_rng(3)
     words = ["a", "dog", "cat", "runs", "sits", "on", "the", "grass", "red", "ball"]
 
@@ -126,7 +126,7 @@ def test_expected_calibration_error_by_hand() -> None:
     ],
     ids=str,
 )
-def test_a_calibration_that_makes_no_sense_is_one_sentence(wrong: dict[str, object]) -> None:
+def test_an_invalid_calibration_is_one_sentence(wrong: dict[str, object]) -> None:
     whole = asdict(Calibration((1.0, 2.0, 3.0), 100, 0.5, 0.01))
     assert Calibration(**{**whole, "weights": [1.0, 2.0, 3.0]}) == Calibration(**whole)
     with pytest.raises(ImgcapError, match="no calibration"):

@@ -35,7 +35,7 @@ def batch(lengths: list[int], padding: int = 0) -> tuple[Tensor, Tensor, Tensor]
 
 
 def logits_by_caption(decoder: LSTMDecoder, features: Tensor, ids: Tensor, lengths: Tensor) -> list[Tensor]:
-    """`forward`'s logits put back in place: (length, V) for each caption."""
+    """The logits of `forward`, unpacked: (length, V) for each caption."""
     logits = decoder(features, ids, lengths)
     places = torch.arange(ids.numel()).view(ids.shape)
     row_and_step = pack(places, lengths).tolist()
@@ -60,7 +60,7 @@ def test_teacher_forcing_equals_stepping(decoder: LSTMDecoder, lengths: list[int
 
 
 @pytest.mark.parametrize("one_dnn", [True, False])
-def test_words_read_before_and_other_kernels_change_nothing(
+def test_cached_words_and_other_kernels_do_not_change_the_result(
     decoder: LSTMDecoder, monkeypatch: pytest.MonkeyPatch, one_dnn: bool
 ) -> None:
     features, ids, _ = batch([6, 6, 6])
@@ -77,7 +77,7 @@ def test_words_read_before_and_other_kernels_change_nothing(
 def walk(
     read: Callable[[Tensor, State], tuple[Tensor, State]], state: State, ids: Tensor
 ) -> Iterator[tuple[Tensor, State]]:
-    """Every step through ids (B, T)."""
+    """Log-probabilities of every step through ids (B, T)."""
     for column in ids.T:
         found, state = read(column, state)
         yield found, state
@@ -96,7 +96,7 @@ def test_stepping_a_batch_equals_stepping_one_by_one(decoder: LSTMDecoder, lengt
 
 
 @pytest.mark.parametrize("lengths", LENGTHS, ids=str)
-def test_padding_changes_nothing(decoder: LSTMDecoder, lengths: list[int]) -> None:
+def test_padding_does_not_change_the_logits(decoder: LSTMDecoder, lengths: list[int]) -> None:
     features, ids, counts = batch(lengths)
     expected = decoder(features, ids, counts)
     wider = torch.cat([ids, torch.full((len(lengths), 5), PAD)], 1)
@@ -107,7 +107,7 @@ def test_padding_changes_nothing(decoder: LSTMDecoder, lengths: list[int]) -> No
     assert torch.equal(pack(wider, counts), pack(ids, counts))
 
 
-def test_a_caption_does_not_see_its_neighbours(decoder: LSTMDecoder) -> None:
+def test_captions_of_a_batch_do_not_affect_each_other(decoder: LSTMDecoder) -> None:
     features, ids, lengths = batch([5, 1, 4, 1, 2, 5, 3])
     together = logits_by_caption(decoder, features, ids, lengths)
     for row, length in enumerate(lengths.tolist()):
@@ -140,14 +140,14 @@ def test_features_are_standardized_and_clamped(decoder: LSTMDecoder) -> None:
     torch.testing.assert_close(at, beyond, atol=1e-4, rtol=0)
 
 
-def test_a_feature_that_never_varies_is_no_division_by_zero() -> None:
+def test_a_constant_feature_does_not_divide_by_zero() -> None:
     made = LSTMDecoder(DecoderConfig(WORDS, embedding_size=2, hidden_size=2))
     made.standardize_features(torch.zeros(FEATURE_SIZE), torch.zeros(FEATURE_SIZE))
     assert made.feature_std.min() > 0
     assert made.embed_images(torch.zeros(1, FEATURE_SIZE)).isfinite().all()
 
 
-def test_dropout_acts_in_training_only(decoder: LSTMDecoder) -> None:
+def test_dropout_is_only_active_in_training(decoder: LSTMDecoder) -> None:
     features, ids, lengths = batch([3, 2])
     assert torch.equal(decoder(features, ids, lengths), decoder(features, ids, lengths))
     decoder.train()
@@ -157,7 +157,7 @@ def test_dropout_acts_in_training_only(decoder: LSTMDecoder) -> None:
         decoder.eval()
 
 
-def test_the_statistics_of_the_features_travel_with_the_weights(decoder: LSTMDecoder) -> None:
+def test_feature_statistics_are_saved_with_the_weights(decoder: LSTMDecoder) -> None:
     other = LSTMDecoder(decoder.config).eval()
     other.load_state_dict(decoder.state_dict())
     features, ids, lengths = batch([3, 2])
@@ -178,6 +178,6 @@ def test_the_statistics_of_the_features_travel_with_the_weights(decoder: LSTMDec
     ],
     ids=str,
 )
-def test_sizes_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None:
+def test_invalid_sizes_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ImgcapError, match="no decoder with the sizes"):
         DecoderConfig(**{"vocabulary_size": 9, **wrong})  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The model that ships in the package, as a stranger meets it."""
+"""The default model, as a new user sees it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def captioner(tmp_path_factory: pytest.TempPathFactory) -> Captioner:
         return load_model()
 
 
-def test_captions_the_examples_offline_with_a_caption_of_its_own_for_each(imgcap: Run) -> None:
+def test_each_example_gets_its_own_caption_offline(imgcap: Run) -> None:
     done = imgcap("caption", EXAMPLES, "--format", "jsonl", without_network=True)
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
@@ -34,14 +34,14 @@ def test_captions_the_examples_offline_with_a_caption_of_its_own_for_each(imgcap
     assert len({row["caption"] for row in rows}) == len(rows)
 
 
-def test_the_captions_of_the_documentation_are_the_models(captioner: Captioner) -> None:
+def test_captions_in_the_documentation_are_those_of_the_model(captioner: Captioner) -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     for caption in captioner.caption(sorted(EXAMPLES.glob("*.jpg"))):
         assert caption.path
         assert f"{Path(caption.path).name}\t{caption.text}\n" in readme
 
 
-def test_captions_the_examples_the_same_alone_and_together(captioner: Captioner) -> None:
+def test_examples_get_the_same_captions_alone_and_together(captioner: Captioner) -> None:
     files, threads = sorted(EXAMPLES.glob("*.jpg")), torch.get_num_threads()
     together = [caption.text for caption in captioner.caption(files)]
     torch.set_num_threads(2)
@@ -51,7 +51,7 @@ def test_captions_the_examples_the_same_alone_and_together(captioner: Captioner)
         torch.set_num_threads(threads)
 
 
-def test_what_doctor_expects_was_made_by_this_model(captioner: Captioner) -> None:
+def test_the_recorded_features_of_doctor_come_from_this_model(captioner: Captioner) -> None:
     known, _ = doctor._read_expected()
     assert known["encoder"] == captioner.model.config.encoder_fingerprint
     assert known["model"] == doctor._identity(captioner.model)
@@ -59,7 +59,7 @@ def test_what_doctor_expects_was_made_by_this_model(captioner: Captioner) -> Non
     assert known["caption"] in doctor.check_captions(captioner).text
 
 
-def test_every_weight_is_in_half_precision_but_feature_statistics_are_whole(captioner: Captioner) -> None:
+def test_weights_are_in_half_precision_except_the_feature_statistics(captioner: Captioner) -> None:
     for name in ("encoder.safetensors", "decoder.safetensors"):
         for key, tensor in load_file(captioner.model.folder / name).items():
             wanted = torch.float32 if key.startswith("feature_") else torch.float16
@@ -83,7 +83,7 @@ def test_card_readme_and_documentation_give_the_same_scores() -> None:
 
 
 @pytest.mark.shared_data
-def test_beats_the_constant_caption_clearly_on_unseen_images(captioner: Captioner) -> None:
+def test_the_model_beats_the_constant_caption_on_unseen_images(captioner: Captioner) -> None:
     names = (SHARED_DATA / "Flickr_8k.testImages.txt").read_text().split()[:IMAGES]
     captions: dict[str, list[str]] = {}
     for line in (SHARED_DATA / "Flickr8k.token.txt").read_text().splitlines():
@@ -97,7 +97,7 @@ def test_beats_the_constant_caption_clearly_on_unseen_images(captioner: Captione
     assert ours.cider_d > 2 * floor.cider_d
 
 
-def test_knows_its_confidence_and_its_training_images(captioner: Captioner) -> None:
+def test_captions_have_confidence_and_nearest_training_images(captioner: Captioner) -> None:
     [[caption]] = captioner.batches([EXAMPLES / "coffee.jpg"], explain=True)
     assert caption.confidence is not None
     assert 0 < caption.confidence < 1
@@ -105,11 +105,11 @@ def test_knows_its_confidence_and_its_training_images(captioner: Captioner) -> N
     similarities = [similarity for _, similarity in caption.explanation.nearest]
     assert len(similarities) == 3
     assert 1 > similarities[0] >= similarities[1] >= similarities[2] > 0
-    assert caption.explanation.warning  # coffee is nothing that Flickr8k shows
+    assert caption.explanation.warning  # Flickr8k shows no coffee
 
 
 @pytest.mark.shared_data
-def test_knows_the_training_captions_word_for_word_and_not_those_of_the_test_split(captioner: Captioner) -> None:
+def test_the_index_recognises_training_captions_but_not_test_captions(captioner: Captioner) -> None:
     def captions(split: str) -> list[str]:
         names = set((SHARED_DATA / f"Flickr_8k.{split}Images.txt").read_text().split()[:100])
         lines = (SHARED_DATA / "Flickr8k.token.txt").read_text().splitlines()

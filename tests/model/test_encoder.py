@@ -1,4 +1,4 @@
-"""The encoder file: what it keeps, what identifies it, what is refused, and where it is found."""
+"""The encoder file: its content, its fingerprint, what is refused, and how it is found."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def changed(weights: Weights, name: str, change: Callable[[Tensor], Tensor]) -> 
 
 
 def with_one(value: float) -> Callable[[Tensor], Tensor]:
-    """A tensor with `value` in its first place."""
+    """A copy of a tensor with `value` as its first element."""
 
     def set_first(tensor: Tensor) -> Tensor:
         tensor.view(-1)[0] = value
@@ -60,7 +60,7 @@ def with_one(value: float) -> Callable[[Tensor], Tensor]:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
-def test_an_encoder_saved_and_loaded_computes_the_same(
+def test_a_saved_and_loaded_encoder_computes_the_same_features(
     tmp_path: Path, weights: Weights, pixels: list[Pixels], dtype: torch.dtype
 ) -> None:
     file = tmp_path / "encoder.safetensors"
@@ -107,7 +107,7 @@ def test_features_do_not_depend_on_the_batch(encoder: Encoder, pixels: list[Pixe
 
 
 @pytest.mark.parametrize(("threads", "parts"), [(1, [4, 4]), (5, [5, 3])])
-def test_a_processor_encodes_few_images_at_once(
+def test_a_cpu_encodes_few_images_at_once(
     encoder: Encoder, pixels: list[Pixels], monkeypatch: pytest.MonkeyPatch, threads: int, parts: list[int]
 ) -> None:
     seen: list[int] = []
@@ -128,9 +128,7 @@ def test_half_and_single_precision_copies_have_the_same_fingerprint(
     assert fingerprint(file) == fingerprint(encoder_file)
 
 
-def test_parts_that_an_encoder_does_without_leave_the_fingerprint_alone(
-    tmp_path: Path, weights: Weights, encoder_file: Path
-) -> None:
+def test_unused_parts_do_not_change_the_fingerprint(tmp_path: Path, weights: Weights, encoder_file: Path) -> None:
     more = {
         **{name: tensor for name, tensor in weights.items() if not name.endswith("num_batches_tracked")},
         "fc.weight": torch.zeros(5),
@@ -147,7 +145,7 @@ def test_parts_that_an_encoder_does_without_leave_the_fingerprint_alone(
 @pytest.mark.parametrize(
     ("changes", "one_weight"), [({"pixels": 76}, False), ({"count_padding": True}, False), ({}, True)]
 )
-def test_a_fingerprint_differs_with_anything_that_features_depend_on(
+def test_the_fingerprint_changes_with_everything_that_features_depend_on(
     tmp_path: Path, weights: Weights, encoder_file: Path, changes: dict[str, object], one_weight: bool
 ) -> None:
     file = tmp_path / "other.safetensors"
@@ -156,7 +154,7 @@ def test_a_fingerprint_differs_with_anything_that_features_depend_on(
     assert fingerprint(file) != fingerprint(encoder_file)
 
 
-def test_a_file_without_our_header_follows_torchvision(tmp_path: Path, weights: Weights) -> None:
+def test_a_file_without_our_header_has_the_settings_of_torchvision(tmp_path: Path, weights: Weights) -> None:
     file = tmp_path / "plain.safetensors"
     save_file(weights, file)
     loaded = Encoder.load(file, CPU)
@@ -165,14 +163,14 @@ def test_a_file_without_our_header_follows_torchvision(tmp_path: Path, weights: 
     assert fingerprint(file) == fingerprint(tmp_path / "said.safetensors")
 
 
-def test_a_file_that_does_not_exist_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     for read in (Encoder.load, fingerprint):
         with pytest.raises(ImgcapError, match=r"none\.safetensors does not exist"):
             read(tmp_path / "none.safetensors")
 
 
 @pytest.mark.parametrize("content", ["text", "empty", "truncated", "folder"])
-def test_what_is_not_safetensors_is_refused(tmp_path: Path, encoder_file: Path, content: str) -> None:
+def test_a_file_in_another_format_is_refused(tmp_path: Path, encoder_file: Path, content: str) -> None:
     file = tmp_path / "wrong.safetensors"
     if content == "folder":
         file.mkdir()
@@ -231,7 +229,7 @@ def test_weights_that_do_not_fit_are_refused(
     ],
     ids=str,
 )
-def test_settings_that_make_no_sense_are_refused(tmp_path: Path, header: object, message: str) -> None:
+def test_invalid_settings_are_refused(tmp_path: Path, header: object, message: str) -> None:
     file = tmp_path / "wrong.safetensors"
     save_file({"weight": torch.zeros(3)}, file, {"imgcap": header if isinstance(header, str) else json.dumps(header)})
     for read in (Encoder.load, fingerprint):
@@ -240,7 +238,7 @@ def test_settings_that_make_no_sense_are_refused(tmp_path: Path, header: object,
         assert str(file) in str(caught.value)
 
 
-def test_find_encoder_takes_a_file_a_model_folder_and_the_default(
+def test_find_encoder_accepts_a_file_a_model_folder_and_the_default(
     encoder_file: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert find_encoder(str(encoder_file)) == encoder_file
@@ -250,14 +248,14 @@ def test_find_encoder_takes_a_file_a_model_folder_and_the_default(
 
 
 @pytest.mark.parametrize("name", ["nothing-like-this", "no/such/file.safetensors", "x" * 5000, ""])
-def test_find_encoder_knows_what_it_does_not_know(name: str) -> None:
+def test_find_encoder_refuses_unknown_names(name: str) -> None:
     with pytest.raises(ImgcapError, match="There is no model") as caught:
         find_encoder(name)
     assert "default" in caught.value.hint
 
 
 @pytest.mark.parametrize("name", ["abacus", "cuda:99", "cpu:x"])
-def test_a_device_that_is_not_there_is_a_usage_error(name: str) -> None:
+def test_a_missing_device_is_a_usage_error(name: str) -> None:
     assert pick_device("cpu") == CPU
     with pytest.raises(UsageError, match=name):
         pick_device(name)
@@ -268,7 +266,7 @@ def imagenet_folder(cache: Path) -> Path:
 
 
 @pytest.mark.parametrize("error", [URLError("no route to host"), RuntimeError("invalid hash value"), TimeoutError()])
-def test_a_failed_download_says_where_to_put_the_file(
+def test_the_error_for_a_failed_download_says_where_to_save_the_file(
     cache: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def fail(*_args: object, **_options: object) -> None:
@@ -302,7 +300,7 @@ def placed_by_hand(cache: Path, weights: Weights, monkeypatch: pytest.MonkeyPatc
     return file
 
 
-def test_imagenet_weights_placed_by_hand_are_converted_once(
+def test_manually_saved_imagenet_weights_are_converted_once(
     placed_by_hand: Path, weights: Weights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = find_encoder(IMAGENET)
@@ -322,7 +320,7 @@ def test_imagenet_weights_placed_by_hand_are_converted_once(
 
 
 @pytest.mark.parametrize("damage", ["truncated", "an error page", "empty"])
-def test_damaged_imagenet_weights_placed_by_hand_are_named(placed_by_hand: Path, damage: str) -> None:
+def test_damaged_manually_saved_imagenet_weights_are_named(placed_by_hand: Path, damage: str) -> None:
     whole = placed_by_hand.read_bytes()
     content = {"truncated": whole[: len(whole) // 2], "an error page": b"<html>Not found</html>", "empty": b""}
     placed_by_hand.write_bytes(content[damage])

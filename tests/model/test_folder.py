@@ -1,4 +1,4 @@
-"""Loading a model folder: what fits together is loaded, and what does not is one sentence."""
+"""Loading a model folder: files that do not fit together give one sentence."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def folder(model_folder: Path, tmp_path: Path) -> Path:
-    """A copy of the model, without its encoder, to be damaged."""
+    """A copy of the model without its encoder, for tests that damage it."""
     copy = tmp_path / "copy"
     copy.mkdir()
     for name in (CONFIG_FILE, VOCABULARY_FILE, DECODER_FILE):
@@ -76,7 +76,7 @@ def fill(name: str, value: float) -> Callable[[Path], None]:
     return edit_weights(change)
 
 
-def test_a_loaded_model_is_what_was_trained(model_folder: Path) -> None:
+def test_a_loaded_model_equals_the_trained_one(model_folder: Path) -> None:
     model = load_model_folder(model_folder, CPU)
     assert model.folder == model_folder
     assert model.encoder_file == model_folder / ENCODER_FILE
@@ -100,14 +100,14 @@ def test_a_model_saved_and_loaded_writes_the_same_captions(
     assert list(again.search(features, model.config.search)) == list(model.search(features, model.config.search))
 
 
-def test_half_precision_weights_are_computed_with_in_single(folder: Path) -> None:
+def test_half_precision_weights_are_used_in_single_precision(folder: Path) -> None:
     edit_weights(lambda weights: {name: tensor.half() for name, tensor in weights.items()})(folder)
     model = load_model_folder(folder, CPU)
     assert {tensor.dtype for tensor in model.decoder.state_dict().values()} == {torch.float32}
 
 
 @pytest.mark.parametrize("count", [0, 1, 127, 128, 129, 300])
-def test_search_answers_any_number_of_features_in_their_order(
+def test_search_accepts_any_number_of_features_and_keeps_their_order(
     model_folder: Path, prepared: PreparedFolder, tmp_path: Path, count: int
 ) -> None:
     model = load_model_folder(write_telling_model(model_folder, prepared, tmp_path / "telling"), CPU)
@@ -122,7 +122,7 @@ def test_search_answers_any_number_of_features_in_their_order(
         assert hypothesis.log_probability == pytest.approx(first[i % 24].log_probability, abs=1e-3)
 
 
-def test_a_model_of_before_confidence_and_sampling_is_loaded(folder: Path) -> None:
+def test_a_model_from_before_confidence_and_sampling_can_be_loaded(folder: Path) -> None:
     edit_config(confidence=...)(folder)
     new = ("num_captions", "sample", "temperature", "top_p", "seed", "ban")
     edit_config("search", **dict.fromkeys(new, ...))(folder)
@@ -131,7 +131,7 @@ def test_a_model_of_before_confidence_and_sampling_is_loaded(folder: Path) -> No
     assert config.search == SearchOptions(beam_size=2, max_length=8)
 
 
-def test_calibration_and_search_options_travel_in_the_config(folder: Path, tmp_path: Path) -> None:
+def test_calibration_and_search_options_are_saved_in_the_config(folder: Path, tmp_path: Path) -> None:
     model = load_model_folder(folder, CPU)
     config = replace(
         model.config,
@@ -157,7 +157,7 @@ def test_banned_words_are_not_written(model_folder: Path, prepared: PreparedFold
         list(model.search(features, SearchOptions(ban=words)))
 
 
-def test_samples_follow_from_the_images_own_seeds(model_folder: Path, prepared: PreparedFolder) -> None:
+def test_samples_depend_on_the_seeds_of_the_images(model_folder: Path, prepared: PreparedFolder) -> None:
     model = load_model_folder(model_folder, CPU)
     features = torch.from_numpy(prepared.features[[i % 24 for i in range(140)]])  # more than are searched at once
     options = SearchOptions(sample=True, max_length=8)
@@ -257,7 +257,7 @@ def test_features_of_another_encoder_are_refused(model_folder: Path) -> None:
     assert f"--encoder {model_folder}" in caught.value.hint
 
 
-def test_loading_a_model_does_not_wait_for_parts_of_torch_that_it_does_not_use(model_folder: Path) -> None:
+def test_loading_a_model_does_not_import_slow_parts_of_torch(model_folder: Path) -> None:
     program = (
         "import sys; from imgcap import load_model; load_model(sys.argv[1], 'cpu'); "
         "print(*({'sympy', 'torchvision', 'sacrebleu'} & set(sys.modules)))"

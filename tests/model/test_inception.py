@@ -1,4 +1,4 @@
-"""Inception V3 computes what torchvision's does, layer by layer and name by name."""
+"""Inception V3 equals that of torchvision in names and results."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def weights() -> dict[str, Tensor]:
 
 
 def network(weights: dict[str, Tensor], count_padding: bool = True) -> InceptionV3:
-    """The network with a copy of `weights`, evaluating."""
+    """The network with a copy of `weights`, in evaluation mode."""
     made = InceptionV3(count_padding).eval()
     made.load_state_dict(weights)
     return made
@@ -79,13 +79,13 @@ def test_features_equal_torchvisions(weights: dict[str, Tensor], height: int, wi
     expected = theirs(x)
     features = network(weights)(x)
     assert features.shape == (2, FEATURE_SIZE)
-    assert expected.std() > 0.1  # the comparison compares something
+    assert expected.std() > 0.1  # otherwise the comparison would mean nothing
     assert relative_error(features[0], features[1]) > 1e-2
     assert relative_error(features, expected) < 1e-4
 
 
 @torch.inference_mode()
-def test_count_padding_changes_nothing_but_the_average_pools(weights: dict[str, Tensor]) -> None:
+def test_count_padding_changes_only_the_average_pools(weights: dict[str, Tensor]) -> None:
     counted, left_out = network(weights, True), network(weights, False)
     x = images(1, 107, 107)
     assert relative_error(counted(x), left_out(x)) > 1e-3
@@ -125,7 +125,7 @@ def test_folding_the_batch_norms_keeps_the_features(
 
 
 @torch.inference_mode()
-def test_a_folded_convolution_computes_the_same_and_leaves_its_input_alone() -> None:
+def test_a_folded_convolution_computes_the_same_and_keeps_its_input() -> None:
     trained = ConvNorm(3, 5, (1, 3), stride=2, padding=(0, 1)).eval()
     for tensor in (trained.bn.weight, trained.bn.bias, trained.bn.running_mean, trained.bn.running_var):
         assert isinstance(tensor, Tensor)
@@ -153,9 +153,7 @@ def test_gradients_reach_every_parameter_and_the_image(weights: dict[str, Tensor
 
 @pytest.mark.parametrize(("layer", "shape"), [(STRIDE_16_LAYER, (1, 768, 17, 17)), (STRIDE_32_LAYER, (1, 2048, 8, 8))])
 @torch.inference_mode()
-def test_the_named_layers_have_the_strides_they_are_named_for(
-    weights: dict[str, Tensor], layer: str, shape: tuple[int, ...]
-) -> None:
+def test_the_stride_layers_have_their_strides(weights: dict[str, Tensor], layer: str, shape: tuple[int, ...]) -> None:
     made, seen = network(weights), []
 
     def remember(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:

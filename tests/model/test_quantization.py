@@ -1,4 +1,4 @@
-"""The network in 8-bit integers: each part next to its float32 twin, and the captions of the whole."""
+"""The network in 8-bit integers: each part against its float32 form, and the captions."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_convolution_is_within_rounding_of_float32(kernel: int, stride: int, p
 @integers
 @pytest.mark.parametrize("count_padding", [True, False])
 @torch.inference_mode()
-def test_the_pool_may_follow_the_convolution(count_padding: bool) -> None:
+def test_the_pool_can_follow_the_convolution(count_padding: bool) -> None:
     conv, pool, x = folded(16, 8, 1), AveragePool(count_padding), levels(2, 16, 9, 9)
     expected = F.conv2d(pool(x.float() * SCALE), conv.weight, conv.bias).relu()
     exact = QuantizedPoolConv(pool, conv, x, SCALE, None)(x)
@@ -76,7 +76,7 @@ def test_the_pool_may_follow_the_convolution(count_padding: bool) -> None:
 
 
 @pytest.mark.parametrize("side", [7, 8, 35])
-def test_the_greatest_is_found_at_every_size(side: int) -> None:
+def test_the_max_pool_finds_the_maximum_at_every_size(side: int) -> None:
     x = levels(2, 5, side, side + 1)
     expected = F.max_pool2d(x.float(), 3, stride=2)
     assert QuantizedMaxPool(SCALE, SCALE)(x).float().equal(expected)
@@ -105,7 +105,7 @@ def test_features_are_near_those_of_float32_and_do_not_depend_on_the_batch() -> 
 
 
 @integers
-def test_the_command_captions_in_integers_and_says_so(imgcap_here: Run, model_folder: Path, tmp_path: Path) -> None:
+def test_the_command_captions_in_integers_and_records_it(imgcap_here: Run, model_folder: Path, tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     done = imgcap_here("caption", EXAMPLES, "--model", model_folder, "--precision", INT8, "-o", rows)
     assert done.returncode == 0, done.stderr
@@ -115,7 +115,7 @@ def test_the_command_captions_in_integers_and_says_so(imgcap_here: Run, model_fo
     assert "settings" in again.stderr
 
 
-def test_what_cannot_be_had_is_one_sentence(
+def test_an_unsupported_precision_is_one_sentence(
     encoder_file: Path, imgcap_here: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     check_precision(FLOAT32, torch.device("cuda"))

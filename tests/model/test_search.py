@@ -53,7 +53,7 @@ def features() -> Tensor:
 
 
 def step_log_probabilities(decoder: LSTMDecoder, feature: Tensor, ids: tuple[int, ...]) -> list[float]:
-    """What the decoder says of each of `ids` and `<end>`."""
+    """Log-probabilities of `ids` and `<end>`."""
     state = decoder.start(feature[None])
     steps, read = [], START
     for word in (*ids, END):
@@ -64,7 +64,7 @@ def step_log_probabilities(decoder: LSTMDecoder, feature: Tensor, ids: tuple[int
 
 
 def enumerate_all(decoder: LSTMDecoder, feature: Tensor, options: SearchOptions) -> dict[tuple[int, ...], float]:
-    """The score of every caption that there is."""
+    """Scores of all possible captions."""
     scores: dict[tuple[int, ...], float] = {}
 
     def grow(ids: tuple[int, ...], total: float, read: int, state: tuple[Tensor, Tensor]) -> None:
@@ -99,7 +99,7 @@ def ids_of(found: list[list[Hypothesis]]) -> list[list[tuple[int, ...]]]:
 
 
 @pytest.mark.parametrize("penalty", PENALTIES)
-def test_a_huge_beam_finds_every_caption_in_the_true_order(
+def test_a_huge_beam_finds_every_caption_in_the_right_order(
     decoder: LSTMDecoder, features: Tensor, penalty: float
 ) -> None:
     options = SearchOptions(1000, penalty, LONGEST, num_captions=1000)
@@ -128,7 +128,7 @@ def test_hypotheses_are_distinct_sorted_and_add_up(
             assert h.score == pytest.approx(h.log_probability / len(h.ids) ** penalty)
 
 
-def test_a_larger_beam_of_enough_size_fills_up(decoder: LSTMDecoder, features: Tensor) -> None:
+def test_a_beam_fills_up_if_there_are_enough_captions(decoder: LSTMDecoder, features: Tensor) -> None:
     for found in search(decoder, features, SearchOptions(5, 0.7, LONGEST, num_captions=5)):
         assert len(found) == 5
 
@@ -142,8 +142,8 @@ def test_a_beam_of_one_is_greedy_search(
     assert ids_of(search(decoder, features, options)) == [[greedy(decoder, each, options)] for each in features]
 
 
-def test_greedy_captions_of_the_test_decoders_end_on_their_own(features: Tensor) -> None:
-    """Else the comparisons above would compare little."""
+def test_greedy_captions_of_the_test_decoders_end_before_the_limit(features: Tensor) -> None:
+    """Otherwise the comparisons above would mean little."""
     lengths = {len(greedy(make_decoder(0.0), each, SearchOptions(1, max_length=12))) for each in features}
     assert len(lengths) > 1
     assert min(lengths) < 12
@@ -177,10 +177,10 @@ def test_captions_of_the_default_model_do_not_depend_on_the_batch(
 
 @pytest.mark.parametrize("beam", [1, 4, 50])
 @pytest.mark.parametrize(("shortest", "longest"), [(1, 1), (1, 3), (3, 3), (4, 9), (9, 9)])
-def test_lengths_are_kept_and_special_words_are_not_said(
+def test_lengths_are_within_limits_and_special_words_do_not_occur(
     decoder: LSTMDecoder, features: Tensor, beam: int, shortest: int, longest: int
 ) -> None:
-    with torch.no_grad():  # it would love to say them
+    with torch.no_grad():  # so that they would be chosen
         decoder.output.bias[[PAD, START, UNKNOWN]] += 10
     for found in search(decoder, features, SearchOptions(beam, 0.7, longest, shortest)):
         assert found
@@ -191,7 +191,7 @@ def test_lengths_are_kept_and_special_words_are_not_said(
 
 @pytest.mark.parametrize("penalty", PENALTIES)
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_stopping_early_loses_nothing(decoder: LSTMDecoder, features: Tensor, penalty: float, count: int) -> None:
+def test_pruning_changes_no_caption(decoder: LSTMDecoder, features: Tensor, penalty: float, count: int) -> None:
     """The best captions within the beam are those of a search that never stops before the longest caption."""
     options = SearchOptions(3, penalty, 10, num_captions=count)
     stopped = search(decoder, features, options)
@@ -201,7 +201,7 @@ def test_stopping_early_loses_nothing(decoder: LSTMDecoder, features: Tensor, pe
     assert ids_of(stopped) == ids_of(patient)
 
 
-def test_a_larger_length_penalty_makes_no_shorter_captions(features: Tensor) -> None:
+def test_a_larger_length_penalty_does_not_shorten_captions(features: Tensor) -> None:
     decoder = make_decoder(0.0)
     lengths = [
         sum(len(found[0].ids) for found in search(decoder, features, SearchOptions(1000, penalty, LONGEST)))
@@ -234,7 +234,7 @@ def test_more_captions_than_the_beam_holds_widen_it(decoder: LSTMDecoder, featur
 def distribution(
     decoder: LSTMDecoder, feature: Tensor, options: SearchOptions, banned: tuple[int, ...] = ()
 ) -> dict[tuple[int, ...], float]:
-    """How probable each caption is when it is sampled."""
+    """The probability of each caption in sampling."""
     found: dict[tuple[int, ...], float] = {}
 
     def grow(ids: tuple[int, ...], probability: float, read: int, state: tuple[Tensor, Tensor]) -> None:
@@ -296,7 +296,7 @@ SAMPLING = [
 
 
 @pytest.mark.parametrize("options", SAMPLING, ids=["plain", "several", "nucleus"])
-def test_a_image_keeps_its_samples_in_whatever_company(
+def test_the_samples_of_an_image_do_not_depend_on_other_images(
     decoder: LSTMDecoder, features: Tensor, options: SearchOptions
 ) -> None:
     seeds = [2**63 + 11, 5, 0, 7, 8, 9, 2**64 - 1]
@@ -330,7 +330,7 @@ def test_samples_are_distinct_sorted_and_scored_by_the_models_own_probabilities(
             assert h.score == pytest.approx(h.log_probability / len(h.ids) ** 0.7)
 
 
-def test_sampling_settles_for_fewer_captions_where_there_are_no_more(features: Tensor) -> None:
+def test_sampling_returns_fewer_captions_if_there_are_no_more(features: Tensor) -> None:
     options = SearchOptions(sample=True, max_length=1, num_captions=50, temperature=10)
     for found in search(make_decoder(0.0), features, options):
         assert {h.ids for h in found} == {(word,) for word in ORDINARY}
@@ -341,7 +341,7 @@ def test_sampling_settles_for_fewer_captions_where_there_are_no_more(features: T
     [SearchOptions(1), SearchOptions(4, num_captions=4), SearchOptions(sample=True, num_captions=4)],
     ids=["greedy", "beam", "samples"],
 )
-def test_banned_words_are_not_said_and_the_others_keep_their_probabilities(
+def test_banned_words_do_not_occur_and_the_others_keep_their_probabilities(
     features: Tensor, options: SearchOptions
 ) -> None:
     decoder = make_decoder(0.0)
@@ -391,7 +391,7 @@ def test_banned_words_are_kept_as_the_tokeniser_writes_them() -> None:
     ],
     ids=str,
 )
-def test_options_that_make_no_sense_are_usage_errors(wrong: dict[str, float], message: str) -> None:
+def test_invalid_options_are_usage_errors(wrong: dict[str, float], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         SearchOptions(**wrong)  # type: ignore[arg-type]
 

@@ -117,7 +117,7 @@ def test_a_damaged_package_is_one_sentence(shipped: Path, damage: Callable[[Path
     assert caught.value.hint == "Install imgcap-cli again."
 
 
-def test_a_damaged_package_does_no_harm_once_it_is_unpacked(shipped: Path) -> None:
+def test_a_damaged_package_does_not_matter_once_the_model_is_unpacked(shipped: Path) -> None:
     whole = content(locate("default"))
     flip_a_bit(shipped / DECODER_FILE)
     assert content(locate("default")) == whole
@@ -439,7 +439,7 @@ def test_files_without_checksums_in_the_manifest_count_as_damaged(source: Path, 
         verify(source)
 
 
-def test_a_torn_manifest_is_one_sentence(source: Path) -> None:
+def test_a_truncated_manifest_is_one_sentence(source: Path) -> None:
     os.truncate(source / MANIFEST_FILE, 40)
     with pytest.raises(ImgcapError, match="is not valid JSON"):
         verify(source)

@@ -1,4 +1,4 @@
-"""torchvision imports beside a torch whose build does not match, and beside one that does."""
+"""torchvision can be imported with a torch of another build, and with a matching one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def run_fresh(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=900, check=False)
 
 
-def test_models_and_transforms_work_where_a_plain_import_may_not() -> None:
+def test_models_and_transforms_work_even_if_a_plain_import_fails() -> None:
     plain = run_fresh("import torchvision")
     ours = run_fresh(
         OURS
