@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -192,6 +195,7 @@ def test_what_is_there_is_not_replaced_unless_asked(
         (["FILES", "--min-refs", "0"], "must be at least 1"),
         (["PREPARED", "--html", "x.html", "--images", "."], "--images goes with --hypotheses"),
         (["PREPARED", "--training-captions", "x"], "--training-captions goes with --hypotheses"),
+        (["PREPARED", "--some"], "--some goes with --hypotheses"),
     ],
 )
 def test_calls_that_make_no_sense_are_usage_errors(
@@ -211,6 +215,59 @@ def test_too_few_references_are_named_of_files_and_of_a_prepared_folder(
         done = imgcap_here("eval", *source, "--min-refs", 3)
         assert done.returncode == ExitCode.FAILED
         assert "Fewer than 3 references in" in done.stderr
+
+
+def test_rows_of_a_folder_are_scored_by_file_name_and_some_of_them_on_demand(
+    imgcap_here: Run, files: list[object], tmp_path: Path
+) -> None:
+    rows = [{"path": f"photos/{name}", "caption": caption} for name, caption in CAPTIONS.items()]
+    own, few = write(tmp_path, "own.jsonl", rows), write(tmp_path, "few.jsonl", rows[:2])
+    whole = json.loads(imgcap_here("eval", *files, "--json").stdout)
+    done = imgcap_here("eval", "--hypotheses", own, *files[2:], "--compare", files[1], "--json")
+    assert done.returncode == ExitCode.DONE, done.stderr
+    found = json.loads(done.stdout)
+    assert found["cider_d"] == whole["cider_d"] == found["comparison"]["cider_d"]
+    assert imgcap_here("eval", "--hypotheses", few, *files[2:]).returncode == ExitCode.FAILED
+    done = imgcap_here("eval", "--hypotheses", few, *files[2:], "--some")
+    assert done.returncode == ExitCode.DONE, done.stderr
+    assert "2 images with 2 references.\n" in done.stdout
+    assert "Scored 2 of 3 images with references.\n" in done.stdout
+    done = imgcap_here("eval", "--hypotheses", few, *files[2:], "--some", "--json")
+    assert json.loads(done.stdout)["images"] == 2
+    assert done.stderr == "Scored 2 of 3 images with references.\n"
+
+
+def test_columns_can_be_named(imgcap_here: Run, files: list[object], tmp_path: Path) -> None:
+    rows = [f"{name},{captions[0]},{captions[1]}" for name, captions in REFERENCES.items()]
+    named = write(tmp_path, "named.csv", "\n".join(["foto,human 1,human 2", *rows]))
+    command = ["eval", *files[:2], "--references", named]
+    assert imgcap_here(*command).returncode == ExitCode.FAILED
+    done = imgcap_here(*command, "--image-column", "Foto", "--caption-column", "human")
+    assert done.stdout.splitlines()[-1] == imgcap_here("eval", *files).stdout.splitlines()[-1]
+    done = imgcap_here("eval", *files, "--image-column", "foto")
+    assert done.returncode == ExitCode.USAGE
+    assert "No file has a column 'foto'." in done.stderr
+
+
+def test_files_are_written_whatever_happens_to_the_terminal(files: list[object], tmp_path: Path) -> None:
+    """A terminal that cannot show a character, and a reader that leaves."""
+    write(tmp_path, "日本.jsonl", Path(str(files[1])).read_bytes())
+    command = f"{sys.executable} -m imgcap eval --hypotheses 日本.jsonl --references references.jsonl --floor 日本"
+    for number, sink in enumerate(("| cat", "| true", ">&-")):
+        outputs = f"--html {number}.html --per-image {number}.csv"
+        done = subprocess.run(
+            ["bash", "-c", f"{command} {outputs} {sink}"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONIOENCODING": "cp1252"},
+            capture_output=True,
+            check=False,
+        )
+        assert (tmp_path / f"{number}.html").is_file(), done.stderr
+        assert (tmp_path / f"{number}.csv").is_file()
+        assert b"Traceback" not in done.stderr
+        if number == 0:
+            assert b"\\u65e5\\u672c.jsonl" in done.stdout
+            assert b"CIDEr-D" in done.stdout
 
 
 @pytest.mark.parametrize(("name", "content", "sentence"), UNUSABLE)

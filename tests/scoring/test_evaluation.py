@@ -97,6 +97,23 @@ def test_numbers_that_do_not_fit_are_refused() -> None:
         evaluate(CAPTIONS, [REFERENCES[0], [], REFERENCES[2]])
 
 
+def test_a_single_image_has_no_cider_d_and_a_remark_says_why() -> None:
+    found = evaluate(CAPTIONS[:1], REFERENCES[:1], remarks=["Scored 1 of 2 images."])
+    assert found.scores.cider_d == 0
+    assert found.remarks == (
+        "Scored 1 of 2 images.",
+        "CIDEr-D of a single image is always 0: it weighs words by how few of the images have them, and here every "
+        "image has them. Score several images.",
+    )
+    assert evaluate(CAPTIONS, REFERENCES).remarks == ()
+
+
+def test_captions_without_spaces_between_words_are_remarked_upon() -> None:
+    chinese = [["一个男人在草地上快速跑步"], ["一只狗在海边"]]
+    [remark] = evaluate(["一个男人在草地上跑步", "一只狗在海边"], chinese).remarks
+    assert remark.startswith("4 of 4 captions have no spaces between words (Chinese): the tokeniser takes each run")
+
+
 def test_the_order_of_images_changes_nothing_but_the_order() -> None:
     order = random.Random(0).sample(range(3), 3)
 

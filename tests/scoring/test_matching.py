@@ -29,6 +29,7 @@ from imgcap.scoring.matching import ImageIndex
         (["7"], "7", "7"),
         # A folder that contradicts, another ending, another name.
         (["cats/a.jpg"], "dogs/a.jpg", None),
+        (["a.jpg", "cats/b.jpg"], "photos/cats/a.jpg", None),
         (["cats/a.jpg"], "photos/dogs/a.jpg", None),
         (["photos/cats/a.jpg"], "photos/a.jpg", None),
         (["a.png"], "photos/a.jpg", None),
@@ -42,6 +43,12 @@ from imgcap.scoring.matching import ImageIndex
 )
 def test_a_name_finds_the_image_whose_path_agrees(known: list[str], name: str, found: str | None) -> None:
     assert ImageIndex(dict.fromkeys(known, ()), "refs.csv").find(name) == found
+
+
+def test_a_name_without_folder_is_no_image_in_a_folder_that_other_names_have() -> None:
+    known, sought = {"cats/a.jpg": (), "cats/b.jpg": ()}, ["a.jpg", "cats/b.jpg"]
+    assert ImageIndex(known, "refs.csv", sought).find("a.jpg") is None
+    assert ImageIndex(known, "refs.csv", ["a.jpg", "b.jpg"]).find("a.jpg") == "cats/a.jpg"
 
 
 @pytest.mark.parametrize(

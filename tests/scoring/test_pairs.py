@@ -102,6 +102,13 @@ def test_a_name_of_several_images_is_one_sentence(
     assert str(refusal(read_pairs, hyp, [ref])) == sentence.replace("HYP", str(hyp)).replace("REF", str(ref))
 
 
+def test_a_file_in_the_main_folder_is_not_the_one_of_its_name_in_another(tmp_path: Path) -> None:
+    hyp = write(tmp_path, "hyp.jsonl", [one("1.jpg"), one("cats/2.jpg")])
+    ref = write(tmp_path, "ref.jsonl", [one("cats/1.jpg"), one("cats/2.jpg")])
+    sentence = f"{hyp} has captions of images that are not in {ref}: 1.jpg."
+    assert str(refusal(read_pairs, hyp, [ref])) == sentence
+
+
 def test_images_of_coco_are_known_by_id_and_by_file_name(tmp_path: Path) -> None:
     ref = write(tmp_path, "captions.json", COCO_ANNOTATIONS)
     hyp = write(tmp_path, "own.jsonl", [{"path": "val/COCO_42.jpg", "caption": "x"}, {"image_id": 7, "caption": "y"}])
@@ -131,13 +138,11 @@ def test_some_images_are_scored_and_counted(tmp_path: Path) -> None:
     ref = write(tmp_path, "ref.jsonl", [one("a.jpg", "r"), one("b.jpg"), one("c.jpg")])
     pairs = read_pairs(hyp, [ref], some=True)
     assert pairs == Pairs(["p/a.jpg"], ["x"], [["r"]])
-    assert pairs.coverage == (
-        "1 of 3 images with references have captions and are scored; 1 captions are of images without references."
-    )
+    assert pairs.coverage == ("Scored 1 of 3 images with references; left out 1 caption of images without references.")
     assert read_hypotheses(write(tmp_path, "c.jsonl", [one("a.jpg", "y"), one("b.jpg")]), pairs.names, some=True) == [
         "y"
     ]
-    assert read_pairs(ref, [ref], some=True).coverage == "3 of 3 images with references have captions and are scored."
+    assert read_pairs(ref, [ref], some=True).coverage == "Scored 3 of 3 images with references."
     assert read_pairs(ref, [ref]).coverage == ""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from imgcap.errors import ImgcapError, listing
 from imgcap.images.discovery import is_image_name
@@ -13,21 +14,34 @@ _Parts = tuple[str, ...]
 """Folders and file name of a path, without the ending of an image."""
 
 
+class _Known(NamedTuple):
+    """A path of a known image."""
+
+    image_id: str
+    ending: str
+    outer: str
+    """The folder before the part of the path that is compared, or ""."""
+
+
 class ImageIndex:
     """Finds images by their ids and file names.
 
     A name finds the image with this id, or else the one image whose path agrees: `photos/a.jpg` and `a.jpg` agree,
-    `cats/a.jpg` and `dogs/a.jpg` do not. Paths are compared in Unicode NFC, with the ending of an image in any case;
-    one of the two may lack the ending.
+    `cats/a.jpg` and `dogs/a.jpg` do not. Nor do `cats/a.jpg` and `a.jpg` if there are images in `cats` on both sides.
+    Paths are compared in Unicode NFC, with the ending of an image in any case; one of the two may lack the ending.
     """
 
-    def __init__(self, names: Mapping[str, Iterable[str]], where: str) -> None:
-        """`names` holds the other names of each image id, such as its file name; `where` is where they come from."""
-        self._where = where
-        self._ids = names.keys()
+    def __init__(self, names: Mapping[str, Iterable[str]], where: str, sought: Iterable[str] = ()) -> None:
+        """Index the image ids in `names` and the other names of each, such as its file name.
+
+        `where` says where they come from; `sought` are the names to be found.
+        """
+        self._ids, self._where = names.keys(), where
         self._by_name: dict[str, set[str]] = {}
-        self._by_path: dict[_Parts, list[tuple[str, str]]] = {}  # ending and id
-        self._by_end_of_path: dict[_Parts, list[tuple[str, str]]] = {}
+        self._by_path: dict[_Parts, list[_Known]] = {}
+        self._by_end_of_path: dict[_Parts, list[_Known]] = {}
+        self._folders: set[str] = set()
+        self._sought_folders = {folder for name in sought for folder in _split(name)[0][:-1]}
         for image_id, given in names.items():
             others = list(given)
             for name in others:
@@ -35,9 +49,11 @@ class ImageIndex:
             # An id such as 7 is no file name without ending if the image has a file name.
             paths = others if not is_image_name(image_id) and any(map(is_image_name, others)) else [image_id, *others]
             for parts, ending in dict.fromkeys(map(_split, paths)):
-                self._by_path.setdefault(parts, []).append((ending, image_id))
+                self._folders.update(parts[:-1])
+                self._by_path.setdefault(parts, []).append(_Known(image_id, ending, ""))
                 for start in range(1, len(parts)):
-                    self._by_end_of_path.setdefault(parts[start:], []).append((ending, image_id))
+                    known = _Known(image_id, ending, parts[start - 1])
+                    self._by_end_of_path.setdefault(parts[start:], []).append(known)
 
     def find(self, name: str, others: Sequence[str] = ()) -> str | None:
         """The id of the image with this name, or else with one of the `others`; None if there is none.
@@ -58,16 +74,22 @@ class ImageIndex:
     def same_file_name(self, name: str) -> str | None:
         """The id of an image with the file name of `name` in another folder."""
         last = _split(name)[0][-1:]
-        return next((image_id for _, image_id in self._by_end_of_path.get(last, ())), None)
+        found = [*self._by_end_of_path.get(last, ()), *self._by_path.get(last, ())]
+        return found[0].image_id if found else None
 
     def _agreeing(self, name: str) -> set[str]:
         """The images whose paths have most parts in common with `name`, of those that agree with it."""
         parts, ending = _split(name)
-        candidates = [self._by_path.get(parts), self._by_end_of_path.get(parts)]
-        candidates += [self._by_path.get(parts[start:]) for start in range(1, len(parts))]
-        for entries in filter(None, candidates):
-            same = {image_id for other, image_id in entries if other == ending}
-            if found := same or {image_id for other, image_id in entries if not (other and ending)}:
+        longer = [known for known in self._by_end_of_path.get(parts, ()) if known.outer not in self._sought_folders]
+        candidates = [self._by_path.get(parts, []), longer]
+        candidates += [
+            self._by_path.get(parts[start:], [])
+            for start in range(1, len(parts))
+            if parts[start - 1] not in self._folders
+        ]
+        for known in candidates:
+            same = {each.image_id for each in known if each.ending == ending}
+            if found := same or {each.image_id for each in known if not (each.ending and ending)}:
                 return found
         return set()
 

@@ -136,7 +136,9 @@ def _match(
     rest = [caption for image_id, caption in captions.items() if image_id not in matches]
     if not rest:
         return matches
-    index = ImageIndex(known, where)
+    index = ImageIndex(
+        known, where, (name for each in captions.values() for name in (each.image_id, *each.other_names))
+    )
     exact = set(matches)
     found: dict[str, str] = {}
     for caption in rest:
@@ -191,12 +193,16 @@ def _check_ids(
 def _other_folder(unknown: list[str], missing: list[str]) -> str:
     """A hint if an unknown image has the file name of a missing one in another folder."""
     index = ImageIndex(dict.fromkeys(missing, ()), "")
-    pairs = ((image_id, index.same_file_name(image_id)) for image_id in unknown)
-    return next((f"{ours!r} and {theirs!r} are in different folders." for ours, theirs in pairs if theirs), "")
+    for image_id in unknown:
+        other = index.same_file_name(image_id)
+        if other and "/" in image_id + other:
+            return f"{image_id!r} and {other!r} are in different folders."
+    return ""
 
 
 def _coverage(scored: int, missing: int, without_references: int) -> str:
-    sentence = f"{scored:,} of {scored + missing:,} images with references have captions and are scored"
+    sentence = f"Scored {scored:,} of {scored + missing:,} images with references"
     if without_references:
-        sentence += f"; {without_references:,} captions are of images without references"
+        noun = "caption" if without_references == 1 else "captions"
+        sentence += f"; left out {without_references:,} {noun} of images without references"
     return f"{sentence}."

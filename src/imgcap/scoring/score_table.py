@@ -118,5 +118,9 @@ def notes(evaluation: Evaluation) -> list[str]:
     ]
 
 
+def _plural(noun: str, count: int) -> str:
+    return noun if count == 1 else f"{noun}s"
+
+
 def _format(value: float | None, spec: str) -> str:
     return "-" if value is None else format(value, spec)
