@@ -38,7 +38,9 @@ from imgcap.dataset.prepared import (
 )
 from imgcap.distributed import World
 from imgcap.model.inception import FEATURE_SIZE
-from imgcap.training.trainer import SilentListener, Trainer, TrainingOptions
+from imgcap.training.options import TrainingOptions
+from imgcap.training.progress import SilentListener
+from imgcap.training.trainer import Trainer
 from scaling import write_metadata
 
 VAL_ROWS = 1000
@@ -107,13 +109,13 @@ def train(root: Path, steps: int) -> dict[str, float]:
     prepared = PreparedFolder(root)
     trainer = Trainer(prepared, TrainingOptions(), World(device=torch.device("cpu")), SilentListener())
     set_up, seconds = memory() - before, []
-    _, batches = trainer._batches(1)
-    for _, parts in islice(trainer._with_parts(batches), steps):
-        trainer._step(parts)
+    batches = trainer.batches.with_parts(trainer.batches.of_epoch(1))
+    for _, parts in islice(batches, steps):
+        trainer.step(parts)
         seconds.append(time.perf_counter() - begun)
     stepped, most_to_steps = memory() - before, watch.most - before
     begun = time.perf_counter()
-    TrainingIndex.build(prepared, trainer.decoder)
+    TrainingIndex.build(prepared, trainer.networks.decoder)
     return {
         "seconds_to_first_step": round(seconds[0], 1),
         "seconds_a_step": round((seconds[-1] - seconds[0]) / max(1, len(seconds) - 1), 3),

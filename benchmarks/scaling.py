@@ -110,7 +110,7 @@ def make_prepared(folder: str, count: int) -> None:
         ROWS_PER_FILE,
         write_records,
     )
-    from imgcap.dataset.readers import Record
+    from imgcap.dataset.records import Record
     from imgcap.model.inception import FEATURE_SIZE
 
     root = Path(folder, "prepared")
@@ -160,13 +160,14 @@ def load_epoch(folder: str) -> None:
 
     from imgcap.dataset.prepared import PreparedFolder
     from imgcap.distributed import World
-    from imgcap.training.trainer import SilentListener, Trainer, TrainingOptions
+    from imgcap.training.options import TrainingOptions
+    from imgcap.training.progress import SilentListener
+    from imgcap.training.trainer import Trainer
 
     prepared = PreparedFolder(Path(folder, "prepared"))
     trainer = Trainer(prepared, TrainingOptions(), World(device=torch.device("cpu")), SilentListener())
-    _, batches = trainer._batches(1)
-    for _, (part,) in trainer._with_parts(batches):
-        trainer._features(part)
+    for _, (part,) in trainer.batches.with_parts(trainer.batches.of_epoch(1)):
+        trainer.features(part)
 
 
 CHILDREN: dict[str, Callable[..., None]] = {

@@ -25,7 +25,9 @@ from imgcap.dataset.prepared import PreparedFolder
 from imgcap.distributed import World
 from imgcap.model.decoder import LSTMDecoder
 from imgcap.text.vocabulary import END, PAD, START
-from imgcap.training.trainer import SilentListener, Trainer, TrainingOptions
+from imgcap.training.options import TrainingOptions
+from imgcap.training.progress import SilentListener
+from imgcap.training.trainer import Trainer
 
 
 class PlainLoop:
@@ -33,8 +35,8 @@ class PlainLoop:
 
     def __init__(self, trainer: Trainer, options: TrainingOptions) -> None:
         self.features = trainer.prepared.features
-        self.decoder = LSTMDecoder(trainer.decoder.config)
-        self.decoder.load_state_dict(trainer.decoder.state_dict())
+        self.decoder = LSTMDecoder(trainer.networks.decoder.config)
+        self.decoder.load_state_dict(trainer.networks.decoder.state_dict())
         self.optimizer = torch.optim.AdamW(self.decoder.parameters(), options.peak_learning_rate)
         captions = [trainer.captions[number] for number in range(len(trainer.captions))]
         longest = max(map(len, captions))
@@ -69,10 +71,10 @@ class PlainLoop:
 
 
 def imgcap_tokens_a_second(trainer: Trainer, steps: int, epoch: int) -> float:
-    _, batches = trainer._batches(epoch)
+    batches = trainer.batches.with_parts(trainer.batches.of_epoch(epoch))
     begun, words = time.perf_counter(), 0
-    for batch, parts in islice(trainer._with_parts(batches), steps):
-        trainer._step(parts)
+    for batch, parts in islice(batches, steps):
+        trainer.step(parts)
         words += batch.words
     return words / (time.perf_counter() - begun)
 
@@ -88,14 +90,14 @@ def main() -> None:
         torch.set_num_threads(args.threads)
     options = TrainingOptions()
     trainer = Trainer(PreparedFolder(args.prepared), options, World(device=torch.device("cpu")), SilentListener())
-    trainer._set_rates(1, 100)
+    trainer.set_learning_rates(1, 100)
     plain = PlainLoop(trainer, options)
     ours, theirs = [], []
     for repeat in range(args.repeats):
         theirs.append(plain.tokens_a_second(args.steps, repeat * args.steps))
         ours.append(imgcap_tokens_a_second(trainer, args.steps, repeat + 1))
     begun = time.perf_counter()
-    trainer._validate()
+    trainer.validation.score(trainer.networks.kept_decoder, None)
     validation = time.perf_counter() - begun
 
     lengths = trainer.captions.lengths(np.arange(len(trainer.captions)))

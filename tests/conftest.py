@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from imgcap.cli import main
-from imgcap.dataset.preparation import prepare
+from imgcap.dataset.preparation import NamedEncoder, prepare
 from imgcap.dataset.prepared import PreparedFolder
 from imgcap.dataset.readers import read_dataset
 from imgcap.model.encoder import Encoder, EncoderConfig, save_encoder
@@ -80,7 +80,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, encoder_file: Path, encod
     """24 images of coloured walls, prepared."""
     folder = tmp_path_factory.mktemp("prepared")
     dataset = read_dataset(folder / "images", write_data_set(folder))
-    return prepare(dataset, encoder_file, encoder, "test", folder / "prepared")
+    return prepare(dataset, NamedEncoder("test", encoder_file, encoder), folder / "prepared")
 
 
 @pytest.fixture(scope="session")

@@ -41,14 +41,14 @@ OPTIONS = [
         "--beam-size",
         2,
     ),
-    *("--device", "cpu", "--dropout", 0),  # what is dropped is drawn by each process on its own
+    *("--device", "cpu", "--dropout", 0),  # each process draws on its own what to drop
 ]
 
 
 def start(
     processes: int, *arguments: object, restarts: int = 0, launcher: Sequence[object] = ()
 ) -> subprocess.Popen[str]:
-    """Start torchrun, `launcher` being more options of it, with `imgcap` in `processes` processes."""
+    """Start `imgcap` in `processes` processes by torchrun; `launcher` has more options of torchrun."""
     options = [processes, "--max-restarts", restarts, "--monitor-interval", 0.2, *launcher]
     command = [*TORCHRUN, *options, "-m", "imgcap", *arguments]
     return subprocess.Popen(
@@ -70,7 +70,7 @@ def workers(process: subprocess.Popen[str]) -> list[int]:
 
 
 def assert_same_training(found: Path, expected: Path) -> None:
-    # Where a gradient is next to nothing, its last bits decide on a step of AdamW.
+    # Where a gradient is almost zero, its last bits decide the step of AdamW.
     for file, tolerance in ((DECODER_FILE, 1e-5), (ENCODER_FILE, 5e-5)):
         torch.testing.assert_close(load_file(found / file), load_file(expected / file), rtol=1e-4, atol=tolerance)
     ours, theirs = ([row for _, row in read_json_lines(folder / METRICS_FILE)] for folder in (found, expected))
@@ -96,12 +96,12 @@ def test_processes_agree_on_an_attempt_whatever_earlier_ones_have_left() -> None
     store = dist.HashStore()
     with ThreadPoolExecutor(3) as pool:
         for attempt in (1, 2, 3):
-            store.add("imgcap/questions", attempt)  # of processes that were lost before they heard
+            store.add("imgcap/questions", attempt)  # of processes that were lost before they got an answer
             agreed = [pool.submit(agree_on_attempt, store, rank, 3) for rank in (2, 0, 1)]
             assert [each.result(timeout=30) for each in agreed] == [attempt] * 3
 
 
-def test_a_process_that_does_not_start_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_for_a_process_that_does_not_start_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributed, "_CONNECTING", timedelta(seconds=0.1))
     with pytest.raises(dist.DistStoreError):
         agree_on_attempt(dist.HashStore(), 0, 2)
@@ -132,12 +132,12 @@ def test_fine_tuning_the_encoder_in_two_processes(
     options += ["--batch-size", 8, "--encoder-learning-rate", 1e-4]
     torchrun(2, *options, "-o", tmp_path / "two")
     assert imgcap_here("model", "verify", tmp_path / "two").returncode == ExitCode.DONE
-    if not more:  # samples are drawn by each process on its own
+    if not more:  # each process draws its own samples
         assert imgcap_here(*options, "-o", tmp_path / "one").returncode == ExitCode.DONE
         assert_same_training(tmp_path / "two", tmp_path / "one")
 
 
-def test_a_killed_process_costs_one_epoch_and_training_can_go_on_with_another_number(
+def test_a_killed_process_costs_one_epoch_and_another_number_of_processes_can_resume(
     imgcap_here: Run, prepared: PreparedFolder, tmp_path: Path
 ) -> None:
     options = [*OPTIONS, prepared.root, "--epochs", 40, "--patience", 40]
@@ -151,7 +151,7 @@ def test_a_killed_process_costs_one_epoch_and_training_can_go_on_with_another_nu
     assert process.returncode == ExitCode.DONE, errors
     assert_same_training(tmp_path / "restarted", tmp_path / "one")
 
-    slow = ["--monitor-interval", 5]  # torchrun leaves the other process the time to say what it sees
+    slow = ["--monitor-interval", 5]  # torchrun leaves the other process the time to report the error
     process = start(2, *options, "-o", tmp_path / "resumed", launcher=slow)
     while not (tmp_path / "resumed" / "training-state.safetensors").exists():
         assert process.poll() is None
@@ -230,7 +230,7 @@ def test_prepare_caption_and_eval_are_the_same_in_one_two_and_three_processes(
         assert contents(tmp_path / folder) == {Path("rows.jsonl"): expected}
 
 
-def test_an_evaluation_of_which_a_process_is_killed_leaves_nothing_half_written(
+def test_an_evaluation_with_a_killed_process_leaves_no_partial_files(
     imgcap_here: Run, prepared: PreparedFolder, telling_model: Path, tmp_path: Path
 ) -> None:
     def score(folder: str) -> list[object]:
@@ -246,7 +246,7 @@ def test_an_evaluation_of_which_a_process_is_killed_leaves_nothing_half_written(
     one = imgcap_here(*score("one"))
     assert one.returncode == ExitCode.DONE, one.stderr
     process = start(2, *score("two"))
-    while not (len(workers(process)) == 2 and is_at(workers(process)[1], prepared.root)):
+    while not (len(workers(process)) == 2 and has_opened(workers(process)[1], prepared.root)):
         assert process.poll() is None
     os.kill(workers(process)[1], signal.SIGKILL)
     process.communicate(timeout=900)
@@ -256,6 +256,6 @@ def test_an_evaluation_of_which_a_process_is_killed_leaves_nothing_half_written(
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
 
 
-def is_at(process: int, folder: Path) -> bool:
-    """Whether a process has opened files of `folder`."""
+def has_opened(process: int, folder: Path) -> bool:
+    """Whether a process has mapped files of `folder`."""
     return str(folder) in Path(f"/proc/{process}/maps").read_text()

@@ -24,7 +24,7 @@ from imgcap.files import make_folder, read_text, write_text
 from imgcap.model.encoder import fingerprint, read_encoder, save_encoder
 from imgcap.model.folder import load_model_folder, save_decoder
 from imgcap.model.store import DEFAULT_MODEL, ENCODER_FILE, METRICS_FILE, MODEL_CARD_FILE, locate
-from imgcap.training.trainer import finish
+from imgcap.training.export import finish
 
 FEATURE_STATISTICS = ("feature_mean", "feature_std")
 TARGET = Path(__file__).parents[1] / "src" / "imgcap" / "model" / DEFAULT_MODEL

@@ -1,4 +1,4 @@
-"""The processes that `torchrun` starts, and what they exchange. Without it, a run is a world of one process."""
+"""The processes of `torchrun` and the values they exchange. Without torchrun, a run is a world of one process."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ from imgcap.errors import ImgcapError, UsageError
 T = TypeVar("T")
 
 _CONNECTING = timedelta(minutes=5)
-"""How long processes wait for each other to start and to connect."""
+"""Timeout for all processes to start and connect."""
 _PATIENCE = timedelta(days=1)
-"""How long processes wait for each other: shares of a long run end far apart, and a lost process is seen at once."""
+"""Timeout of an exchange: shards of a long run end far apart, and a lost process is noticed at once anyway."""
 
 
 @dataclass(frozen=True)
 class World:
-    """This process among those of the run; what it exchanges, all of them have to exchange in the same order."""
+    """This process among those of the run. All processes must make the same exchanges in the same order."""
 
     rank: int = 0
     size: int = 1
     device: torch.device = field(default_factory=pick_device)
     restarted: bool = False
-    """Whether torchrun started the processes again after one had failed."""
+    """Whether torchrun restarted the processes after one had failed."""
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the process that writes and speaks for all."""
+        """Whether this process writes the files and messages of the run."""
         return self.rank == 0
 
     @property
     def is_launched(self) -> bool:
-        """Whether torchrun has started the run: it starts everything again where a process fails."""
+        """Whether torchrun started the run; it restarts all processes if one fails."""
         return dist.is_torchelastic_launched()
 
     def gather(self, value: T) -> list[T]:
@@ -65,7 +65,7 @@ class World:
         return total.item()
 
     def parallel(self, module: nn.Module) -> nn.Module:
-        """`module` with gradients that are the mean over all processes; it itself in a world of one."""
+        """`module`, wrapped so that its gradients are averaged over all processes; unchanged in a world of one."""
         if self.size == 1:
             return module
         devices = [self.device] if self.device.type == "cuda" else None
@@ -74,7 +74,10 @@ class World:
     @staticmethod
     @contextmanager
     def gradients(modules: Iterable[nn.Module], exchanged: bool) -> Iterator[None]:
-        """Gradients of parallel `modules` from within the block are exchanged at its end, or added to the next ones."""
+        """Average the gradients of parallel `modules` when they are computed in the block.
+
+        Unless `exchanged`, each process adds them up instead, for a later block to exchange.
+        """
         with ExitStack() as stack:
             for module in modules:
                 if not exchanged and isinstance(module, DistributedDataParallel):
@@ -83,12 +86,13 @@ class World:
 
 
 def agree_on_attempt(store: Store, rank: int, size: int) -> int:
-    """How many times the processes of this run have been started, which process 0 counts and tells the others.
+    """The number of this start of the processes, from 1; process 0 counts it and tells the others.
 
-    torchrun keeps one store over its restarts, in which the addresses that lost processes have left would be taken for
-    those of the processes here, and nothing that it tells them is the same on all machines and another after a restart.
-    So each of the others asks under a number of its own, and process 0 answers, the lost ones as well, until all of
-    this attempt have heard. Raises `RuntimeError` if one is not heard of within `_CONNECTING`.
+    torchrun keeps its store across restarts. The addresses that lost processes left there would be mistaken for those
+    of the new ones, and torchrun gives the processes no number that is equal on all machines and changes with each
+    restart. So each of the others asks a numbered question, and process 0 answers all questions, also those of lost
+    processes, until everyone in this start has confirmed. Raises `RuntimeError` if a process does not confirm within
+    `_CONNECTING`.
     """
     if rank:
         question = store.add("imgcap/questions", 1)
@@ -100,7 +104,7 @@ def agree_on_attempt(store: Store, rank: int, size: int) -> int:
     end = time.monotonic() + _CONNECTING.total_seconds()
     while heard and not store.check(heard):
         if time.monotonic() > end:
-            raise dist.DistStoreError(f"Of {size} processes some have not started.")
+            raise dist.DistStoreError(f"Some of the {size} processes have not started.")
         asked = store.add("imgcap/questions", 0)
         for question in range(answered, asked):
             store.set(f"imgcap/answer/{question + 1}", str(attempt))
@@ -111,10 +115,10 @@ def agree_on_attempt(store: Store, rank: int, size: int) -> int:
 
 @contextmanager
 def joined(device: str | None = None) -> Iterator[World]:
-    """Join the other processes that torchrun has started, if it did: over NCCL on GPUs, one each, else over Gloo.
+    """Join the other processes of torchrun, if there are any: over NCCL with a GPU each, else over Gloo.
 
-    Raises `UsageError` for a device that is not available or that processes cannot share, `ImgcapError` if another
-    process is lost within the block.
+    Raises `UsageError` for a device that is not available or that processes cannot share, and `ImgcapError` if another
+    process is lost in the block.
     """
     if not dist.is_torchelastic_launched():
         yield World(device=pick_device(device))
@@ -124,7 +128,7 @@ def joined(device: str | None = None) -> Iterator[World]:
     if own.type == "cuda":
         if local_rank >= torch.cuda.device_count():
             raise UsageError(
-                f"There are {torch.cuda.device_count()} GPUs for more processes than that.",
+                f"There are more processes than GPUs, of which there are {torch.cuda.device_count()}.",
                 "Lower --nproc-per-node, or add --device cpu.",
             )
         own = torch.device("cuda", local_rank)
@@ -137,15 +141,15 @@ def joined(device: str | None = None) -> Iterator[World]:
         store = PrefixStore(f"imgcap/{attempt}", store)
         backend = "nccl" if own.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_CONNECTING)
-        dist.distributed_c10d._set_pg_timeout(_PATIENCE)  # the only way to have another one afterwards
+        dist.distributed_c10d._set_pg_timeout(_PATIENCE)  # the only way to change the timeout afterwards
         yield World(rank, size, own, restarted=attempt > 1)
     except RuntimeError as error:
-        # Gloo's errors have no class of their own.
+        # Errors of Gloo have no class of their own.
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
         raise ImgcapError(
             "Another process of this run has ended.",
-            "See what it said; `train` goes on with --resume, others as they are.",
+            "See its message. Run the command again to resume, `train` with --resume.",
         ) from None
     finally:
         if dist.is_initialized():

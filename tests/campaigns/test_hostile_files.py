@@ -19,7 +19,8 @@ from imgcap.dataset.prepared import (
 )
 from imgcap.errors import ImgcapError
 from imgcap.files import write_json_lines
-from imgcap.training.trainer import STATE_FILE, Trainer, train
+from imgcap.training.checkpoint import CHECKPOINT_FILE
+from imgcap.training.trainer import Trainer, train
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +107,7 @@ def resumed(*_: object) -> None:
 def test_a_hostile_training_state_is_resumed_or_one_sentence(
     prepared: PreparedFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options, file = replace(TINY_TRAINING, epochs=1), tmp_path / STATE_FILE
+    options, file = replace(TINY_TRAINING, epochs=1), tmp_path / CHECKPOINT_FILE
     monkeypatch.setattr(Trainer, "save_model", resumed)
     with pytest.raises(ResumedError):
         train(prepared, options, tmp_path)
@@ -116,7 +117,7 @@ def test_a_hostile_training_state_is_resumed_or_one_sentence(
     @settings(
         max_examples=CASES, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
     )
-    @given(hostile(Reader(STATE_FILE, None, resumed), whole))
+    @given(hostile(Reader(CHECKPOINT_FILE, None, resumed), whole))
     def attack(content: bytes) -> None:
         file.write_bytes(content)
         with pytest.raises((ResumedError, ImgcapError)) as caught:

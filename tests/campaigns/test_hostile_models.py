@@ -39,7 +39,7 @@ from imgcap.model.store import (
     verify,
     write_manifest,
 )
-from imgcap.training.trainer import learning_curves
+from imgcap.training.curves import learning_curves
 
 needs_links = pytest.mark.skipif(sys.platform == "win32", reason="needs symbolic links and pipes")
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from helpers.hostile import COCO, json_lines
-from imgcap.dataset.readers import FORMATS, read_dataset
+from imgcap.dataset.formats import FORMATS
+from imgcap.dataset.readers import read_dataset
 from imgcap.errors import ImgcapError
 from imgcap.files import write_json_lines
 
@@ -31,12 +32,14 @@ def named(format_name: str, name: str) -> tuple[str, str]:
         case "karpathy":
             images = [{"filepath": str(Path(each).parent), "filename": Path(each).name} for each in both]
             return "a.json", json.dumps({"images": [{**image, "sentences": [{"raw": "a dog"}]} for image in images]})
+        case "json":
+            return "a.json", json.dumps([{"image": each, "caption": "a dog"} for each in both])
         case "jsonl":
             return "a.jsonl", json_lines([{"image": each, "caption": "a dog"} for each in both]).decode()
     return "metadata.jsonl", json_lines([{"file_name": each, "text": "a dog"} for each in both]).decode()
 
 
-@pytest.mark.parametrize("format_name", sorted(FORMATS.keys() - {"sidecars"}))
+@pytest.mark.parametrize("format_name", sorted({*FORMATS} - {"sidecars"}))
 @pytest.mark.parametrize("name", ["../outside.jpg", "../../outside.jpg", "ABSOLUTE", "images/../../outside.jpg"])
 def test_no_name_leads_out_of_the_image_folder(tmp_path: Path, format_name: str, name: str) -> None:
     images = tmp_path / "images"
@@ -51,7 +54,7 @@ def test_no_name_leads_out_of_the_image_folder(tmp_path: Path, format_name: str,
     assert any("outside.jpg" in left.name and "no image" in left.reason for left in dataset.left_out)
 
 
-@pytest.mark.parametrize("format_name", sorted(FORMATS.keys() - {"sidecars"}))
+@pytest.mark.parametrize("format_name", sorted({*FORMATS} - {"sidecars"}))
 @pytest.mark.parametrize(
     "name", ["x\0.jpg", "x" * 5000 + ".jpg", "\x1b[31m.jpg", "=cmd.jpg"], ids=lambda n: ascii(n[:6])
 )

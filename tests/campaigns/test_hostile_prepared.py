@@ -12,7 +12,7 @@ import pytest
 
 from helpers.hostile import DEEP, METADATA, RECORDS, write_prepared
 from imgcap.captioning.row_files import read_rows
-from imgcap.dataset.preparation import PROGRESS_FILE, FeatureOptions, _Work
+from imgcap.dataset.features import FeatureOptions
 from imgcap.dataset.prepared import (
     FEATURES_FOLDER,
     METADATA_FILE,
@@ -20,6 +20,7 @@ from imgcap.dataset.prepared import (
     RECORDS_FILE,
     PreparedFolder,
 )
+from imgcap.dataset.unfinished import PROGRESS_FILE, UnfinishedFeatures
 from imgcap.errors import ImgcapError
 from imgcap.files import write_json, write_json_lines
 from imgcap.model.inception import FEATURE_SIZE
@@ -91,6 +92,6 @@ def test_features_in_an_archive_are_not_unpacked(tmp_path: Path) -> None:
 def test_invalid_progress_is_discarded(tmp_path: Path, line: str) -> None:
     file = write_prepared(tmp_path / "prepared") / PARTIAL_FOLDER / PROGRESS_FILE
     file.write_text(f'{{"digest": "d"}}\n{line}\n')
-    work = _Work(file.parent, "d", FeatureOptions(), overwrite=False)
+    work = UnfinishedFeatures(file.parent, "d", FeatureOptions(), overwrite=False)
     assert (work.done, work.rows, work.failed) == (0, 0, {})
     assert file.read_text() == '{"digest": "d"}\n'

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from imgcap.captioning.explain import COMPONENTS, NEAREST, TrainingIndex
 from imgcap.dataset.prepared import PreparedFolder, Rows
-from imgcap.dataset.readers import Record
+from imgcap.dataset.records import Record
 from imgcap.errors import ImgcapError
 from imgcap.model.decoder import DecoderConfig, LSTMDecoder
 from imgcap.model.inception import FEATURE_SIZE

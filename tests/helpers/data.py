@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 
 from imgcap.dataset.prepared import PreparedFolder, write_records
-from imgcap.dataset.readers import Record
+from imgcap.dataset.records import Record
 from imgcap.model.decoder import LSTMDecoder
 from imgcap.model.folder import load_model_folder, save_decoder
 from imgcap.model.search import SearchOptions
 from imgcap.model.store import ENCODER_FILE, write_manifest
-from imgcap.training.trainer import TrainingOptions
+from imgcap.training.options import TrainingOptions
 
 SHARED_DATA = Path(__file__).parents[3] / "shared" / "flickr8k"
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -25,7 +25,7 @@ from imgcap.captioning.explain import TrainingIndex
 from imgcap.captioning.resume import ResumeOptions, resume
 from imgcap.captioning.row_files import read_rows
 from imgcap.captioning.rows import Origin
-from imgcap.dataset.preparation import PROGRESS_FILE, FeatureOptions, _Work
+from imgcap.dataset.features import FeatureOptions
 from imgcap.dataset.prepared import (
     FEATURES_FOLDER,
     LEFT_OUT_FILE,
@@ -36,6 +36,7 @@ from imgcap.dataset.prepared import (
     PreparedMetadata,
 )
 from imgcap.dataset.readers import read_dataset
+from imgcap.dataset.unfinished import PROGRESS_FILE, UnfinishedFeatures
 from imgcap.files import write_json, write_json_lines
 from imgcap.model.confidence import Calibration
 from imgcap.model.decoder import DecoderConfig, LSTMDecoder
@@ -58,7 +59,8 @@ from imgcap.model.store import (
 from imgcap.pages.gallery import GalleryWriter
 from imgcap.scoring.pairs import read_hypotheses, read_pairs
 from imgcap.text.vocabulary import SPECIAL_WORDS, Vocabulary
-from imgcap.training.trainer import EpochResult, learning_curves
+from imgcap.training.curves import learning_curves
+from imgcap.training.progress import EpochResult
 
 CASES = int(os.environ.get("IMGCAP_HOSTILE_CASES", "20"))
 CPU = torch.device("cpu")
@@ -159,7 +161,7 @@ def open_prepared(file: Path) -> None:
 
 
 def continue_preparation(file: Path) -> None:
-    work = _Work(file.parent, "d", FeatureOptions(), overwrite=False)
+    work = UnfinishedFeatures(file.parent, "d", FeatureOptions(), overwrite=False)
     assert work.rows >= 0
     assert work.done >= 0
 

@@ -12,7 +12,7 @@ import pytest
 from helpers.data import Run, write_data_set
 from helpers.tars import write_shards
 from imgcap.dataset.prepared import PreparedFolder
-from imgcap.dataset.readers import Record
+from imgcap.dataset.records import Record
 from imgcap.errors import ExitCode
 from imgcap.images import archives
 

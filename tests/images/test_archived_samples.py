@@ -10,7 +10,9 @@ import pytest
 from helpers.archives import header
 from helpers.data import write_data_set
 from helpers.tars import write_shards, write_tar
-from imgcap.dataset.readers import SPLITS, Dataset, read_dataset
+from imgcap.dataset.readers import read_dataset
+from imgcap.dataset.records import Dataset
+from imgcap.dataset.splits import SPLITS
 from imgcap.errors import ImgcapError, UsageError
 
 
@@ -59,7 +61,7 @@ def test_samples_are_files_of_one_key(tmp_path: Path) -> None:
     assert reasons["a.tar/4.jpg"] == "has no caption"
     assert reasons["a.tar/5"] == "has captions, but no image"
     assert "UTF-8" in reasons["a.tar/6.txt"]
-    assert "neither text" in reasons["a.tar/7.json"]
+    assert "not text" in reasons["a.tar/7.json"]
     assert "JSON object" in reasons["a.tar/8.json"]
     assert "link" in reasons["a.tar/9.jpg"]
     assert dataset.source(dataset.records[0]) == dataset.archived["a.tar/1.png"]

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from helpers.data import SHARED_DATA
-from imgcap.dataset.readers import Dataset, read_dataset
+from imgcap.dataset.readers import read_dataset
+from imgcap.dataset.records import Dataset
 from imgcap.images.finder import ImageFinder
 
 COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))

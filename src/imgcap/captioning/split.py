@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from imgcap.dataset.prepared import PreparedFolder
-from imgcap.dataset.readers import TRAIN
+from imgcap.dataset.splits import TRAIN
 from imgcap.distributed import World
 from imgcap.files import make_folder, write_json_lines, writing
 from imgcap.images.decoding import batched

@@ -215,7 +215,7 @@ def _write_files(
         write_image_rows(outputs.per_image, rows)
     if outputs.html:
         from imgcap.pages.evaluation_page import write_evaluation_page
-        from imgcap.training.trainer import learning_curves
+        from imgcap.training.curves import learning_curves
 
         write_evaluation_page(
             outputs.html,

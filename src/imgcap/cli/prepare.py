@@ -13,13 +13,15 @@ from imgcap.cli import options
 from imgcap.cli.console import counting, interruptible, print_message
 from imgcap.errors import ExitCode, UsageError
 from imgcap.images.locations import is_archive
+from imgcap.text.columns import Columns
 
 if TYPE_CHECKING:
     from imgcap.dataset.prepared import PreparedFolder
+    from imgcap.dataset.records import Dataset
     from imgcap.distributed import World
 
 SHOWN = 10
-"""Things left out that the summary names; the rest stands in the prepared folder."""
+"""Left-out items to list in the summary; the prepared folder lists all of them."""
 
 
 def prepare(
@@ -30,7 +32,7 @@ def prepare(
     captions: Annotated[
         Path | None,
         typer.Option(
-            help="Caption file, or folder for sidecars and imagefolder; for archives by default what they hold.",
+            help="Caption file, or folder of sidecars or imagefolder; by default the captions in the archives.",
             show_default=False,
         ),
     ] = None,
@@ -38,9 +40,17 @@ def prepare(
         str | None,
         typer.Option(
             "--format",
-            help="flickr8k, csv, coco, karpathy, jsonl, sidecars or imagefolder; by default detected.",
+            help="flickr8k, csv, coco, karpathy, jsonl, json, sidecars or imagefolder; by default detected.",
             show_default=False,
         ),
+    ] = None,
+    image_column: Annotated[
+        str | None,
+        typer.Option(help="Column or JSON key of the image names; by default detected.", show_default=False),
+    ] = None,
+    caption_column: Annotated[
+        str | None,
+        typer.Option(help="Column or JSON key of the captions; by default detected.", show_default=False),
     ] = None,
     split: Annotated[
         list[str] | None,
@@ -50,10 +60,10 @@ def prepare(
         str, typer.Option(help="default, imagenet (downloaded once), a model, or a .safetensors file.")
     ] = "default",
     mirrored: Annotated[
-        bool, typer.Option("--mirrored", help="Encode the mirrored images too: `train` then draws from both views.")
+        bool, typer.Option("--mirrored", help="Encode the mirrored images too, for `train` to draw from both views.")
     ] = False,
     dtype: Annotated[
-        str, typer.Option(help="float32, or float16: features take half the disk, and scores stay the same.")
+        str, typer.Option(help="float32, or float16 for features of half the size and equal scores.")
     ] = "float32",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a folder prepared from other inputs.")
@@ -63,66 +73,62 @@ def prepare(
 ) -> None:
     """Compute the features of all images once, for training and scoring.
 
-    Interrupt it whenever you like: the same command goes on where it stopped. Images that cannot be used are listed
-    and the others go on (exit code 3).
+    You can interrupt it at any time: run the same command again to resume. Images and captions that cannot be used are
+    left out and listed (exit code 3).
     """
     split_files = _split_files(split or [])
     from imgcap.dataset import preparation
+    from imgcap.dataset.features import FeatureOptions
     from imgcap.dataset.readers import read_dataset
     from imgcap.distributed import joined
-    from imgcap.model.encoder import Encoder, find_encoder
     from imgcap.sharding import WHOLE, Shard
 
-    features = preparation.FeatureOptions(mirrored, dtype)
-    share = Shard.parse(shard) if shard else WHOLE
+    features, columns = FeatureOptions(mirrored, dtype), Columns(image_column, caption_column)
+    part = Shard.parse(shard) if shard else WHOLE
     if not is_archive(images):
-        dataset = read_dataset(Path(images), captions, format_name, split_files)
+        dataset = read_dataset(Path(images), captions, format_name, split_files, columns)
     else:
         beside = captions is None or captions == Path(images)
-        dataset = read_dataset(images, None if beside else captions, format_name, split_files)
-    encoder_file = find_encoder(encoder)
+        dataset = read_dataset(images, None if beside else captions, format_name, split_files, columns)
     with (
-        interruptible("The same command goes on where it stopped.") as check_interrupt,
+        interruptible("Run the same command again to resume.") as check_interrupt,
         joined(device) as world,
         _progress(world, check_interrupt) as on_progress,
     ):
-        loaded = Encoder.load(encoder_file, world.device)
-        share = share.part(world.rank, world.size)
-        if share != WHOLE:
+        if world.is_first:
+            _print_notes(dataset)
+        loaded = preparation.NamedEncoder.load(encoder, world.device)
+        part = part.part(world.rank, world.size)
+        if part != WHOLE:
             preparation.prepare_shard(
-                dataset,
-                encoder_file,
-                loaded,
-                output,
-                share,
-                features,
-                overwrite=overwrite,
-                on_progress=on_progress,
+                dataset, loaded, output, part, features, overwrite=overwrite, on_progress=on_progress
             )
             world.gather(None)
         if not world.is_first:
             return
         if shard:
             print_message(
-                f"{output}: shard {shard} is done; after all, the same command without --shard puts them together."
+                f"{output}: shard {shard} is done. After the last one, run the command without --shard to merge them."
             )
             return
-        prepared = preparation.prepare(
-            dataset,
-            encoder_file,
-            loaded,
-            encoder,
-            output,
-            features,
-            overwrite=overwrite,
-            on_progress=on_progress,
-        )
-    _tell(prepared, output)
+        prepared = preparation.prepare(dataset, loaded, output, features, overwrite=overwrite, on_progress=on_progress)
+    _print_summary(prepared, output)
     if prepared.metadata.left_out and not world.is_launched:
         raise typer.Exit(ExitCode.SOME_FAILED)
 
 
-def _tell(prepared: PreparedFolder, output: Path) -> None:
+def _print_notes(dataset: Dataset) -> None:
+    """Say before the long work what its result cannot be used for."""
+    from imgcap.dataset.splits import split_note
+    from imgcap.text.scripts import unspaced_note
+
+    captions = (caption for record in dataset.records for caption in record.captions)
+    for note in (split_note(record.split for record in dataset.records), unspaced_note(captions)):
+        if note:
+            print_message(note)
+
+
+def _print_summary(prepared: PreparedFolder, output: Path) -> None:
     """Say what was prepared and what was left out."""
     from imgcap.dataset.prepared import LEFT_OUT_FILE
 
@@ -139,7 +145,7 @@ def _tell(prepared: PreparedFolder, output: Path) -> None:
 
 @contextmanager
 def _progress(world: World, check_interrupt: Callable[[], None]) -> Iterator[Callable[[int, int], None]]:
-    """Count images on a bar, if this process is the one that speaks, and end where Ctrl-C was noted."""
+    """Yield a callback that counts images on a bar, if this is the first process, and ends the run after Ctrl-C."""
     progress, count = counting("Encoding", silent=not world.is_first)
 
     def on_progress(done: int, total: int) -> None:
@@ -151,7 +157,8 @@ def _progress(world: World, check_interrupt: Callable[[], None]) -> Iterator[Cal
 
 
 def _split_files(given: list[str]) -> dict[str, Path]:
-    from imgcap.dataset.readers import split_name
+    """The files of --split, by split. Raises `UsageError`."""
+    from imgcap.dataset.splits import split_name
 
     files: dict[str, Path] = {}
     for item in given:

@@ -13,67 +13,86 @@ import typer
 from imgcap.cli import options
 from imgcap.cli.console import err, interruptible, print_message
 from imgcap.errors import ExitCode
+from imgcap.training.options import DEFAULTS
 
 if TYPE_CHECKING:
-    from imgcap.training.trainer import EpochResult, TrainingResult
+    from imgcap.training.progress import EpochResult
+    from imgcap.training.trainer import TrainingResult
 
 
 def train(
     prepared: Annotated[Path, typer.Argument(help="Folder written by `imgcap prepare`.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Model folder to write.")],
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training.")] = False,
-    epochs: Annotated[int, typer.Option(help="Most times that every caption is seen.")] = 80,
-    patience: Annotated[int, typer.Option(help="Stop after this many epochs without a better val score.")] = 8,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume an interrupted training.")] = False,
+    epochs: Annotated[int, typer.Option(help="Maximum number of epochs.")] = DEFAULTS.epochs,
+    patience: Annotated[
+        int, typer.Option(help="Stop after this many epochs without a better val score.")
+    ] = DEFAULTS.patience,
     batch_size: Annotated[
         int, typer.Option(help="Captions in a batch; images with --fine-tune-encoder or --self-critical.")
-    ] = 128,
+    ] = DEFAULTS.batch_size,
     accumulation: Annotated[
-        int, typer.Option(help="Parts that a batch is computed in, one after the other, to take less memory.")
-    ] = 1,
+        int, typer.Option(help="Compute each batch in this many parts, to save memory.")
+    ] = DEFAULTS.accumulation,
     learning_rate: Annotated[
         float | None,
         typer.Option(
             help="Peak learning rate of the decoder: 0.001 by default, 0.0001 with --self-critical.", show_default=False
         ),
-    ] = None,
-    weight_decay: Annotated[float, typer.Option(help="AdamW's weight decay.")] = 0.01,
-    label_smoothing: Annotated[float, typer.Option(help="Probability spread over all words.")] = 0.1,
-    dropout: Annotated[float, typer.Option(help="Share of values dropped in the decoder.")] = 0.5,
-    word_dropout: Annotated[float, typer.Option(help="Share of the words read that are hidden.")] = 0.0,
+    ] = DEFAULTS.learning_rate,
+    weight_decay: Annotated[float, typer.Option(help="Weight decay of AdamW.")] = DEFAULTS.weight_decay,
+    label_smoothing: Annotated[
+        float, typer.Option(help="Probability that is spread over all words.")
+    ] = DEFAULTS.label_smoothing,
+    dropout: Annotated[float, typer.Option(help="Fraction of values to drop in the decoder.")] = DEFAULTS.dropout,
+    word_dropout: Annotated[
+        float, typer.Option(help="Fraction of input words to hide from the decoder.")
+    ] = DEFAULTS.word_dropout,
     average: Annotated[
-        float, typer.Option(help="Keep a moving average of the weights, decaying by this each step; 0 for none.")
-    ] = 0.0,
-    embedding_size: Annotated[int, typer.Option(help="Size of image and word embeddings.")] = 512,
-    hidden_size: Annotated[int, typer.Option(help="Size of the LSTM.")] = 512,
-    min_count: Annotated[int, typer.Option(help="Fewest times a word must stand in the training captions.")] = 3,
+        float, typer.Option(help="Decay per step of a moving average of the weights, which is saved; 0 turns it off.")
+    ] = DEFAULTS.average,
+    embedding_size: Annotated[int, typer.Option(help="Size of image and word embeddings.")] = DEFAULTS.embedding_size,
+    hidden_size: Annotated[int, typer.Option(help="Size of the LSTM.")] = DEFAULTS.hidden_size,
+    min_count: Annotated[
+        int, typer.Option(help="Ignore words that occur less often in the training captions.")
+    ] = DEFAULTS.min_count,
     fine_tune_encoder: Annotated[
         bool, typer.Option("--fine-tune-encoder", help="Train the CNN too, from the images themselves.")
-    ] = False,
-    encoder_learning_rate: Annotated[float, typer.Option(help="Peak learning rate of the CNN.")] = 2e-5,
+    ] = DEFAULTS.fine_tune_encoder,
+    encoder_learning_rate: Annotated[
+        float, typer.Option(help="Peak learning rate of the CNN.")
+    ] = DEFAULTS.encoder_learning_rate,
     self_critical: Annotated[
         bool,
         typer.Option("--self-critical", help="Learn from the CIDEr-D of sampled captions; needs --start-from."),
-    ] = False,
-    samples: Annotated[int, typer.Option(help="Captions sampled for each image with --self-critical.")] = 5,
+    ] = DEFAULTS.self_critical,
+    samples: Annotated[
+        int, typer.Option(help="Captions to sample for each image with --self-critical.")
+    ] = DEFAULTS.samples,
     start_from: Annotated[
         str | None, typer.Option(help="Start from the weights of this model, a name or folder.", show_default=False)
-    ] = None,
-    beam_size: Annotated[int, typer.Option(help="Beam size for the val score, and the model's own choice.")] = 3,
+    ] = DEFAULTS.start_from,
+    beam_size: Annotated[
+        int, typer.Option(help="Beam size for the val score, and the default of the model.")
+    ] = DEFAULTS.search.beam_size,
     length_penalty: Annotated[
-        float, typer.Option(help="Length penalty for the val score, and the model's own choice.")
-    ] = 0.7,
-    seed: Annotated[int, typer.Option(help="Equal seeds give equal models on a CPU.")] = 0,
+        float, typer.Option(help="Length penalty for the val score, and the default of the model.")
+    ] = DEFAULTS.search.length_penalty,
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal models on a CPU.")] = DEFAULTS.seed,
+    val_share: Annotated[
+        float, typer.Option(help="Draw this fraction of the training images as the val split, if there is none.")
+    ] = DEFAULTS.val_share,
     device: options.Device = None,
 ) -> None:
     """Train a captioner on a prepared folder.
 
     After each epoch the model captions the val split on its own; the epoch with the best CIDEr-D is kept. Ctrl-C or a
-    kill loses at most one epoch: the same command with --resume goes on.
+    kill loses at most one epoch: run the same command with --resume to continue.
     """
     from imgcap.dataset.prepared import PreparedFolder
     from imgcap.distributed import joined
-    from imgcap.model.search import SearchOptions
-    from imgcap.training.trainer import TrainingOptions
+    from imgcap.model.search_options import SearchOptions
+    from imgcap.training.options import TrainingOptions
     from imgcap.training.trainer import train as run
 
     chosen = TrainingOptions(
@@ -96,25 +115,26 @@ def train(
         samples=samples,
         start_from=start_from,
         seed=seed,
+        val_share=val_share,
         search=SearchOptions(beam_size=beam_size, length_penalty=length_penalty),
     )
     with interruptible("No epoch was finished: start again.") as check_interrupt, joined(device) as world:
         with _Progress(epochs, check_interrupt) if world.is_first else nullcontext() as progress:
             result = run(PreparedFolder(prepared), chosen, output, resume=resume, world=world, listener=progress)
         if world.is_first:
-            _tell(output, result)
+            _print_result(output, result)
     if result.interrupted:
         raise typer.Exit(ExitCode.INTERRUPTED)
 
 
-def _tell(output: Path, result: TrainingResult) -> None:
+def _print_result(output: Path, result: TrainingResult) -> None:
     best = result.best
     print_message(
         f"{output}: epoch {best.epoch} of {result.epochs} is the best on val, CIDEr-D {best.val_cider_d:.4f}, "
         f"BLEU-4 {best.val_bleu[3]:.4f}."
     )
     if result.interrupted:
-        print_message("Interrupted: the model is the best so far, and the same command with --resume goes on.")
+        print_message("Interrupted. This is the best model so far; run the same command with --resume to continue.")
 
 
 class _Progress:

@@ -1,20 +1,21 @@
 """The prepared folder: the features of a data set's images, computed once, beside its captions.
 
-prepared.json         what this is: encoder, counts, digest of the inputs; written last
-encoder.safetensors   the encoder that the features came from
+prepared.json         metadata: encoder, counts, digest of the inputs; written last
+encoder.safetensors   the encoder of the features
 records.jsonl         one captioned image a line, in the order of the feature rows
-records.npy           where each line begins and what split it is of, so that none is read before it is needed
-left_out.jsonl        what the data set names that is not in here, and why
+records.npy           offset and split of each line, so that a line is read only when it is needed
+left_out.jsonl        everything that was left out, and why
 features/00000.npy    float32 or float16 (rows, 2048), 65,536 rows in each file but the last
-mirrored/00000.npy    the same of the mirrored images, if they were asked for: a second view to train on
+mirrored/00000.npy    optional: features of the mirrored images, a second view to train on
 """
 
 from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +24,8 @@ from typing import overload
 import numpy as np
 import numpy.typing as npt
 
-from imgcap.dataset.readers import SPLITS, LeftOut, Record
+from imgcap.dataset.records import LeftOut, Record
+from imgcap.dataset.splits import SPLITS, TRAIN, VAL
 from imgcap.errors import ImgcapError, UsageError
 from imgcap.files import (
     current_keys,
@@ -35,6 +37,7 @@ from imgcap.files import (
     write_json_lines,
 )
 from imgcap.images.archives import ArchivedFile, find_image
+from imgcap.images.decoding import Pixels, load_batches
 from imgcap.model.encoder import EncoderConfig
 from imgcap.model.inception import FEATURE_SIZE
 from imgcap.model.store import ENCODER_FILE
@@ -45,12 +48,12 @@ METADATA_FILE, RECORDS_FILE, LEFT_OUT_FILE = "prepared.json", "records.jsonl", "
 RECORDS_INDEX_FILE = "records.npy"
 FEATURES_FOLDER, MIRRORED_FOLDER = "features", "mirrored"
 DTYPES = ("float32", "float16")
-"""What features on disk can be."""
+"""Types of features on disk."""
 PARTIAL_FOLDER = ".partial"
-"""What is not complete yet."""
+"""Sub-folder of an unfinished preparation."""
 
 INDEX_DTYPE = np.dtype([("begin", "<i8"), ("split", "u1")])
-"""Of the index of the records: where a line begins, and its split as a place in `SPLIT_CODES`."""
+"""An entry of the index of the records: the offset of a line, and its split as an index into `SPLIT_CODES`."""
 SPLIT_CODES = (None, *SPLITS)
 
 Features = npt.NDArray[np.float32]
@@ -59,29 +62,32 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class PreparedMetadata:
-    """What `prepared.json` says: where the features come from and how many there are."""
+    """Content of `prepared.json`: where the features come from, and how many there are."""
 
     format_version: int
     digest: str
-    """SHA-256 over everything that the features and records were made from."""
+    """SHA-256 over all inputs of the preparation."""
     image_root: str
     encoder: str
-    """Name or path that the encoder was given by."""
+    """Name or path of the encoder, as the user gave it."""
     encoder_fingerprint: str
     encoder_config: EncoderConfig
     images: int
     captions: int
     splits: dict[str, int]
-    """Images by split; "none" counts those that are in no split."""
+    """Number of images by split; "none" counts those in no split."""
     left_out: int
     mirrored: bool = False
-    """Whether the mirrored images' features are there too."""
+    """Whether there are features of the mirrored images."""
     archives: Sequence[str] = ()
-    """Archives that the images are in, relative to `image_root`."""
+    """Archives of the images, relative to `image_root`."""
 
 
 class MappedFeatures:
-    """Features on disk as one matrix (N, 2048), mapped and never read as a whole."""
+    """Features on disk as one matrix (N, 2048), memory-mapped.
+
+    Raises `ImgcapError` if a file does not hold features.
+    """
 
     def __init__(self, files: list[Path]) -> None:
         self._maps = [np.lib.format.open_memmap(file, mode="r") for file in files]
@@ -95,7 +101,7 @@ class MappedFeatures:
         return sum(map(len, self._maps))
 
     def __getitem__(self, rows: Sequence[int] | Rows) -> Features:
-        """The features of `rows`, in that order: float32 (len(rows), 2048)."""
+        """Features of `rows`, in that order: float32 (len(rows), 2048)."""
         wanted = np.asarray(rows, dtype=np.int64)
         files, places = np.divmod(wanted, ROWS_PER_FILE)
         out = np.empty((len(wanted), FEATURE_SIZE), dtype=np.float32)
@@ -106,9 +112,9 @@ class MappedFeatures:
 
 
 class PreparedFolder:
-    """A complete prepared folder: `metadata`, `records` and `features`, row i of which belongs to record i.
+    """A complete prepared folder: its `metadata`, its `records`, and their `features`, row by row.
 
-    `mirrored` holds the features of the mirrored images, or is None.
+    `mirrored` has the features of the mirrored images, or is None.
     """
 
     def __init__(self, root: Path) -> None:
@@ -116,6 +122,7 @@ class PreparedFolder:
         self.root = root
         self.metadata = read_metadata(root)
         self.records = Records(root)
+        self._splits = self.records.splits
         self.features = self._map(FEATURES_FOLDER)
         self.mirrored = self._map(MIRRORED_FOLDER) if self.metadata.mirrored else None
 
@@ -124,7 +131,7 @@ class PreparedFolder:
             features = MappedFeatures(sorted((self.root / folder).glob("*.npy")))
         except ImgcapError:
             raise
-        except Exception as error:  # on a damaged header NumPy raises whatever it stumbles over
+        except Exception as error:  # on a damaged header, NumPy raises errors of any kind
             why = " ".join(str(error).split()).rstrip(".")[:200]
             raise ImgcapError(f"The features in {self.root} cannot be read: {why}.", "Prepare again.") from None
         if not len(features) == len(self.records) == self.metadata.images:
@@ -139,10 +146,22 @@ class PreparedFolder:
         return Path(self.metadata.image_root)
 
     def source(self, path: str) -> Path | ArchivedFile:
-        """The image of the record with this path. Raises `ImageError` if its archive has gone."""
+        """The image of the record with this path. Raises `ImageError` if its archive no longer exists."""
         if not self.metadata.archives:
             return self.image_root / path
         return find_image(self._prefix + path, self._archives)
+
+    def decode(self, rows: Iterable[int], size: int) -> Iterator[Pixels]:
+        """The images of `rows`, decoded a few batches ahead and resized to `size` x `size` pixels.
+
+        Raises `ImgcapError` if one of them can no longer be decoded.
+        """
+        sources = (self.source(self.records[row].path) for row in rows)
+        for batch in load_batches(sources, size):
+            for pixels in batch:
+                if isinstance(pixels, ImgcapError):
+                    raise pixels
+                yield pixels
 
     @property
     def _prefix(self) -> str:
@@ -157,30 +176,54 @@ class PreparedFolder:
         return self.root / ENCODER_FILE
 
     def left_out(self) -> list[LeftOut]:
-        """What the data set names that is not in here. Raises `ImgcapError`."""
+        """Everything that was left out. Raises `ImgcapError` if the list is damaged."""
         try:
             return [LeftOut(**row) for _, row in read_json_lines(self.root / LEFT_OUT_FILE)]
         except TypeError:
             raise ImgcapError(f"{self.root / LEFT_OUT_FILE} is damaged.", "Prepare again with --overwrite.") from None
 
     def rows(self, split: str) -> Rows:
-        """Rows of the records in `split`, int64, ascending. Raises `ImgcapError` if there is none."""
+        """Rows of the records in `split`, int64, ascending.
+
+        Raises `ImgcapError` if there is none, and `UsageError` for an unknown split.
+        """
         if split not in SPLITS:
             raise UsageError(f"Unknown split {split!r}.", f"Known splits: {', '.join(SPLITS)}.")
-        rows = np.flatnonzero(self.records.splits == SPLIT_CODES.index(split))
+        rows = np.flatnonzero(self._splits == SPLIT_CODES.index(split))
         if not len(rows):
             there = ", ".join(f"{name} ({count:,})" for name, count in self.metadata.splits.items() if count)
-            raise ImgcapError(f"{self.root} has no images in the split {split!r}.", f"It has: {there}.")
+            advice = " Train with --val-share 0.1 to draw a val split." if split == VAL else ""
+            raise ImgcapError(f"{self.root} has no images in the split {split!r}.", f"It has: {there}.{advice}")
         return rows
+
+    def with_val_share(self, share: float, seed: int) -> PreparedFolder:
+        """This folder with a val split of `share` of its training images, drawn by `seed`; itself if `share` is 0.
+
+        Nothing is written. Raises `ImgcapError` if the training split has fewer than two images, and `UsageError` if
+        there is a val split already.
+        """
+        if not share:
+            return self
+        if (self._splits == SPLIT_CODES.index(VAL)).any():
+            raise UsageError(f"{self.root} has a val split already.", "Leave out --val-share.")
+        rows = self.rows(TRAIN)
+        if len(rows) < 2:
+            raise ImgcapError(f"{self.root} has only one training image: too few to draw a val split.")
+        count = min(max(1, round(share * len(rows))), len(rows) - 1)
+        chosen = np.random.default_rng([seed, 0]).choice(rows, count, replace=False)  # epochs have [seed, 1] and so on
+        drawn = copy(self)
+        drawn._splits = self._splits.copy()
+        drawn._splits[chosen] = SPLIT_CODES.index(VAL)
+        return drawn
 
 
 def read_metadata(root: Path) -> PreparedMetadata:
-    """What the prepared folder `root` says of itself. Raises `ImgcapError` if it is not a complete one."""
+    """The metadata of the prepared folder `root`. Raises `ImgcapError` if it is not complete, or damaged."""
     if not (root / METADATA_FILE).is_file():
         half = (root / PARTIAL_FOLDER).is_dir()
         raise ImgcapError(
             f"{root} is not {'complete: its preparation was interrupted' if half else 'a prepared folder'}.",
-            f"Run `imgcap prepare ... -o {root}`{' again to go on' if half else ' first'}.",
+            f"Run `imgcap prepare ... -o {root}` {'again to resume' if half else 'first'}.",
         )
     data = read_json(root / METADATA_FILE)
     try:
@@ -198,7 +241,7 @@ def read_metadata(root: Path) -> PreparedMetadata:
 
 
 class Records(Sequence[Record]):
-    """The records of a prepared folder, each read from its line when it is asked for."""
+    """The records of a prepared folder; each access reads one line."""
 
     def __init__(self, root: Path) -> None:
         """Open the records in `root`. Raises `ImgcapError` if they cannot be read."""
@@ -213,7 +256,7 @@ class Records(Sequence[Record]):
 
     @property
     def splits(self) -> npt.NDArray[np.uint8]:
-        """The split of each record, as its place in `SPLIT_CODES`."""
+        """The split of each record, (N,), as an index into `SPLIT_CODES`."""
         return self._index["split"]
 
     def __len__(self) -> int:
@@ -233,7 +276,7 @@ class Records(Sequence[Record]):
         record = self._parse(number + 1, self._lines[begin : self._end(begin)])
         if record.split != SPLIT_CODES[split]:
             hint = f"Remove {RECORDS_INDEX_FILE} beside it."
-            raise ImgcapError(f"{self._file} was changed, but not its index.", hint)
+            raise ImgcapError(f"{self._file} does not fit its index: it was changed later.", hint)
         return record
 
     def _end(self, begin: int) -> int:
@@ -253,8 +296,8 @@ class Records(Sequence[Record]):
         return record
 
     def _saved_index(self, file: Path) -> npt.NDArray[np.void]:
-        """The index in `file`; made anew if there is none, or if it is of other records."""
-        with suppress(Exception):  # on a damaged header NumPy raises whatever it stumbles over
+        """The index in `file`; rebuilt if it is missing, damaged or of other records."""
+        with suppress(Exception):  # on a damaged header, NumPy raises errors of any kind
             index: npt.NDArray[np.void] = np.load(file, mmap_mode="r")
             is_whole = self._end(index[-1]["begin"]) == len(self._lines) - 1
             if is_whole and index.dtype == INDEX_DTYPE and (index["split"] < len(SPLIT_CODES)).all():
@@ -262,7 +305,7 @@ class Records(Sequence[Record]):
         return self._scan()
 
     def _scan(self) -> npt.NDArray[np.void]:
-        """The index, from reading every record. Raises `ImgcapError` naming a line that is none."""
+        """The index, built by reading every record. Raises `ImgcapError` naming a line that is no record."""
         entries, begin, number = [], 0, 0
         while begin < len(self._lines):
             end, number = self._end(begin), number + 1

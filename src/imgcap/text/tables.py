@@ -8,6 +8,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -22,48 +23,80 @@ _HALF = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 """Halves of characters, but those that stand for a byte of a file name: no encoding can write them."""
 
 
-def parse_table(text: str, path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
+@dataclass(frozen=True)
+class BadRow:
+    """A row that does not fit the header; the reason follows the line's name: "has 2 of 3 columns"."""
+
+    reason: str
+    hint: str = ""
+
+
+Row = dict[str, str]
+"""The cells of a row, by column."""
+
+
+def parse_table(text: str, path: Path) -> tuple[list[str], Iterator[tuple[int, Row]]]:
     """Lower-case column names, then the first line's number and the cells of each row that is not blank.
 
     `text` is the content of `path`, a header and rows with commas, tabs, semicolons or bars between the cells. Raises
-    `ImgcapError` naming the line that is broken.
+    `ImgcapError` naming the first bad row.
     """
-    header = text.partition("\n")[0]
-    delimiter = max(",\t;|", key=header.count)
-    records = _records(text, delimiter, path)
-    columns = [name.strip().lower() for name in next(records, (1, []))[1]]
-    doubled = [name for name, count in Counter(columns).items() if name and count > 1]
-    if doubled:
-        raise ImgcapError(f"{path}, line 1 names the column {doubled[0]!r} twice.", "Give each column its own name.")
+    columns, scanned = scan_table(text, path)
 
-    def rows() -> Iterator[tuple[int, dict[str, str]]]:
-        for line, cells in records:
-            if not any(cells):
-                continue
-            if len(cells) < len(columns):
-                raise ImgcapError(f"{path}, line {line} has {len(cells)} of {len(columns)} columns.")
-            if any(cells[len(columns) :]):
-                raise ImgcapError(
-                    f"{path}, line {line} has {len(cells)} columns, but the header {len(columns)}.",
-                    f"Perhaps a cell holds a {delimiter!r} without quotes around it.",
-                )
-            yield line, dict(zip(columns, cells, strict=False))
+    def rows() -> Iterator[tuple[int, Row]]:
+        for line, row in scanned:
+            if isinstance(row, BadRow):
+                raise ImgcapError(f"{path}, line {line} {row.reason}.", row.hint)
+            yield line, row
 
     return columns, rows()
 
 
-def _records(text: str, delimiter: str, path: Path) -> Iterator[tuple[int, list[str]]]:
+def scan_table(text: str, path: Path) -> tuple[list[str], Iterator[tuple[int, Row | BadRow]]]:
+    """Like `parse_table`, but a bad row takes its place among the others. Raises `ImgcapError` for a bad header."""
+    header = text.partition("\n")[0]
+    delimiter = max(",\t;|", key=header.count)
+    records = _records(text, delimiter)
+    line, cells = next(records, (1, []))
+    if isinstance(cells, BadRow):
+        raise ImgcapError(f"{path}, line {line} {cells.reason}.", cells.hint)
+    columns = [name.strip().lower() for name in cells]
+    doubled = [name for name, count in Counter(columns).items() if name and count > 1]
+    if doubled:
+        raise ImgcapError(f"{path}, line 1 names the column {doubled[0]!r} twice.", "Give each column its own name.")
+    found = ((line, cells) for line, cells in records if isinstance(cells, BadRow) or any(cells))
+    return columns, ((line, _row(cells, columns, delimiter)) for line, cells in found)
+
+
+def _row(cells: list[str] | BadRow, columns: list[str], delimiter: str) -> Row | BadRow:
+    if isinstance(cells, BadRow):
+        return cells
+    if len(cells) < len(columns):
+        return BadRow(f"has {len(cells)} of {len(columns)} columns")
+    if any(cells[len(columns) :]):
+        hint = f"Perhaps a cell holds a {delimiter!r} without quotes around it."
+        return BadRow(f"has {len(cells)} columns, but the header {len(columns)}", hint)
+    return dict(zip(columns, cells, strict=False))
+
+
+def _records(text: str, delimiter: str) -> Iterator[tuple[int, list[str] | BadRow]]:
+    """The number of the first line and the cells of each record; after a broken record, the next line begins one."""
     # Flickr30k's table, the one with bars, has quotation marks in its captions and none around them.
     quoting: Literal[0, 3] = csv.QUOTE_NONE if delimiter == "|" else csv.QUOTE_MINIMAL
-    lines = io.StringIO(text, newline="")
-    reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True, skipinitialspace=True)
-    line = 1
-    try:
-        for cells in reader:
-            yield line, cells
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise ImgcapError(f"{path}, line {line} is not valid CSV: {error}.") from None
+    lines = list(io.StringIO(text, newline=""))
+    begin = 0
+    while begin < len(lines):
+        rest = map(lines.__getitem__, range(begin, len(lines)))
+        reader = csv.reader(rest, delimiter=delimiter, quoting=quoting, strict=True, skipinitialspace=True)
+        done = 0
+        try:
+            for cells in reader:
+                yield begin + done + 1, cells
+                done = reader.line_num
+            begin = len(lines)
+        except csv.Error as error:
+            yield begin + done + 1, BadRow(f"is not valid CSV: {error}")
+            begin += done + 1
 
 
 def to_cell(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Captions as word ids, on disk: what a training learns from, in memory that does not grow with their number."""
+"""Training captions as word ids, in temporary files, so that memory does not grow with their number."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from imgcap.text.vocabulary import Vocabulary
 Numbers = npt.NDArray[np.int64]
 
 _BLOCK = 65_536
-"""Captions that are encoded before they are written."""
+"""Captions to encode before a write."""
 
 
 class EncodedCaptions:
@@ -27,7 +27,7 @@ class EncodedCaptions:
     """The row of each caption's image in the prepared folder, (C,), ascending."""
 
     def __init__(self, captions: Iterable[tuple[int, str]], vocabulary: Vocabulary) -> None:
-        """Encode pairs of row and caption, rows ascending, into temporary files that go with the process."""
+        """Encode pairs of row and caption, rows ascending. The temporary files are removed when the process ends."""
         with TemporaryFile() as ids, TemporaryFile() as ends, TemporaryFile() as rows:
             total = 0
             for block in batched(captions, _BLOCK):
@@ -45,17 +45,17 @@ class EncodedCaptions:
         return len(self.rows)
 
     def __getitem__(self, number: int) -> list[int]:
-        """Ids of a caption's words."""
+        """Word ids of a caption."""
         begin = self._ends[number - 1] if number else 0
         return self._ids[begin : self._ends[number]].tolist()  # type: ignore[no-any-return]
 
     def lengths(self, numbers: Numbers) -> Numbers:
-        """Words of the captions `numbers` (N,), (N,)."""
+        """Number of words, (N,), of the captions `numbers`, (N,)."""
         lengths: Numbers = self._ends[numbers] - np.where(numbers > 0, self._ends[numbers - 1], 0)
         return lengths
 
     def of(self, row: int) -> list[list[int]]:
-        """Ids of all captions of an image."""
+        """Word ids of all captions of the image in `row`."""
         begin, end = np.searchsorted(self.rows, [row, row + 1])
         return [self[number] for number in range(begin, end)]
 

@@ -1,9 +1,9 @@
-"""Self-critical sequence training: the model writes captions, and learns towards those that score above its own mean.
+"""Self-critical sequence training: the model samples captions, and those that score above its mean are reinforced.
 
-The gradient is REINFORCE's (Rennie et al. 2017, "Self-Critical Sequence Training for Image Captioning"); a caption's
-baseline is the mean reward of the image's other samples, which needs no search (Luo 2020, "A Better Variant of
-Self-Critical Sequence Training"). The reward is CIDEr-D with `<end>` counted as a word: without it, a model learns to
-stop in the middle of a phrase.
+The gradient is that of REINFORCE (Rennie et al. 2017, "Self-Critical Sequence Training for Image Captioning"). The
+baseline of a caption is the mean reward of the image's other samples, which needs no search (Luo 2020, "A Better
+Variant of Self-Critical Sequence Training"). The reward is CIDEr-D with `<end>` as a word: without it, a model learns
+to stop in the middle of a phrase.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Reward:
         self.cider = CiderD([[[*tokens, _END_WORD] for tokens in captions] for captions in references])
 
     def __call__(self, ids: Tensor, images: Sequence[int]) -> Tensor:
-        """Reward float32 (B,) of captions `ids`, int64 (B, T) as `sample` gives them, of `images` by number."""
+        """Rewards, float32 (B,), of captions `ids`, int64 (B, T) as from `sample`; `images` numbers their images."""
         captions = []
         for row in ids.tolist():
             tokens = self.vocabulary.decode(row)
@@ -41,15 +41,15 @@ class Reward:
 
 @torch.inference_mode()
 def sample(decoder: LSTMDecoder, features: Tensor, max_length: int) -> Tensor:
-    """Draw one caption for each of features (B, 2048), without dropout.
+    """Sample one caption for each image of features (B, 2048), without dropout.
 
-    Returns int64 (B, T), T at most `max_length` + 1: words, `<end>` if it came, and padding.
+    Returns int64 (B, T), T at most `max_length` + 1: words, `<end>` unless the caption is cut off, and padding.
     """
     training = decoder.training
     decoder.eval()
     state, read = decoder.start(features), Steps(decoder, len(features))
     never = torch.tensor([PAD, START, UNKNOWN], device=features.device)
-    alive = torch.arange(len(features), device=features.device)  # rows that have not ended
+    alive = torch.arange(len(features), device=features.device)  # rows without <end> so far
     words = torch.full_like(alive, START)
     ids = []
     for _ in range(max_length + 1):
@@ -65,10 +65,10 @@ def sample(decoder: LSTMDecoder, features: Tensor, max_length: int) -> Tensor:
 
 
 def self_critical_loss(decoder: nn.Module, features: Tensor, ids: Tensor, rewards: Tensor, samples: int) -> Tensor:
-    """The loss of B sampled captions, `samples` in a row for each image: a scalar, the mean over all sampled words.
+    """The loss of B sampled captions, `samples` of each image in a row: a scalar, the mean over all sampled words.
 
-    `decoder` is called as an `LSTMDecoder` is; `features` is (B, 2048), `ids` (B, T) as `sample` gives them, `rewards`
-    (B,).
+    `decoder` has the interface of `LSTMDecoder`; `features` is (B, 2048), `ids` int64 (B, T) as from `sample`, and
+    `rewards` (B,).
     """
     by_image = rewards.view(-1, samples)
     others = (by_image.sum(1, keepdim=True) - by_image) / (samples - 1)

@@ -1,0 +1,310 @@
+"""Caption files in the formats that people have: one reader a format, and the detection of the format.
+
+A reader turns a file or folder into its captions, in order. A row that cannot be used becomes a `LeftOut` in its place;
+only a file that is wrong as a whole raises `ImgcapError`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from imgcap.dataset.records import Entry, LeftOut
+from imgcap.dataset.splits import SPLITS, known_split
+from imgcap.errors import ImgcapError, listing
+from imgcap.files import parse_json_line, read_json, read_text
+from imgcap.images.discovery import is_image_name
+from imgcap.text.columns import DETECTED, Columns, caption_texts, cell_captions
+from imgcap.text.tables import BadRow, from_cell, scan_table
+
+_DELIMITERS = ",\t;|"
+
+
+class RowError(Exception):
+    """A row that cannot be used; the message follows its place: "is not a JSON object"."""
+
+
+def read_flickr8k(file: Path) -> Iterator[Entry | LeftOut]:
+    """Lines `NAME.jpg#K<TAB>caption`, as in Flickr8k.token.txt (Hodosh et al. 2013), or `NAME.jpg<TAB>caption`."""
+    numbered = None
+    for number, line in enumerate(read_text(file).split("\n"), 1):
+        if not line.strip():
+            continue
+        place, (name, tab, caption) = f"{file.name}, line {number}", line.rstrip("\r").partition("\t")
+        match = re.fullmatch(r"(.+)#\d+", name)
+        numbered = bool(match) if numbered is None else numbered
+        if not tab or not name or (numbered and not match):
+            yield LeftOut(place, f"is not NAME.jpg{'#K' if numbered else ''}<TAB>caption")
+        else:
+            yield Entry(match[1] if numbered and match else name, caption, place=place)
+
+
+def read_csv(file: Path, columns: Columns = DETECTED) -> Iterator[Entry | LeftOut]:
+    """A table with a header: an image column, a caption column or several, perhaps a split column."""
+    yield from _table_entries(file, columns, file.name)
+
+
+def _table_entries(file: Path, columns: Columns, label: str) -> Iterator[Entry | LeftOut]:
+    names, rows = scan_table(read_text(file), file)
+    image, captions = columns.find_image(names), columns.find_captions(names)
+    _check_columns(file, columns, names)
+    if image is None or not captions:
+        what = "image" if image is None else "caption"
+        raise ImgcapError(
+            f"{file} has no {what} column; its header is {listing([name[:40] for name in names]) or 'empty'}.",
+            f"Name the column with --{what}-column.",
+        )
+    written_by_imgcap = "error_kind" in names
+    for line, row in rows:
+        place = f"{label}, line {line}"
+        if isinstance(row, BadRow):
+            yield LeftOut(place, row.reason)
+            continue
+        cells = {name: from_cell(cell) for name, cell in row.items()} if written_by_imgcap else row
+        texts = [text for name in captions if cells[name].strip() for text in cell_captions(cells[name])]
+        yield from _entries_of_row(place, cells[image].strip(), texts or [""], cells.get("split"))
+
+
+def _check_columns(file: Path, columns: Columns, names: list[str]) -> None:
+    """Raise `ImgcapError` if a column that the user has named is not among `names`."""
+    if missing := columns.missing_from(names):
+        raise ImgcapError(
+            f"{file} has no column {missing[0]!r}; its header is {listing([name[:40] for name in names])}."
+        )
+
+
+def read_jsonl(file: Path, columns: Columns = DETECTED) -> Iterator[Entry | LeftOut]:
+    """JSON Lines: objects with an image, a caption or several, and perhaps a split."""
+    yield from _json_line_entries(file, columns, file.name)
+
+
+def _json_line_entries(file: Path, columns: Columns, label: str) -> Iterator[Entry | LeftOut]:
+    for number, line in enumerate(read_text(file).split("\n"), 1):
+        if line.strip():
+            place = f"{label}, line {number}"
+            try:
+                row = parse_json_line(file, number, line)
+            except ImgcapError as error:
+                yield LeftOut(place, str(error).removeprefix(f"{file}, line {number} ").rstrip("."))
+            else:
+                yield from _entries_of_object(place, row, columns)
+
+
+def read_json_array(file: Path, columns: Columns = DETECTED) -> Iterator[Entry | LeftOut]:
+    """A JSON array of objects like those of JSON Lines."""
+    data = read_json(file)
+    if not isinstance(data, list):
+        raise ImgcapError(f"{file} is not a JSON array.")
+    for i, row in enumerate(data):
+        yield from _entries_of_object(f"{file.name}, item {i + 1}", row, columns)
+
+
+def _entries_of_object(place: str, row: Any, columns: Columns) -> Iterator[Entry | LeftOut]:
+    try:
+        name, texts = _name_and_texts(row, columns)
+    except RowError as error:
+        yield LeftOut(place, str(error))
+    else:
+        yield from _entries_of_row(place, name, texts, row.get("split"))
+
+
+def _name_and_texts(row: Any, columns: Columns) -> tuple[str, list[str | None]]:
+    """The image name and the captions of a JSON object. Raises `RowError`."""
+    if not isinstance(row, dict):
+        raise RowError("is not a JSON object")
+    image, captions = columns.find_image(tuple(row)), caption_keys(row, columns)
+    if image is None:
+        raise RowError("has no image name")
+    if not captions:
+        raise RowError("has no caption")
+    return name_of(row[image], image), texts_of(row, captions)
+
+
+def caption_keys(row: dict[str, Any], columns: Columns) -> list[str]:
+    """The keys of the captions in a JSON object, those with a value if there are any."""
+    return columns.find_captions([key for key in row if row[key]]) or columns.find_captions(tuple(row))
+
+
+def _entries_of_row(place: str, name: str, texts: Sequence[str | None], split: object) -> Iterator[Entry | LeftOut]:
+    """One entry for each text; a null text, or an empty name or unknown split of the row, is left out."""
+    try:
+        known = split_of(split)
+    except RowError as error:
+        yield LeftOut(place, str(error))
+        return
+    if not name:
+        yield LeftOut(place, "has no image name")
+        return
+    for text in texts:
+        yield Entry(name, text, known, place) if text is not None else LeftOut(place, f"has no caption for {name}")
+
+
+def name_of(value: object, key: str) -> str:
+    """The image name, or the image id, in a JSON value. Raises `RowError`."""
+    if isinstance(value, float) and value.is_integer():  # as pandas writes ids next to missing ones
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise RowError(f"has a {key!r} that is neither text nor a whole number")
+    return str(value).strip()
+
+
+def texts_of(row: dict[str, Any], keys: list[str]) -> list[str | None]:
+    """The captions under `keys`; None for null. Of several keys, empty ones do not count. Raises `RowError`."""
+    values = [row[key] for key in keys if len(keys) == 1 or row[key]]
+    try:
+        return [text for value in values for text in caption_texts(value)] or [None]
+    except ValueError:
+        raise RowError("has a caption that is not text") from None
+
+
+def split_of(value: object) -> str | None:
+    """The split in a cell or a JSON value; None if that is empty. Raises `RowError`."""
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str):
+        raise RowError("has a split that is not text")
+    if value.strip() and known_split(value) is None:
+        raise RowError(f"has the unknown split {value.strip()!r}; known are {', '.join(SPLITS)}")
+    return known_split(value)
+
+
+def read_coco(file: Path) -> Iterator[Entry | LeftOut]:
+    """COCO captions JSON: `images` with id, file_name; `annotations` with image_id, caption (Chen et al. 2015)."""
+    data, names = read_json(file), dict[str, str]()
+    for place, image in _objects(data, "images", file):
+        try:
+            image_id = name_of(_value(image, "id"), "id")
+            names[image_id] = name_of(_value(image, "file_name"), "file_name")
+        except RowError as error:
+            yield LeftOut(place, str(error))
+    unlisted = set()
+    for place, annotation in _objects(data, "annotations", file):
+        try:
+            image_id = name_of(_value(annotation, "image_id"), "image_id")
+            texts = texts_of({"caption": _value(annotation, "caption")}, ["caption"])
+        except RowError as error:
+            yield LeftOut(place, str(error))
+            continue
+        if image_id in names:
+            yield from _entries_of_row(place, names[image_id], texts, None)
+        elif image_id not in unlisted:  # once an image: a subset of COCO may leave out hundreds of thousands
+            unlisted.add(image_id)
+            yield LeftOut(place, f"is of the image {image_id}, which is not in images")
+
+
+def read_karpathy(file: Path) -> Iterator[Entry | LeftOut]:
+    """Karpathy's split JSON: `images` with filename, split and sentences (Karpathy and Fei-Fei 2015)."""
+    for place, image in _objects(read_json(file), "images", file):
+        try:
+            name, sentences, split = _name_sentences_split(image)
+        except RowError as error:
+            yield LeftOut(place, str(error))
+            continue
+        for j, sentence in enumerate(sentences):
+            raw = sentence.get("raw") if isinstance(sentence, dict) else sentence
+            if isinstance(raw, str):
+                yield Entry(name, raw, split, f"{place}.sentences[{j}]")
+            else:
+                yield LeftOut(f"{place}.sentences[{j}]", "has no 'raw' text")
+
+
+def _name_sentences_split(image: Any) -> tuple[str, list[Any], str | None]:
+    """What an item of Karpathy's `images` says. Raises `RowError`."""
+    name, folder = name_of(_value(image, "filename"), "filename"), image.get("filepath")
+    sentences = _value(image, "sentences")
+    if not isinstance(sentences, list):
+        raise RowError("has 'sentences' that are not a list")
+    return f"{folder}/{name}" if isinstance(folder, str) and folder else name, sentences, split_of(image.get("split"))
+
+
+def _objects(data: Any, key: str, file: Path) -> Iterator[tuple[str, Any]]:
+    """Place and value of each item of `data[key]`. Raises `ImgcapError` if that is no list."""
+    if not isinstance(data, dict) or key not in data:
+        raise ImgcapError(f"{file} has no {key!r}.")
+    if not isinstance(data[key], list):
+        raise ImgcapError(f"{file}: {key!r} is not a list.")
+    return ((f"{file.name}, {key}[{i}]", value) for i, value in enumerate(data[key]))
+
+
+def _value(row: Any, key: str) -> Any:
+    if not isinstance(row, dict) or key not in row:
+        raise RowError(f"has no {key!r}")
+    return row[key]
+
+
+def read_imagefolder(folder: Path, columns: Columns = DETECTED) -> Iterator[Entry | LeftOut]:
+    """Hugging Face's imagefolder: metadata.csv or metadata.jsonl in the folder or in one sub-folder for each split."""
+    for metadata in metadata_files(folder):
+        path = metadata.relative_to(folder)
+        prefix, split = path.parent.as_posix(), known_split(path.parts[0])
+        read = _table_entries if metadata.suffix == ".csv" else _json_line_entries
+        for entry in read(metadata, columns, path.as_posix()):
+            if isinstance(entry, LeftOut):
+                yield entry
+            else:
+                name = entry.name if prefix == "." else f"{prefix}/{entry.name}"
+                yield Entry(name, entry.caption, entry.split or split, entry.place)
+
+
+def metadata_files(folder: Path) -> list[Path]:
+    """The metadata files of an imagefolder, sorted."""
+    names = ("metadata.csv", "metadata.jsonl")
+    return sorted(p for name in names for p in (*folder.glob(name), *folder.glob(f"*/{name}")))
+
+
+READERS: dict[str, Callable[[Path], Iterator[Entry | LeftOut]]] = {
+    "flickr8k": read_flickr8k,
+    "coco": read_coco,
+    "karpathy": read_karpathy,
+}
+"""Readers of formats whose names are fixed."""
+COLUMN_READERS: dict[str, Callable[[Path, Columns], Iterator[Entry | LeftOut]]] = {
+    "csv": read_csv,
+    "jsonl": read_jsonl,
+    "json": read_json_array,
+    "imagefolder": read_imagefolder,
+}
+"""Readers of formats whose columns the user can name."""
+SIDECARS = "sidecars"
+FORMATS = ("flickr8k", "csv", "coco", "karpathy", "jsonl", "json", SIDECARS, "imagefolder")
+"""Names of all formats. Sidecars belong to images, so their reader needs those too: see `sidecars`."""
+
+
+def detect_format(captions: Path, columns: Columns = DETECTED) -> str:
+    """The name in `FORMATS` that fits a file or folder, by its name and its content. Raises `ImgcapError`."""
+    if captions.is_dir():
+        return "imagefolder" if metadata_files(captions) else SIDECARS
+    suffix = captions.suffix.lower()
+    if suffix in (".jsonl", ".ndjson"):
+        return "jsonl"
+    if suffix in (".csv", ".tsv"):
+        return "csv"
+    found = _detect_json(read_json(captions)) if suffix == ".json" else _detect_text(read_text(captions), columns)
+    if not found:
+        raise ImgcapError(
+            f"The format of {captions} cannot be detected from its content.",
+            f"Name it with --format: {', '.join(FORMATS)}.",
+        )
+    return found
+
+
+def _detect_json(data: Any) -> str | None:
+    if isinstance(data, dict):
+        return "coco" if "annotations" in data else "karpathy" if "images" in data else None
+    return "json" if isinstance(data, list) and any(isinstance(row, dict) for row in data) else None
+
+
+def _detect_text(text: str, columns: Columns) -> str | None:
+    first = next((line for line in text.split("\n") if line.strip()), "")
+    name, tab, _ = first.partition("\t")
+    if tab and (re.fullmatch(r".+#\d+", name) or is_image_name(name)):
+        return "flickr8k"
+    if first.lstrip().startswith("{"):
+        return "jsonl"
+    for delimiter in _DELIMITERS:
+        cells = [cell.strip(' "') for cell in first.split(delimiter)]
+        if len(cells) > 1 and columns.find_image(cells) and columns.find_captions(cells):
+            return "csv"
+    return None

@@ -1,0 +1,123 @@
+"""Data sets in tar archives, in WebDataset's convention."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from imgcap.dataset.formats import RowError, caption_keys, split_of, texts_of
+from imgcap.dataset.records import Entry
+from imgcap.errors import ImgcapError
+from imgcap.images.archives import ArchivedFile, archived_files
+from imgcap.images.discovery import is_image_name
+from imgcap.images.errors import ImageError
+from imgcap.images.locations import archive_locations, is_url
+from imgcap.text.columns import DETECTED, Columns
+
+
+class TarDataset:
+    """Tar archives in WebDataset's convention: `key.jpg` with `key.txt`, a caption a line, or `key.json` beside it.
+
+    The key is the part of a file name before its first dot. Where several images have one key, captions belong to the
+    image whose name without the ending is the same.
+    """
+
+    def __init__(self, pattern: str, columns: Columns = DETECTED) -> None:
+        """List the archives that `pattern` names. Raises `ImgcapError` if one of them cannot be read."""
+        names = archive_locations(pattern)
+        locations = [name if is_url(name) else Path(name).resolve().as_posix() for name in names]
+        self.root = _common_folder(locations)
+        self.archives = tuple(dict.fromkeys(_relative(location, self.root) for location in locations))
+        self.images: dict[str, ArchivedFile] = {}
+        """By path relative to `root`."""
+        self.entries: list[Entry] = []
+        self.left_out: dict[str, str] = {}
+        self._columns = columns
+        for location in dict.fromkeys(locations):
+            self._read(location)
+
+    def _read(self, location: str) -> None:
+        images: list[ArchivedFile] = []
+        texts: dict[str, list[str]] = {}  # captions, by the name of their file without its ending
+        rows: dict[str, tuple[list[str], str | None]] = {}  # captions and split, likewise
+        for file in archived_files(location, _is_of_sample):
+            if isinstance(file, ImageError):
+                if file.path == location and file.kind != "damaged":
+                    raise file
+                self.left_out[_relative(file.path, self.root)] = str(file)
+            elif is_image_name(file.member):
+                images.append(file)
+            else:
+                stem, ending = file.member.rsplit(".", 1)
+                try:
+                    if ending.lower() == "txt":
+                        texts[stem] = _lines(file)
+                    else:
+                        rows[stem] = _captions_and_split(file, self._columns)
+                except ImgcapError as error:
+                    self.left_out[_relative(file.name, self.root)] = str(error)
+        for image in images:
+            path = _relative(image.name, self.root)
+            self.images[path] = image
+            names = _names(image.member)
+            captions, split = next((rows[name] for name in names if name in rows), ([], None))
+            captions = next((texts[name] for name in names if name in texts), captions)
+            self.entries += (Entry(path, caption, split, path) for caption in captions)
+        with_image = {name for image in images for name in _names(image.member)}
+        with_captions = (*texts, *(name for name, (captions, _) in rows.items() if captions))
+        for name in with_captions:
+            if name not in with_image:
+                self.left_out[_relative(f"{location}/{name}", self.root)] = "has captions, but no image"
+
+
+def _names(member: str) -> tuple[str, ...]:
+    """Names without ending of the caption files that belong to an image: its whole name, its stem, its key."""
+    return member, member.rsplit(".", 1)[0], re.sub(r"\.[^/]*$", "", member)
+
+
+def _is_of_sample(member: str) -> bool:
+    return is_image_name(member) or member.lower().endswith((".txt", ".json"))
+
+
+def _common_folder(locations: Sequence[str]) -> str:
+    """The longest path or URL that all locations are below; "" if they have none in common."""
+    folders = [location.split("/")[:-1] for location in locations]
+    same = 0
+    for parts in zip(*folders):  # noqa: B905 (the shortest ends it)
+        if len(set(parts)) > 1:
+            break
+        same += 1
+    return "/".join(folders[0][:same])
+
+
+def _relative(location: str, root: str) -> str:
+    return location.removeprefix(root + "/") if root else location
+
+
+def _lines(file: ArchivedFile) -> list[str]:
+    return [line.strip() for line in _text(file).split("\n") if line.strip()]
+
+
+def _captions_and_split(file: ArchivedFile, columns: Columns) -> tuple[list[str], str | None]:
+    """The captions in a sample's JSON, if it has any, and the split. Raises `ImgcapError`."""
+    try:
+        row = json.loads(_text(file))
+    except (ValueError, RecursionError):
+        row = None
+    if not isinstance(row, dict):
+        raise ImgcapError(f"{file.name} is not a JSON object.")
+    try:
+        keys = [key for key in caption_keys(row, columns) if row[key]]
+        captions = [text for text in texts_of(row, keys) if text] if keys else []
+        return captions, split_of(row.get("split"))
+    except RowError as error:
+        raise ImgcapError(f"{file.name} {error}.") from None
+
+
+def _text(file: ArchivedFile) -> str:
+    try:
+        return file.read().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ImgcapError(f"{file.name} is not UTF-8 text.") from None

@@ -1,0 +1,68 @@
+"""The checkpoint of a training: everything that a resumed training needs, in one file that is replaced at once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from imgcap.errors import ImgcapError
+from imgcap.files import write_tensors
+from imgcap.training.options import TrainingOptions
+from imgcap.training.progress import EpochResult
+
+CHECKPOINT_FILE = "training-state.safetensors"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A training after a whole epoch."""
+
+    options: TrainingOptions
+    digest: str
+    """Digest of the prepared folder."""
+    log: list[EpochResult]
+    tensors: Mapping[str, Tensor]
+    """Weights, averages, the best weights so far and the state of the optimiser."""
+
+    def save(self, file: Path) -> None:
+        """Write the checkpoint. Raises `OSError`."""
+        header = {
+            "options": asdict(self.options),
+            "digest": self.digest,
+            "log": [asdict(result) for result in self.log],
+        }
+        state = json.dumps(header)
+        write_tensors(file, self.tensors, {"state": state, "sha256": _digest(state, self.tensors)})
+
+    @classmethod
+    def load(cls, file: Path) -> Checkpoint:
+        """Read a checkpoint. Raises `ImgcapError` if the file is damaged."""
+        try:
+            with safe_open(file, framework="pt") as opened:
+                metadata = opened.metadata() or {}
+                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            hint = "Start the training again in another folder."
+            raise ImgcapError(f"The checkpoint {file} cannot be read: {error}.", hint) from None
+        state = metadata.get("state", "")
+        if metadata.get("sha256") != _digest(state, tensors):
+            raise ImgcapError(f"The checkpoint {file} is damaged.", "Start the training again in another folder.")
+        header = json.loads(state)
+        log = [EpochResult(**{**row, "val_bleu": tuple(row["val_bleu"])}) for row in header["log"]]
+        return cls(TrainingOptions.from_dict(header["options"]), header["digest"], log, tensors)
+
+
+def _digest(state: str, tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the whole checkpoint: with damaged weights, a training could run for hours before anybody notices."""
+    digest = hashlib.sha256(state.encode("utf-8", "surrogatepass"))
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode("utf-8", "surrogatepass"))
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,39 @@
+"""The learning curves of a training, as SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from imgcap.errors import ImgcapError
+from imgcap.files import read_json_lines
+from imgcap.model.store import METRICS_FILE
+from imgcap.pages.plots import Curve, plot_svg
+from imgcap.training.progress import EpochResult
+
+CURVES_FILE = "curves.svg"
+
+
+def learning_curves(folder: Path) -> str | None:
+    """Loss and val scores of each epoch of the model in `folder`, as SVG; None if it has no `metrics.jsonl`.
+
+    Raises `ImgcapError` if that file is damaged.
+    """
+    file = folder / METRICS_FILE
+    if not file.is_file():
+        return None
+    try:
+        return draw_curves([EpochResult(**row) for _, row in read_json_lines(file)])
+    except (TypeError, ValueError, LookupError, ArithmeticError):
+        raise ImgcapError(f"{file} is damaged.", "Train the model again, or remove the file.") from None
+
+
+def draw_curves(log: Sequence[EpochResult]) -> str:
+    """Loss and val scores of `log`, as SVG."""
+    epochs = [result.epoch for result in log]
+    loss = Curve("loss", epochs, [result.loss for result in log])
+    scores = [
+        Curve("CIDEr-D", epochs, [result.val_cider_d for result in log]),
+        Curve("BLEU-4", epochs, [result.val_bleu[3] for result in log]),
+    ]
+    return plot_svg([("Training loss (nats a word)", [loss]), ("Val, free-running", scores)], "epoch")

@@ -1,0 +1,116 @@
+"""Everything that a training depends on besides its data. No torch here: `imgcap train --help` reads the defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from imgcap.errors import UsageError, listing
+from imgcap.model.search_options import SearchOptions
+
+_POSITIVE = (
+    "epochs",
+    "patience",
+    "batch_size",
+    "accumulation",
+    "learning_rate",
+    "gradient_clip",
+    "embedding_size",
+    "hidden_size",
+    "min_count",
+    "encoder_learning_rate",
+)
+_SHARES = ("warm_up", "label_smoothing", "dropout", "word_dropout", "average", "weight_decay", "val_share")
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """The options of a training. Raises `UsageError` for values out of range."""
+
+    epochs: int = 80
+    patience: int = 8
+    """Stop after this many epochs without a better val score."""
+    batch_size: int = 128
+    """Captions in a batch, or images with `fine_tune_encoder` or `self_critical`; all processes share one batch."""
+    accumulation: int = 1
+    """Parts in which a process computes its share of a batch, one after the other, to save memory."""
+    learning_rate: float | None = None
+    """Peak learning rate of the decoder; None means 1e-3, or 1e-4 in self-critical training."""
+    weight_decay: float = 0.01
+    warm_up: float = 0.02
+    """Fraction of all steps during which the learning rate rises; it then falls to zero along a cosine."""
+    gradient_clip: float = 5.0
+    """Largest norm of the gradients of the decoder, and of those of the encoder."""
+    label_smoothing: float = 0.1
+    dropout: float = 0.5
+    word_dropout: float = 0.0
+    """Fraction of the input words that are replaced by `<unk>` (Bowman et al. 2016)."""
+    average: float = 0.0
+    """Decay per step of a moving average of the weights; the average is scored and saved (Polyak and Juditsky 1992).
+    0 turns it off."""
+    embedding_size: int = 512
+    hidden_size: int = 512
+    min_count: int = 3
+    """Words that occur less often in the training captions are not in the vocabulary."""
+    fine_tune_encoder: bool = False
+    encoder_learning_rate: float = 2e-5
+    self_critical: bool = False
+    """Learn from the CIDEr-D of sampled captions instead of the next word; needs `start_from`."""
+    samples: int = 5
+    """Captions that self-critical training samples for each image."""
+    start_from: str | None = None
+    """Name or folder of a model whose weights, sizes and vocabulary the training starts from."""
+    seed: int = 0
+    val_share: float = 0.0
+    """Fraction of the training images to draw a val split from, by image and seed; 0 uses the folder's own split."""
+    search: SearchOptions = field(default_factory=lambda: SearchOptions(beam_size=3))
+    """Search of the val captions; the finished model uses it by default."""
+
+    def __post_init__(self) -> None:
+        for name in _POSITIVE:
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UsageError(f"The option {name} must be above 0, not {value}.")
+        for name in _SHARES:
+            if not 0 <= getattr(self, name) < 1:
+                raise UsageError(f"The option {name} must be at least 0 and below 1, not {getattr(self, name)}.")
+        if self.self_critical and not self.start_from:
+            raise UsageError("Self-critical training needs a trained model to start from.", "Add --start-from MODEL.")
+        if self.samples < 2:
+            raise UsageError(f"Self-critical training needs at least 2 samples of an image, not {self.samples}.")
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """Peak learning rate of the decoder."""
+        return self.learning_rate or (1e-4 if self.self_critical else 1e-3)
+
+    @property
+    def by_image(self) -> bool:
+        """Whether a batch holds images with all their captions, instead of single captions."""
+        return self.fine_tune_encoder or self.self_critical
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> TrainingOptions:
+        """The options that `dataclasses.asdict` turned into `data`."""
+        return cls(**{**data, "search": SearchOptions(**data["search"])})
+
+
+DEFAULTS = TrainingOptions()
+
+
+def resumed_options(given: TrainingOptions, saved: TrainingOptions) -> TrainingOptions:
+    """The options of a resumed training: the saved ones.
+
+    Raises `UsageError` if one of `given` differs from both the saved value and the default.
+    """
+    changed = [
+        each.name
+        for each in fields(TrainingOptions)
+        if getattr(given, each.name) not in (getattr(saved, each.name), getattr(DEFAULTS, each.name))
+    ]
+    if changed:
+        raise UsageError(
+            f"A resumed training keeps its options, but {listing(changed)} is given with another value.",
+            "Leave it out, or start a new training in another folder.",
+        )
+    return saved
