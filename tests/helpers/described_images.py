@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import zlib
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from PIL import Image, ImageCms, ImageSequence
 from PIL.PngImagePlugin import PngInfo
 
 from imgcap.errors import ImgcapError
+from imgcap.images.decoding import open_image
 from imgcap.images.metadata.description import write_description
 from imgcap.images.metadata.xmp import IMGCAP_NAMESPACE
 
@@ -25,6 +28,9 @@ NAMESPACES = f'xmlns:rdf="{RDF}" xmlns:dc="{DC}" xmlns:iptc="{IPTC}" xmlns:xmp="
 XMP_KEYS = ("xmp", "XML:com.adobe.xmp")
 """What Pillow keeps XMP under."""
 XMP_SEGMENT = b"http://ns.adobe.com/xap/1.0/\0"
+
+
+needs_exiftool = pytest.mark.skipif(shutil.which("exiftool") is None, reason="exiftool is not installed")
 
 
 def alt(text: str, language: str = "x-default") -> str:
@@ -91,7 +97,7 @@ IMAGES: dict[str, tuple[Image.Image, dict[str, Any]]] = {
 
 def exif() -> bytes:
     tags = Image.Exif()
-    tags[0x010E], tags[0x0112] = "described in EXIF", 6
+    tags[0x010E], tags[0x0112] = "SONY DSC", 6
     return tags.tobytes()
 
 
@@ -229,3 +235,15 @@ def chunk(kind: bytes, body: bytes) -> bytes:
 
 def itxt(xmp: bytes, flags: bytes = b"\0\0") -> bytes:
     return chunk(b"iTXt", b"XML:com.adobe.xmp\0" + flags + b"en\0XMP\0" + xmp)
+
+
+def decoded_pixels(file: Path) -> bytes | None:
+    try:
+        return open_image(file).tobytes()
+    except ImgcapError:
+        return None
+
+
+def exiftool(*arguments: object) -> str:
+    command = ["exiftool", "-charset", "filename=utf8", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=900, check=True).stdout

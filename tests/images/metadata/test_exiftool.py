@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from helpers.described_images import COMBINATIONS, EXTRAS, TEXT, is_untouched, save
+from helpers.described_images import COMBINATIONS, EXTRAS, TEXT, exiftool, is_untouched, needs_exiftool, save
 from imgcap.images.metadata.description import read_description, write_description
-
-needs_exiftool = pytest.mark.skipif(shutil.which("exiftool") is None, reason="exiftool is not installed")
-
-
-def exiftool(*arguments: object) -> str:
-    command = ["exiftool", "-charset", "filename=utf8", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=900, check=True).stdout
 
 
 def tags(folder: Path) -> dict[str, dict[str, Any]]:

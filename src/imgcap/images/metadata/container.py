@@ -20,15 +20,17 @@ class MetadataError(Exception):
 
 @dataclass(frozen=True)
 class Container:
-    """An image file, its XMP, and how to replace that XMP."""
+    """An image file, the descriptions in it, and how to replace them."""
 
     content: bytes
     packet: bytes
     """The XMP packet; empty if the file has none."""
     edits: Callable[[bytes], list[Edit]]
-    """New packet -> the edits that put it into `content`. Raises `MetadataError` if it does not fit."""
+    """New packet -> the edits of `content` that leave it as the only description. Raises `MetadataError`."""
     extended: bytes = b""
     """XMP beyond the one packet that fits into a JPEG segment."""
+    others: tuple[str, ...] = ()
+    """Descriptions by persons outside XMP, which `edits` removes."""
 
 
 class Part(NamedTuple):
@@ -39,6 +41,11 @@ class Part(NamedTuple):
     body: int
     body_end: int
     end: int
+
+
+def shifted(edits: Iterable[Edit], offset: int) -> list[Edit]:
+    """`edits` of a part of a file as edits of the file, in which the part starts at `offset`."""
+    return [(start + offset, end + offset, replacement) for start, end, replacement in edits]
 
 
 def splice(content: bytes, edits: Iterable[Edit]) -> list[memoryview]:

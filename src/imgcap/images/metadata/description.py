@@ -1,7 +1,8 @@
 """Read and write the description in an image's metadata without changing a pixel.
 
 JPEG, PNG and WebP files are spliced: the XMP packet is replaced or added, and every other byte stays. Within the
-packet, only the description's own properties change.
+packet, only the description's own properties change. Descriptions elsewhere, in EXIF, IPTC or PNG text chunks, are a
+person's, unless they equal the one that imgcap wrote; they go when a description is written.
 """
 
 from __future__ import annotations
@@ -28,23 +29,25 @@ _FORMATS: tuple[tuple[re.Pattern[bytes], Callable[[bytes], Container]], ...] = (
 
 
 def read_description(path: Path) -> str | None:
-    """The image's XMP dc:description in the default language, else the first one, else None.
+    """The image's XMP dc:description in the default language, else the first one, else one outside XMP, else None.
 
     Raises `ImgcapError` if the file is missing, unreadable, damaged, not a JPEG, PNG or WebP, or if its XMP is broken.
     """
     with _reporting(path, "read"):
         image = _open(path)
         packets = XmpPacket(image.packet), XmpPacket(image.extended)
-    return next((packet.description for packet in packets if packet.description is not None), None)
+    found = (*(packet.description for packet in packets), *image.others)
+    return next((text for text in found if text is not None), None)
 
 
 def write_description(path: Path, text: str, *, overwrite: bool = False, by_person: bool = False) -> bool:
     """Write `text` as the image's XMP dc:description and Iptc4xmpCore:AltTextAccessibility, in the default language.
 
-    Returns False and leaves the file alone if a person wrote either of them, in any language; `overwrite` replaces
-    them all. A description by imgcap, recognised by the hash stored beside it, is always replaced. With `by_person`
-    the text is stored without a hash, so it counts as a person's. Characters that XML forbids are dropped. The file
-    keeps its permissions and gets a new modification time; a symbolic link stays, and its target is rewritten.
+    Returns False and leaves the file alone if a person wrote either of them, in any language, or a description in
+    EXIF, IPTC or a PNG text chunk; `overwrite` replaces them all. A description by imgcap, recognised by the hash
+    stored beside it, is always replaced. With `by_person` the text is stored without a hash, so it counts as a
+    person's. Characters that XML forbids are dropped. The file keeps its permissions and gets a new modification time;
+    a symbolic link stays, and its target is rewritten.
 
     Raises `UsageError` for an empty text, and `ImgcapError` where `read_description` does, if the file cannot be
     rewritten, or if its format has no room for the longer XMP.
@@ -55,7 +58,7 @@ def write_description(path: Path, text: str, *, overwrite: bool = False, by_pers
     with _reporting(path, "read"):
         image = _open(path)
         packet, extended = XmpPacket(image.packet), XmpPacket(image.extended)
-        if not overwrite and (extended.values or not packet.is_by_imgcap()):
+        if not overwrite and (extended.values or not packet.is_by_imgcap(*image.others)):
             return False
         if extended.values:
             raise MetadataError(

@@ -1,4 +1,4 @@
-"""WebP files: their chunks and the XMP in them.
+"""WebP files: their chunks and the descriptions in them.
 
 Sources: WebP Container Specification, RFC 9649.
 """
@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from imgcap.images.metadata.container import Container, Edit, MetadataError, Part, damaged, only_packet
+from imgcap.images.metadata.container import Container, Edit, MetadataError, Part, damaged, only_packet, shifted
+from imgcap.images.metadata.texts import exif_texts
 
-_VP8X, _XMP = b"VP8X", b"XMP "
+_VP8X, _EXIF, _XMP = b"VP8X", b"EXIF", b"XMP "
+_EXIF_HEADER = b"Exif\0\0"
 _XMP_FLAG, _ALPHA_FLAG = 0x04, 0x10
 _BITSTREAMS = (b"VP8 ", b"VP8L")
-_BEFORE_XMP = (_VP8X, b"ICCP", b"ANIM", b"ANMF", b"ALPH", *_BITSTREAMS, b"EXIF")
+_BEFORE_XMP = (_VP8X, b"ICCP", b"ANIM", b"ANMF", b"ALPH", *_BITSTREAMS, _EXIF)
 _LARGEST_RIFF = 1 << 32
 
 
@@ -23,10 +25,17 @@ def read_webp(content: bytes) -> Container:
         raise damaged("its end is missing")
     found: list[Part] = []
     header: Edit | None = None
+    others: list[str] = []
+    erasures: list[Edit] = []
     place, has_pixels = 0, False  # place: after all chunks whose order matters
     for chunk in _chunks(content, riff_end):
         header = header or _header_edit(content, chunk)
         has_pixels = has_pixels or chunk.kind in (b"ANMF", *_BITSTREAMS)
+        if chunk.kind == _EXIF:
+            start = chunk.body + len(_EXIF_HEADER) * content.startswith(_EXIF_HEADER, chunk.body)
+            texts = exif_texts(content[start : chunk.body_end])
+            others += (each.text for each in texts)
+            erasures += shifted((each.edit for each in texts), start)
         if chunk.kind == _XMP:
             found.append(chunk)
         elif chunk.kind in _BEFORE_XMP:
@@ -43,9 +52,9 @@ def read_webp(content: bytes) -> Container:
             raise MetadataError(
                 "has no room for the description: it is as large as a WebP may be.", "Use a smaller image."
             )
-        return [(4, 8, size.to_bytes(4, "little")), *changed]
+        return [(4, 8, size.to_bytes(4, "little")), *changed, *erasures]
 
-    return Container(content, content[old.body : old.body_end], edits)
+    return Container(content, content[old.body : old.body_end], edits, others=tuple(others))
 
 
 def _chunks(content: bytes, riff_end: int) -> Iterator[Part]:

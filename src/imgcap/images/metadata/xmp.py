@@ -25,7 +25,15 @@ _IPTC = "http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/"
 # Names as expat reports them: namespace, space, local name.
 DESCRIPTION = f"{_DC} description"
 _HASH = f"{IMGCAP_NAMESPACE} descriptionHash"
-_DESCRIPTIVE = frozenset({DESCRIPTION, f"{_IPTC} AltTextAccessibility", _HASH})
+_DESCRIPTIVE = frozenset(
+    {
+        DESCRIPTION,
+        f"{_IPTC} AltTextAccessibility",
+        "http://ns.adobe.com/tiff/1.0/ ImageDescription",
+        "http://ns.adobe.com/exif/1.0/ UserComment",
+        _HASH,
+    }
+)
 """The properties that imgcap reads and replaces."""
 _RDF_ROOT, _RDF_NODE, _RDF_ITEM, _RDF_VALUE = (f"{_RDF} {name}" for name in ("RDF", "Description", "li", "value"))
 _ABOUT = (f"{_RDF} about", "about")
