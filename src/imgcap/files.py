@@ -17,6 +17,7 @@ from stat import S_ISDIR
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from imgcap.attributes import copy_attributes
 from imgcap.errors import ImgcapError
 
 if TYPE_CHECKING:
@@ -34,20 +35,23 @@ _SCRATCH, _LOCK_FILE = ".imgcap-", ".lock"
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path; once it is written, flush it to disk and rename it to `path`."""
+    """Yield a temporary path; once it is written, flush it to disk and rename it to `path`.
+
+    A file that is replaced hands down its owner, permissions and extended attributes, as far as the system allows.
+    """
     with suppress(FileNotFoundError):
         if S_ISDIR(path.lstat().st_mode):  # fail before anything is written; so does a name that is too long
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     with scratch_folder(path.parent) as scratch:
         partial = scratch / "partial"
         partial.touch()
-        mode = (
-            partial.stat().st_mode
-        )  # follows the user's umask; some writers create files that only the owner can read
+        mode = partial.stat().st_mode  # follows the umask; some writers create files that only the owner can read
         yield partial
         partial.chmod(mode)
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
+        if path.is_file() and not path.is_symlink():
+            copy_attributes(path, partial)  # after opening it: the file may be read-only
         partial.replace(path)
         flush_folder(path.parent)
 

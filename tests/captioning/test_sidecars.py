@@ -66,4 +66,5 @@ def test_names_that_are_long_or_not_utf8_get_sidecars(tmp_path: Path) -> None:
     odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.jpg"))
     for image in (long, odd):
         image.touch()
-        assert Sidecars().write(image, "a dog").read_text() == "a dog\n"
+        assert Sidecars().write(image, "a dog")
+        assert SidecarPaths().of(image).read_text() == "a dog\n"

@@ -36,6 +36,8 @@ class Outputs:
     overwrite: bool = False
     """Replace descriptions that a person wrote."""
     gallery: GalleryWriter | None = None
+    keep_mtime: bool = False
+    """Keep the modification times of images that metadata is written into."""
 
 
 @dataclass
@@ -148,7 +150,12 @@ def _deliver(
     row = make_row(caption, options, origin)
     if row.get("caption") and caption.path is not None:
         written = write_caption(
-            Path(caption.path), row["caption"], outputs.sidecars, outputs.metadata, outputs.overwrite
+            Path(caption.path),
+            row["caption"],
+            outputs.sidecars,
+            outputs.metadata,
+            outputs.overwrite,
+            keep_mtime=outputs.keep_mtime,
         )
         if written.get("description"):  # writing metadata has changed the file
             state = FileState.of(caption.path, options.by_content)
@@ -161,18 +168,26 @@ def _deliver(
 
 
 def write_caption(
-    image: Path, text: str, sidecars: Sidecars | None, metadata: bool, overwrite: bool, *, by_person: bool = False
+    image: Path,
+    text: str,
+    sidecars: Sidecars | None,
+    metadata: bool,
+    overwrite: bool,
+    *,
+    by_person: bool = False,
+    keep_mtime: bool = False,
 ) -> Row:
     """Write `text` beside or into the image. Returns the keys that this adds to the image's row.
 
-    `by_person` marks the text as written or checked by a person, so that later runs keep it.
+    `by_person` marks the text as written or checked by a person, so that later runs keep it. `keep_mtime` keeps the
+    modification time of an image that is rewritten.
     """
     row: Row = {}
     try:
-        if sidecars:
-            sidecars.write(image, text)
+        if sidecars and not sidecars.write(image, text, by_person=by_person):
+            row["description"] = KEPT
         if metadata:
-            written = write_description(image, text, overwrite=overwrite, by_person=by_person)
+            written = write_description(image, text, overwrite=overwrite, by_person=by_person, keep_mtime=keep_mtime)
             row["description"] = "written" if written else KEPT
     except ImgcapError as error:
         row |= {"error": str(error), "error_kind": NOT_WRITTEN}

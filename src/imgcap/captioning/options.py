@@ -58,6 +58,8 @@ class OutputOptions:
     """Skip images that have a sidecar."""
     metadata: bool = False
     """Write captions into the images."""
+    keep_mtime: bool = False
+    """Keep the modification times of these images."""
     overwrite: bool = False
     """Replace output files, and descriptions that a person wrote."""
     resume: bool = False
@@ -70,6 +72,8 @@ class OutputOptions:
             raise UsageError("--resume needs -o FILE.jsonl.")
         if self.skip_existing and not self.sidecars:
             raise UsageError("--skip-existing needs --sidecar or --sidecar-dir.")
+        if self.keep_mtime and not self.metadata:
+            raise UsageError("--keep-mtime needs --write-metadata.")
         if self.gallery and self.gallery == self.rows:
             raise UsageError(f"{self.gallery} cannot be both the gallery and the rows.")
         if self.gallery and self.gallery.exists() and not (self.overwrite or self.resume):

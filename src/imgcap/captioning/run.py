@@ -284,6 +284,7 @@ class _Job:
                 outputs.metadata,
                 outputs.overwrite,
                 stack.enter_context(self._gallery(outputs.gallery, earlier)) if outputs.gallery else None,
+                outputs.keep_mtime,
             )
 
     @contextmanager

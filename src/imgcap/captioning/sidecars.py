@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
 
 from imgcap.errors import ImgcapError
 from imgcap.files import make_folder, reason, write_text, writing
+from imgcap.images.metadata.xmp_sidecar import read_xmp_sidecar, write_xmp_sidecar
 from imgcap.images.sidecars import SidecarPaths
 
 
@@ -30,24 +32,32 @@ class Sidecars:
                 raise ImgcapError(f"The folder {folder} cannot be written to: {reason(error)}.") from None
 
     def exists(self, image: Path) -> bool:
-        """Whether `image` has its sidecar."""
+        """Whether `image` has its sidecar; one in XMP counts if it has a description."""
+        if self.paths.is_xmp:
+            with suppress(ImgcapError):  # reported when it is written
+                return read_xmp_sidecar(self.paths.of(image)) is not None
+            return False
         return os.path.exists(self.paths.of(image))  # noqa: PTH110 (a Path raises for names that are too long)
 
-    def write(self, image: Path, text: str) -> Path:
-        """Write `text` and return the sidecar's path.
+    def write(self, image: Path, text: str, *, by_person: bool = False) -> bool:
+        """Write `text`; returns False if an XMP sidecar keeps the description that a person wrote.
 
-        Raises `ImgcapError` if the sidecar exists with another text, or cannot be written.
+        `by_person` is that of `write_description`. Raises `ImgcapError` if the sidecar exists with another text, or
+        cannot be written.
         """
         target = self.paths.of(image)
+        if self.paths.is_xmp:
+            make_folder(target.parent)
+            return write_xmp_sidecar(target, image, text, overwrite=self.overwrite, by_person=by_person)
         line = text + "\n"
         with writing(target):
             if target.exists() and not self.overwrite:
                 if target.read_bytes() == line.encode():
-                    return target
+                    return True
                 raise ImgcapError(
                     f"{target} already exists.", "Keep it with --skip-existing, or replace it with --overwrite."
                 )
             if self.paths.folder:
                 make_folder(target.parent)
             write_text(target, line)
-        return target
+        return True

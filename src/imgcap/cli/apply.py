@@ -19,6 +19,7 @@ def apply(
     sidecar: options.Sidecar = None,
     sidecar_dir: options.SidecarDir = None,
     write_metadata: options.WriteMetadata = False,
+    keep_mtime: options.KeepMtime = False,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -27,8 +28,7 @@ def apply(
     Run it in the folder in which `imgcap caption` ran: the paths are those of the file. Rows without a caption are
     skipped. The descriptions count as written by a person, so `imgcap caption` keeps them unless told otherwise.
     """
-    if sidecar is None and sidecar_dir is None and not write_metadata:
-        raise UsageError("Choose where to write: --sidecar .txt, --sidecar-dir FOLDER or --write-metadata.")
+    _check(keep_mtime, write_metadata, sidecar is not None or sidecar_dir is not None)
     from imgcap.captioning.batch import KEPT, write_caption
 
     rows = [
@@ -41,7 +41,9 @@ def apply(
     with RunProgress("Writing", quiet, rows_on_terminal=False) as progress:
         for number, (path, text) in enumerate(rows, 1):
             if os.path.isfile(path):  # noqa: PTH113 (a Path raises for names that are too long)
-                written = write_caption(path, text, sidecars, write_metadata, overwrite, by_person=True)
+                written = write_caption(
+                    path, text, sidecars, write_metadata, overwrite, by_person=True, keep_mtime=keep_mtime
+                )
             else:
                 written = {"error": f"{path} does not exist."}
             if "error" in written:
@@ -58,3 +60,11 @@ def apply(
         print_message("; ".join(parts) + ".")
     if failed:
         raise typer.Exit(ExitCode.SOME_FAILED if failed < len(rows) else ExitCode.FAILED)
+
+
+def _check(keep_mtime: bool, write_metadata: bool, write_sidecars: bool) -> None:
+    """Raise `UsageError` for options that do not go together."""
+    if not write_sidecars and not write_metadata:
+        raise UsageError("Choose where to write: --sidecar .txt, --sidecar-dir FOLDER or --write-metadata.")
+    if keep_mtime and not write_metadata:
+        raise UsageError("--keep-mtime needs --write-metadata.")

@@ -71,6 +71,7 @@ def caption(
     sidecar: options.Sidecar = None,
     sidecar_dir: options.SidecarDir = None,
     write_metadata: options.WriteMetadata = False,
+    keep_mtime: options.KeepMtime = False,
     overwrite: options.Overwrite = False,
     resume: options.Resume = False,
     retry_failed: options.RetryFailed = False,
@@ -106,6 +107,7 @@ def caption(
         sidecars=options.make_sidecars(sidecar, sidecar_dir, inputs.files, overwrite),
         skip_existing=skip_existing,
         metadata=write_metadata,
+        keep_mtime=keep_mtime,
         overwrite=overwrite,
         resume=resume,
     )

@@ -103,6 +103,9 @@ WriteMetadata = Annotated[
         help="Write captions into JPEG, PNG and WebP files as XMP description and alt text; pixels stay as they are.",
     ),
 ]
+KeepMtime = Annotated[
+    bool, _output("--keep-mtime", help="With --write-metadata: keep the modification times of the images.")
+]
 Overwrite = Annotated[
     bool, _output("--overwrite", help="Replace output files, sidecars, and descriptions that a person wrote.")
 ]

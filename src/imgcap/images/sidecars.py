@@ -16,13 +16,23 @@ from functools import lru_cache
 from pathlib import Path
 
 from imgcap.errors import ImgcapError, UsageError
-from imgcap.images.discovery import is_image_name
+from imgcap.images.discovery import SUFFIXES, UNREADABLE_SUFFIXES, is_image_name
 
 TEXT_SUFFIXES = (".txt", ".caption")
 """Endings of the sidecars that are read as captions, in the order in which they are looked for."""
 
 _SUFFIX = re.compile(r"\.[\w.-]{0,30}\w")
 _OPEN_FOLDERS = 16
+_MEDIA_SUFFIXES = SUFFIXES | UNREADABLE_SUFFIXES | {".avi", ".m4v", ".mkv", ".mov", ".mp3", ".mp4", ".wav", ".webm"}
+_STRUCTURED_SUFFIXES = frozenset(
+    f".{ending}"
+    for endings in (
+        "aae cfg csv db doc docx exif htm html ini ipynb js json json5 jsonl ndjson npy npz odt parquet pdf plist pp3 py",
+        "rdf rtf safetensors sqlite srt svg tar toml tsv vtt xhtml xls xlsx xml yaml yml zip",
+    )
+    for ending in endings.split()
+)
+"""Endings of formats in which bare text would be damage."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +47,30 @@ class SidecarPaths:
     _shared_stems: Callable[[Path], frozenset[str]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not _SUFFIX.fullmatch(self.suffix) or is_image_name("x" + self.suffix):
+        ending = Path("x" + self.suffix).suffix.lower()
+        if not _SUFFIX.fullmatch(self.suffix) or ending in _MEDIA_SUFFIXES:
             raise UsageError(f"{self.suffix!r} cannot be the ending of sidecars.", "For example --sidecar .txt.")
+        if ending in _STRUCTURED_SUFFIXES:
+            raise UsageError(
+                f"A {ending} file is not plain text, so it cannot be a sidecar.",
+                "Use --sidecar .txt or .xmp, or write rows with -o FILE.jsonl.",
+            )
         # Each object lists folders itself: another one may be made after the images have changed.
         object.__setattr__(self, "_shared_stems", lru_cache(_OPEN_FOLDERS)(_names_with_shared_stems))
 
+    @property
+    def is_xmp(self) -> bool:
+        """Whether sidecars are XMP, and not plain text."""
+        return self.suffix.lower().endswith(".xmp")
+
     def of(self, image: Path) -> Path:
-        """The sidecar that a caption of `image` is written to. Raises `ImgcapError` if `image` is not under `root`."""
-        return self._beside(image) / self._name(image)
+        """The sidecar that a caption of `image` is written to. Raises `ImgcapError` if `image` is not under `root`.
+
+        For XMP, that is an existing one with the image's whole name, as darktable and digiKam have it.
+        """
+        beside = self._beside(image)
+        whole = beside / (image.name + self.suffix)
+        return whole if self.is_xmp and whole.exists() else beside / self._name(image)
 
     def find(self, image: Path) -> Path | None:
         """The existing sidecar of `image`, or None.
