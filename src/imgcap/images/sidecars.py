@@ -27,8 +27,8 @@ _MEDIA_SUFFIXES = SUFFIXES | UNREADABLE_SUFFIXES | {".avi", ".m4v", ".mkv", ".mo
 _STRUCTURED_SUFFIXES = frozenset(
     f".{ending}"
     for endings in (
-        "aae cfg csv db doc docx exif htm html ini ipynb js json json5 jsonl ndjson npy npz odt parquet pdf plist pp3 py",
-        "rdf rtf safetensors sqlite srt svg tar toml tsv vtt xhtml xls xlsx xml yaml yml zip",
+        "aae cfg csv db doc docx exif htm html ini ipynb js json json5 jsonl ndjson npy npz odt parquet pdf plist py",
+        "pp3 rdf rtf safetensors sqlite srt svg tar toml tsv vtt xhtml xls xlsx xml yaml yml zip",
     )
     for ending in endings.split()
 )
