@@ -1,9 +1,8 @@
-"""The model store: unpack the shipped model, import others, and notice damage."""
+"""The model store: unpack the shipped model, import and remove others, and do without a cache."""
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 import subprocess
@@ -14,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from helpers.model_folders import ALL_FILES, content, damages, flip_a_bit, truncate, write_model
 from imgcap.errors import ImgcapError, UsageError
-from imgcap.files import read_json, sha256, write_json
+from imgcap.files import read_json, sha256
 from imgcap.model import store
 from imgcap.model.store import (
     CONFIG_FILE,
@@ -23,63 +23,13 @@ from imgcap.model.store import (
     ENCODER_FILE,
     MANIFEST_FILE,
     METRICS_FILE,
-    MODEL_FILES,
-    OPTIONAL_FILES,
-    VOCABULARY_FILE,
     available_models,
     cache_folder,
     import_model,
     locate,
     remove_model,
     verify,
-    write_manifest,
 )
-
-ALL_FILES = {*MODEL_FILES, *OPTIONAL_FILES, MANIFEST_FILE}
-
-
-def write_model(folder: Path, words: str = "") -> Path:
-    """A folder that the store accepts as a model: it checks only names and checksums."""
-    folder.mkdir(parents=True)
-    for name in (*MODEL_FILES, *OPTIONAL_FILES):
-        (folder / name).write_text(f"{words} in {name}\n" * 50)
-    write_manifest(folder)
-    return folder
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    return write_model(tmp_path / "walls", "words")
-
-
-@pytest.fixture
-def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A default model inside the package."""
-    folder = write_model(tmp_path / "package" / "default", "shipped")
-    monkeypatch.setattr("imgcap.model.store._packaged_default", lambda: folder)
-    return folder
-
-
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def truncate(path: Path) -> None:
-    os.truncate(path, path.stat().st_size - 1)
-
-
-def flip_a_bit(path: Path) -> None:
-    whole = bytearray(path.read_bytes())
-    whole[len(whole) // 2] ^= 1
-    path.write_bytes(whole)
-
-
-DAMAGES = [Path.unlink, empty, truncate, flip_a_bit]
-damages = pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 
 
 def test_the_environment_sets_the_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -363,88 +313,6 @@ def test_an_unknown_model_lists_the_known(source: Path, name: str) -> None:
     assert "default, barns" in caught.value.hint
 
 
-@damages
-@pytest.mark.parametrize("name", sorted(ALL_FILES - {MANIFEST_FILE}))
-def test_verify_names_the_damaged_file(source: Path, cache: Path, name: str, damage: Callable[[Path], None]) -> None:
-    damage(source / name)
-    for use in (verify, import_model, lambda folder: locate(str(folder))):
-        with pytest.raises(ImgcapError) as caught:
-            use(source)
-        assert name in str(caught.value)
-        assert not any(other in str(caught.value) for other in ALL_FILES - {name, MANIFEST_FILE})
-    assert not (cache / "models").exists()
-
-
-def test_verify_names_every_damaged_file(source: Path) -> None:
-    for name in (CONFIG_FILE, VOCABULARY_FILE):
-        flip_a_bit(source / name)
-    with pytest.raises(ImgcapError, match=r"damaged: config\.json, vocabulary\.json does not match its manifest"):
-        verify(source)
-
-
-def test_an_imported_model_that_is_damaged_later_is_noticed(source: Path) -> None:
-    flip_a_bit(import_model(source) / ENCODER_FILE)
-    with pytest.raises(ImgcapError, match=r"damaged: encoder\.safetensors"):
-        locate("walls")
-
-
-def test_the_error_for_another_folder_names_the_missing_files(tmp_path: Path, source: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ImgcapError, match=r"no config\.json, vocabulary\.json, encoder\.safetensors, decoder"):
-        locate(str(tmp_path / "empty"))
-    with pytest.raises(ImgcapError, match="does not exist"):
-        import_model(tmp_path / "nothing")
-    (source / MANIFEST_FILE).unlink()
-    with pytest.raises(ImgcapError, match=r"has no manifest\.json") as caught:
-        import_model(source)
-    assert "training" in caught.value.hint
-
-
-def manifest_naming(name: str) -> dict[str, object]:
-    secret = {"bytes": 6, "sha256": "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b"}  # "secret"
-    return {"files": {**{each: {} for each in MODEL_FILES}, name: secret}}
-
-
-@pytest.mark.parametrize(
-    "manifest",
-    [
-        *(
-            manifest_naming(name)
-            for name in ("../secret", "/etc/passwd", "sub/file", "..", ".", "", ".hidden", "a\0b", "..\\secret")
-        ),
-        {"files": dict.fromkeys(MODEL_FILES, "checksum")},
-        {"files": {CONFIG_FILE: {}}},
-        {"files": [*MODEL_FILES]},
-        {"models": {}},
-        [],
-        None,
-        "text",
-    ],
-    ids=lambda manifest: ascii(manifest)[-100:],
-)
-def test_an_invalid_manifest_is_refused(tmp_path: Path, source: Path, cache: Path, manifest: object) -> None:
-    (tmp_path / "secret").write_text("secret")
-    write_json(source / MANIFEST_FILE, manifest)
-    for use in (verify, import_model):
-        with pytest.raises(ImgcapError, match="is not the manifest of a model"):
-            use(source)
-    assert list(cache.iterdir()) == []
-
-
-@pytest.mark.parametrize("wanted", [{}, {"bytes": None}, {"bytes": "1", "sha256": []}], ids=str)
-def test_files_without_checksums_in_the_manifest_count_as_damaged(source: Path, wanted: dict[str, object]) -> None:
-    files = {**read_json(source / MANIFEST_FILE)["files"], CONFIG_FILE: wanted}
-    write_json(source / MANIFEST_FILE, {"files": files})
-    with pytest.raises(ImgcapError, match=r"damaged: config\.json"):
-        verify(source)
-
-
-def test_a_truncated_manifest_is_one_sentence(source: Path) -> None:
-    os.truncate(source / MANIFEST_FILE, 40)
-    with pytest.raises(ImgcapError, match="is not valid JSON"):
-        verify(source)
-
-
 def test_an_import_copies_what_the_manifest_names_and_nothing_else(source: Path) -> None:
     (source / "training-state.safetensors").write_text("a gigabyte")
     target = import_model(source)
@@ -472,13 +340,6 @@ def test_incomplete_and_foreign_entries_of_the_cache_are_not_listed(source: Path
     (cache / "models" / "no-manifest").mkdir()
     (cache / "models" / "file.txt").write_text("text")
     assert available_models() == ["default", "walls"]
-
-
-def test_the_manifest_is_readable_json_with_sizes_and_checksums(source: Path) -> None:
-    manifest = json.loads((source / MANIFEST_FILE).read_text())
-    assert manifest["files"].keys() == ALL_FILES - {MANIFEST_FILE}
-    for name, entry in manifest["files"].items():
-        assert entry == {"bytes": (source / name).stat().st_size, "sha256": sha256(source / name)}
 
 
 def test_an_imported_model_keeps_the_record_of_its_training(model_folder: Path) -> None:
