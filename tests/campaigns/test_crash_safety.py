@@ -1,4 +1,4 @@
-"""What holds for every command that writes: power cuts, kills, full disks, several processes, clocks that go wrong."""
+"""Every command that writes survives power cuts, kills, full disks, other processes, and wrong clocks."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ _witnesses: list[Witness] = []
 
 @contextmanager
 def watching(witness: Witness) -> Iterator[None]:
-    """Tell `witness` of the files that Python opens and renames."""
+    """Call `witness` for the files that Python opens and renames."""
     if not hasattr(watching, "hooked"):  # a hook is for ever
         sys.addaudithook(lambda event, arguments: [each(event, arguments) for each in _witnesses] and None)
         watching.hooked = True  # type: ignore[attr-defined]
@@ -123,7 +123,7 @@ def test_files_are_flushed_before_they_are_renamed_and_folders_afterwards(
         nonlocal written_in_place
         if event not in ("open", "os.rename") or isinstance(arguments[0], int):
             return
-        path = Path(os.path.abspath(os.fsdecode(arguments[0])))  # noqa: PTH100 (`resolve` would be told of, too)
+        path = Path(os.path.abspath(os.fsdecode(arguments[0])))  # noqa: PTH100 (`resolve` would be an event, too)
         if not any(path.is_relative_to(place) for place in (desk.out, desk.images, cache)):
             return
         if event == "os.rename":
@@ -131,7 +131,7 @@ def test_files_are_flushed_before_they_are_renamed_and_folders_afterwards(
             if path.is_file() and path.stat().st_ino not in flushed:
                 surprises.append(path)
         elif arguments[2] & (os.O_WRONLY | os.O_RDWR) and not any(part.startswith(".") for part in path.parts):
-            written_in_place |= {path} - {desk.out}  # an unnamed file in the folder tells whether it can be written to
+            written_in_place |= {path} - {desk.out}  # an unnamed file tests whether the folder can be written
 
     monkeypatch.setattr(os, "fsync", flush)
     with watching(witness):

@@ -97,7 +97,7 @@ def test_a_line_of_ten_megabytes_is_a_result_or_one_sentence(home: Path, name: s
 
 
 class ResumedError(Exception):
-    """A state was taken up."""
+    """A state was resumed."""
 
 
 def resumed(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""No command uses the network: each runs to its end where any process dies at its first use of a socket."""
+"""No command uses the network: each finishes although any process is killed when it first uses a socket."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
 
 
 def commands() -> Iterator[tuple[str, ...]]:
-    """All that can stand behind `imgcap`: ("caption",), ("model", "list"), ..."""
+    """All commands: ("caption",), ("model", "list"), ..."""
     for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
         yield from ((name, inner) for inner in command.commands) if hasattr(command, "commands") else [(name,)]
 
@@ -98,8 +98,8 @@ def test_no_command_uses_the_network(imgcap: Run, encoder_file: Path, tmp_path: 
     run("model", "path", "walls")
     run("model", "show", "walls")
     run("model", "verify", "walls")
-    told = ("--explain", "--words", "--html", tmp_path / "gallery.html", "--sidecar", ".txt", "--write-metadata")
-    run("caption", images, "--model", "walls", "-o", rows, *told)
+    extras = ("--explain", "--words", "--html", tmp_path / "gallery.html", "--sidecar", ".txt", "--write-metadata")
+    run("caption", images, "--model", "walls", "-o", rows, *extras)
     assert len(list(map(json.loads, rows.read_text().splitlines()))) == 24
     run("caption", images / "missing.jpg", "--model", "walls", exit_codes=(ExitCode.FAILED,))
     run("caption", images, "--model", "walls", "-o", tmp_path / "shards.jsonl", "--shard", "1/1")

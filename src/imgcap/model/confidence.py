@@ -2,7 +2,7 @@
 
 A caption agrees if it could replace one of the image's references: its CIDEr-D against the other references is at least
 that reference's own. The probability is a logistic function of the word probabilities (Platt 1999), fitted on the val
-split. Agreement is measured with CIDEr-D, so the package `model` stands above `scoring`.
+split. Agreement is measured with CIDEr-D, so the package `model` is above `scoring`.
 """
 
 from __future__ import annotations
