@@ -112,15 +112,13 @@ def test_the_scores_of_each_image_are_written_best_or_worst_first(
     assert ids == [row["image_id"] for row in rows][::-1]
 
 
-def test_markdown_can_stand_in_a_readme(imgcap_here: Run, files: list[object]) -> None:
+def test_markdown_is_a_table_for_a_readme(imgcap_here: Run, files: list[object]) -> None:
     done = imgcap_here("eval", *files, "--markdown")
     assert done.returncode == ExitCode.DONE, done.stderr
     assert "| score | value | 95 % interval | floor | ceiling |\n| --- | ---: |" in done.stdout
 
 
-def test_the_floor_can_be_said_and_training_captions_told(
-    imgcap_here: Run, files: list[object], tmp_path: Path
-) -> None:
+def test_floor_and_training_captions_can_be_given(imgcap_here: Run, files: list[object], tmp_path: Path) -> None:
     training = write(tmp_path, "training.txt", "a dog runs on grass\nA cat.\n")
     found = json.loads(imgcap_here("eval", *files, "--training-captions", training, "--json").stdout)
     assert found["floor"]["caption"] == "a dog runs on grass"
@@ -166,7 +164,7 @@ def test_a_model_is_scored_with_its_curves_and_its_name(
 
 
 @pytest.mark.parametrize("option", ["--html", "--per-image", "--save-captions"])
-def test_what_is_there_is_not_replaced_unless_asked(
+def test_files_are_not_replaced_unless_asked(
     imgcap_here: Run, prepared: PreparedFolder, model_folder: Path, tmp_path: Path, option: str
 ) -> None:
     file = tmp_path / "mine.jsonl"
@@ -198,7 +196,7 @@ def test_what_is_there_is_not_replaced_unless_asked(
         (["PREPARED", "--some"], "--some goes with --hypotheses"),
     ],
 )
-def test_calls_that_make_no_sense_are_usage_errors(
+def test_options_that_do_not_go_together_are_usage_errors(
     imgcap_here: Run, files: list[object], prepared: PreparedFolder, arguments: list[str], sentence: str
 ) -> None:
     given = [part for word in arguments for part in (files if word == "FILES" else [word])]
@@ -207,7 +205,7 @@ def test_calls_that_make_no_sense_are_usage_errors(
     assert sentence in done.stderr
 
 
-def test_too_few_references_are_named_of_files_and_of_a_prepared_folder(
+def test_images_with_too_few_references_are_named(
     imgcap_here: Run, files: list[object], prepared: PreparedFolder, model_folder: Path
 ) -> None:
     for source in (files, [prepared.root, "--model", model_folder]):

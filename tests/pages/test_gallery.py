@@ -25,7 +25,7 @@ def thumbnail(line: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(line, validate=True)))
 
 
-def test_what_is_added_is_read_back_in_order(tmp_path: Path) -> None:
+def test_added_rows_are_read_back_in_order(tmp_path: Path) -> None:
     rows = [{"path": f"{i}.png", "caption": f"wall {i}", "confidence": i / 200} for i in range(120)]
     found, thumbnails = read(write(tmp_path / "page.html", rows, draw("red", 1, 8)))
     assert found == rows
@@ -60,7 +60,7 @@ def test_a_thumbnail_keeps_its_shape_and_is_never_enlarged(
     assert image.size == size
 
 
-def test_a_image_that_cannot_be_decoded_has_no_thumbnail(tmp_path: Path) -> None:
+def test_an_image_that_cannot_be_decoded_has_no_thumbnail(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"no image")
     with GalleryWriter(tmp_path / "page.html", "Walls") as gallery:
         for image in (tmp_path / "missing.png", EXAMPLES / "cat.jpg", tmp_path / "broken.png", None):
@@ -68,7 +68,7 @@ def test_a_image_that_cannot_be_decoded_has_no_thumbnail(tmp_path: Path) -> None
     assert [bool(line) for line in read(tmp_path / "page.html")[1]] == [False, True, False, False]
 
 
-def test_a_image_may_be_a_path_its_content_or_opened(tmp_path: Path) -> None:
+def test_an_image_may_be_a_path_its_content_or_opened(tmp_path: Path) -> None:
     file = EXAMPLES / "cat.jpg"
     with GalleryWriter(tmp_path / "page.html", "Walls") as gallery, Image.open(file) as opened:
         for image in (file, str(file), file.read_bytes(), opened):
@@ -86,7 +86,7 @@ def test_the_page_appears_when_it_is_closed_and_not_before(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, OSError])
-def test_an_exception_leaves_nothing_but_what_was_there(tmp_path: Path, error: type[BaseException]) -> None:
+def test_an_exception_leaves_the_old_file(tmp_path: Path, error: type[BaseException]) -> None:
     (tmp_path / "page.html").write_text("old")
     with pytest.raises(error), GalleryWriter(tmp_path / "page.html", "Walls") as gallery:
         for _ in range(100):

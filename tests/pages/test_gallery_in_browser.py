@@ -65,7 +65,7 @@ def test_hostile_text_is_shown_and_does_nothing(browser: Browser, page: Path) ->
     assert browser.run("return document.title").startswith("Walls </script><img src=x onerror=window.broken=1>")
 
 
-def test_states_are_told_in_words_and_to_a_screen_reader(browser: Browser, page: Path) -> None:
+def test_states_are_shown_in_words_and_to_screen_readers(browser: Browser, page: Path) -> None:
     browser.open(page)
     assert browser.texts(".badge") == ["Warning", "Withheld", "Failed", "Warning"]
     assert browser.texts(".states label") == ["All 6", "Captioned 4", "Withheld 1", "Failed 1", "With a warning 2"]
@@ -241,7 +241,7 @@ def test_no_width_needs_sideways_scrolling_and_cards_do_not_overlap(browser: Bro
             assert one["left"] >= other["right"] or one["top"] >= other["bottom"] or one["right"] <= other["left"]
 
 
-def test_of_a_page_of_ten_thousand_images_few_are_drawn(browser: Browser, large_page: Path) -> None:
+def test_a_page_of_ten_thousand_images_draws_few_of_them(browser: Browser, large_page: Path) -> None:
     browser.open(large_page)
     assert browser.count() == "10,000 images"
 
@@ -303,7 +303,7 @@ def test_text_has_enough_contrast(browser: Browser, page: Path, theme: str) -> N
         assert [name for ratio, name in measured if ratio < 4.5] == []
 
 
-def test_an_empty_page_says_so(browser: Browser, tmp_path: Path) -> None:
+def test_an_empty_page_shows_a_message(browser: Browser, tmp_path: Path) -> None:
     browser.open(write(tmp_path / "empty.html", []))
     assert browser.count() == "0 images"
     assert browser.find("#none").text == "There are no images on this page."

@@ -41,7 +41,7 @@ def test_each_curve_is_a_line_through_its_points() -> None:
     assert len(root.findall(f"{SVG}g")) == 2
 
 
-def test_larger_values_stand_higher_and_later_epochs_further_right() -> None:
+def test_larger_values_are_higher_and_later_epochs_further_right() -> None:
     falling, rising = lines(parse([("Loss", [LOSS]), ("BLEU", [Curve("BLEU", EPOCHS, (0.1, 0.15, 0.2))])]))
     for line in (falling, rising):
         assert [x for x, _ in line] == sorted({x for x, _ in line})
@@ -132,7 +132,7 @@ def bars(root: ET.Element) -> list[tuple[float, float, float, float]]:
     return found
 
 
-def test_bars_stand_side_by_side_on_the_axis_and_are_as_high_as_their_numbers() -> None:
+def test_bars_are_side_by_side_on_the_axis_and_as_high_as_their_numbers() -> None:
     drawn = bars(histogram(BARS))
     assert all(right <= left for (_, right, _, _), (left, _, _, _) in pairwise(drawn))
     assert len({right - left for left, right, _, _ in drawn}) == 1
@@ -162,14 +162,14 @@ def test_each_bar_tells_its_numbers() -> None:
     ]
 
 
-def test_numbers_stand_under_the_middle_of_the_bars_of_whole_numbers() -> None:
+def test_numbers_are_below_the_middle_of_the_bars_of_whole_numbers() -> None:
     root = histogram(BARS)
     places = {text.text: float(text.attrib["x"]) for text in root.iter(f"{SVG}text") if text.get("x")}
     left, right, *_ = bars(root)[1]
     assert places["5"] == pytest.approx((left + right) / 2)
 
 
-def test_a_legend_stands_where_there_are_two_histograms() -> None:
+def test_two_histograms_have_a_legend() -> None:
     assert "captions" not in texts(histogram(BARS))
     assert {"captions", "references", "share (%)", "words"} <= set(texts(histogram(BARS, OUTLINE)))
 

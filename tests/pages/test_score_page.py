@@ -41,7 +41,7 @@ def test_best_worst_and_random_images_are_chosen_from_many(tmp_path: Path) -> No
     assert page == read(tmp_path, images)
 
 
-def test_a_image_of_several_groups_stands_once_with_all_its_tags(tmp_path: Path) -> None:
+def test_an_image_of_several_groups_stands_once_with_all_its_tags(tmp_path: Path) -> None:
     page = read(tmp_path, [image(i, i / 100) for i in range(1000)])
     several = [tags for tags in groups(page).values() if " " in tags]
     assert several
@@ -59,7 +59,7 @@ def test_all_of_few_images_are_shown_and_best_and_worst_are_halves(tmp_path: Pat
     assert "All images" in page
 
 
-def test_a_image_without_a_score_is_neither_best_nor_worst(tmp_path: Path) -> None:
+def test_an_image_without_a_score_is_neither_best_nor_worst(tmp_path: Path) -> None:
     page = read(tmp_path, [image(0, NAN), image(1, 1.0), image(2, NAN), image(3, 2.0)])
     assert groups(page) == {"3.png": "best random", "1.png": "worst random", "0.png": "random", "2.png": "random"}
 
@@ -92,7 +92,7 @@ def test_scores_and_what_is_missing_are_written_out(tmp_path: Path) -> None:
     assert "nan" not in page.replace('data-cider="nan"', "").replace('data-bleu="nan"', "")
 
 
-def test_nothing_is_said_of_a_comparison_where_there_is_none(tmp_path: Path) -> None:
+def test_a_page_without_comparison_does_not_mention_one(tmp_path: Path) -> None:
     page = read(tmp_path, [image(0)], measures=[BLEU_4])
     assert "ompared" not in page
     assert 'class="diamond"' not in page
@@ -119,7 +119,7 @@ def test_an_axis_ends_at_a_round_number_above_what_it_shows(tmp_path: Path, meas
     assert re.findall(r'<div class="scale"><span>0</span>.*?<span>(.*?)</span></div>', page) == [end]
 
 
-def test_marks_stand_where_their_values_are(tmp_path: Path) -> None:
+def test_marks_are_at_their_values(tmp_path: Path) -> None:
     page = read(tmp_path, measures=[Measure("BLEU-4", 0.2, 0.1, 0.3, floor=0.05, ceiling=0.5, compared=0.4)])
     [plot] = re.findall(r'<svg role="img".*?</div>', page)
     assert re.findall(r'class="(span|dot)" c?x="([\d.]+)%"', plot) == [("span", "10.00"), ("dot", "40.00")]

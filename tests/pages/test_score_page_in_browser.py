@@ -81,7 +81,7 @@ def test_everything_but_the_filters_is_there_without_javascript(browser: Browser
         browser.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
 
-def test_images_are_shown_or_said_to_be_missing(browser: Browser, page: Path) -> None:
+def test_missing_images_are_shown_as_missing(browser: Browser, page: Path) -> None:
     browser.open(page)
     browser.find("#images").location_once_scrolled_into_view  # noqa: B018 (scrolls)
     [width] = browser.run("return Promise.all([...document.images].map(async e => (await e.decode(), e.naturalWidth)))")
@@ -90,7 +90,7 @@ def test_images_are_shown_or_said_to_be_missing(browser: Browser, page: Path) ->
     assert browser.run("return [document.images[0].loading, document.images[0].decoding]") == ["lazy", "async"]
 
 
-def test_a_card_tells_captions_references_and_scores(browser: Browser, page: Path) -> None:
+def test_a_card_shows_captions_references_and_scores(browser: Browser, page: Path) -> None:
     browser.open(page)
     assert browser.texts(".card:first-child .caption") == ["two dogs run", "Compared withone dog runs"]
     assert browser.texts(".card:first-child .references li") == ["dogs are running"]
@@ -228,7 +228,7 @@ def test_print_is_dark_on_white_and_shows_what_is_filtered(browser: Browser, pag
 
 @pytest.mark.parametrize("images", [[], [image(0)], [image(0, NAN, bleu_4=NAN)], [image(0, 0.0, "", references=())]])
 @pytest.mark.parametrize("measures", [[], [Measure("BLEU-4", 0.0, NAN, NAN, None, None)]])
-def test_hardly_anything_to_show_is_shown(
+def test_a_page_with_hardly_any_content_works(
     tmp_path: Path, browser: Browser, images: list[ScoredImage], measures: list[Measure]
 ) -> None:
     browser.open(write(tmp_path / "page.html", images, measures=measures, facts=[]))

@@ -33,13 +33,13 @@ def test_the_best_constant_is_found_as_if_every_caption_were_scored(seed: int) -
     assert bleu_of(list(best_constant(references))) == pytest.approx(best)
 
 
-def test_equally_good_constants_are_chosen_by_alphabet_whatever_the_order() -> None:
+def test_ties_between_constants_are_broken_alphabetically() -> None:
     references = [split("b b", "a a"), split("a a", "b b")]
     assert best_constant(references) == ["a", "a"]
     assert best_constant(references[::-1]) == ["a", "a"]
 
 
-def test_references_without_words_are_no_constant() -> None:
+def test_a_reference_without_words_is_not_the_constant() -> None:
     assert best_constant([[[], ["dog"]], [[]]]) == ["dog"]
 
 
@@ -63,7 +63,7 @@ def test_the_ceiling_is_the_mean_of_each_reference_against_the_others() -> None:
     assert found.verbatim is None
 
 
-def test_the_ceiling_takes_as_many_references_as_every_image_has() -> None:
+def test_the_ceiling_uses_as_many_references_as_every_image_has() -> None:
     references = [split("a b", "c d", "e f"), split("a b", "c d")]
     found = ceiling(references)
     assert found is not None

@@ -74,7 +74,7 @@ def signature(captions: list[str], references: list[list[str]], made_by: tuple[s
     return dict(part.split(":", 1) for part in text.split("|"))
 
 
-def test_the_signature_says_what_it_takes_to_repeat_the_scores() -> None:
+def test_the_signature_has_everything_needed_to_repeat_the_scores() -> None:
     found = signature(CAPTIONS, REFERENCES, ("model:mine@1a2b", "beam:5"))
     for name in ("model", "beam", "images", "nrefs", "refs", "case", "tok", "bleu", "cider_d", "rouge_l", "bootstrap"):
         assert found[name]

@@ -46,7 +46,7 @@ def test_equal_scores_keep_the_order_given() -> None:
     assert [row["image_id"] for row in found] == IDS
 
 
-def test_captions_that_are_compared_with_stand_beside() -> None:
+def test_rows_hold_the_captions_that_are_compared_with() -> None:
     worst = rows(compared=["a girl sings", "a dog", "a bike"], worst_first=True)[0]
     assert worst["compared_caption"] == "a girl sings"
     assert float(str(worst["compared_cider_d"])) > float(str(worst["cider_d"]))

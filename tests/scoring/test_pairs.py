@@ -214,7 +214,7 @@ def test_too_few_references_are_named_with_their_numbers(tmp_path: Path) -> None
     assert str(refusal(read_pairs, hyp, [ref], 3)) == f"Fewer than 3 references in {ref} for a (2), b (1)."
 
 
-def test_a_image_without_references_has_too_few() -> None:
+def test_an_image_without_references_has_too_few() -> None:
     check_references({"a": ["x"]}, 1, "here")
     assert (
         str(refusal(check_references, {"a": ["x"], "b": []}, 1, "here")) == "Fewer than 1 references in here for b (0)."
@@ -257,7 +257,7 @@ def test_a_file_that_may_not_be_read_is_one_sentence(tmp_path: Path, monkeypatch
     assert str(refusal(read_pairs, file, [file])) == f"{file} cannot be read: permission denied."
 
 
-def test_a_image_in_place_of_captions_is_one_sentence(tmp_path: Path) -> None:
+def test_an_image_in_place_of_captions_is_one_sentence(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg")
     sentence = f"{tmp_path / 'a.jpg'}, line 1 is not UTF-8 text."
     assert str(refusal(read_pairs, tmp_path / "a.jpg", [tmp_path / "a.jpg"])) == sentence

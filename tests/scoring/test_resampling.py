@@ -90,7 +90,7 @@ def test_the_difference_is_that_of_the_scores() -> None:
     assert theirs[:4].tolist() == pytest.approx(whole)
 
 
-def test_captions_that_are_far_better_are_told_from_the_others_in_every_metric() -> None:
+def test_far_better_captions_differ_in_every_metric() -> None:
     for difference in compare(scored(0, copies=0.6), scored(1)).values():
         assert 0 < difference.interval[0] < difference.value < difference.interval[1]
         assert difference.p == 1 / (SHUFFLES + 1)
@@ -101,7 +101,7 @@ def test_the_same_captions_do_not_differ() -> None:
         assert difference == Difference(0.0, (0.0, 0.0), 1.0)
 
 
-def test_turned_round_the_difference_has_the_other_sign_and_the_same_p() -> None:
+def test_a_reversed_comparison_has_the_opposite_sign_and_the_same_p() -> None:
     there, back = compare(scored(0), scored(1)), compare(scored(1), scored(0))
     for name in METRICS:
         assert there[name].value == -back[name].value

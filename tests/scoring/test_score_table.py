@@ -24,7 +24,7 @@ def found() -> Evaluation:
     return evaluate(CAPTIONS, REFERENCES, name="ours", training=TRAINING, compared=("theirs.csv", other))
 
 
-def test_a_row_has_value_interval_and_what_it_stands_beside(found: Evaluation) -> None:
+def test_a_row_has_value_interval_comparison_floor_and_ceiling(found: Evaluation) -> None:
     assert score_table.columns(found) == ["score", "value", "95 % interval", "other", "floor", "ceiling"]
     rows = {name: rest for name, *rest in score_table.rows(found)}
     assert found.ceiling
@@ -44,7 +44,7 @@ def test_a_row_has_value_interval_and_what_it_stands_beside(found: Evaluation) -
     assert rows["mean words"][0] == "5.33"
 
 
-def test_what_is_not_there_is_a_dash() -> None:
+def test_missing_scores_are_dashes() -> None:
     found = evaluate(CAPTIONS, [several[:1] for several in REFERENCES])
     rows = {name: rest for name, *rest in score_table.rows(found)}
     assert score_table.columns(found)[-1] == "ceiling"
@@ -66,7 +66,7 @@ def test_markdown_is_a_table_with_as_many_cells_in_each_row(found: Evaluation) -
     assert text.endswith(f"`{found.signature}`")
 
 
-def test_json_holds_all_of_it(found: Evaluation) -> None:
+def test_json_holds_all_scores(found: Evaluation) -> None:
     data = json.loads(json.dumps(score_table.as_json(found, "ours")))
     assert data["bleu"] == list(found.scores.bleu)
     assert data["cider_d"] == found.scores.cider_d

@@ -77,7 +77,7 @@ def evaluate(
         raise UsageError("--json and --markdown cannot both be printed.")
     if images and not html:
         raise UsageError("--images goes with --html.")
-    outputs = given.Outputs(html, per_image, worst_first, save_captions, overwrite)
+    outputs = given.OutputFiles(html, per_image, worst_first, save_captions, overwrite)
     columns = Columns(image_column, caption_column)
     with interruptible("Nothing was written."):
         if hypotheses:
@@ -198,7 +198,7 @@ def _score(
 
 
 def _write_files(
-    outputs: given.Outputs, captions: HypothesisSet, evaluation: Evaluation, compared: Sequence[str] | None
+    outputs: given.OutputFiles, captions: HypothesisSet, evaluation: Evaluation, compared: Sequence[str] | None
 ) -> None:
     """Write all files, before anything is printed: the terminal may refuse a character or close."""
     if outputs.per_image:

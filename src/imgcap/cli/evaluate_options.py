@@ -111,8 +111,8 @@ class ModelRun:
 
 
 @dataclass(frozen=True)
-class Outputs:
-    """Files to write. Raises `UsageError` or `ImgcapError` if one of them cannot be meant, before any work is done."""
+class OutputFiles:
+    """Files to write. Raises `UsageError` or `ImgcapError` for unusable names, before any work is done."""
 
     html: Path | None
     per_image: Path | None

@@ -18,7 +18,7 @@ const MOVES = {
 };
 const screenful = () => columns * Math.max(1, Math.floor((innerHeight - parseFloat(grid.style.getPropertyValue("--covered"))) / step));
 
-/** What the key does here, if anything. */
+/** The action of a key, if any. */
 function action({ key, target }) {
   if (detail.open) return { ArrowLeft: () => turnOver(-1), ArrowRight: () => turnOver(1) }[key];
   if (target.matches(".card") && Object.hasOwn(MOVES, key)) return () => activate(active + MOVES[key]());
@@ -35,11 +35,11 @@ document.addEventListener("keydown", event => {
   act();
 });
 
-// Theme: as the system has it, unless the switch says otherwise.
+// Theme: the system's, unless the user switches.
 
 const systemDark = matchMedia("(prefers-color-scheme: dark)");
 
-function remember(theme) { // a browser may forbid a file to remember anything
+function remember(theme) { // browsers may deny storage to local files
   try { theme ? localStorage.setItem("imgcap-theme", theme) : localStorage.removeItem("imgcap-theme"); } catch {}
 }
 

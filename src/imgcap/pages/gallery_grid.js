@@ -1,4 +1,4 @@
-// The grid: only the cards that are on the screen, a few around them and the active one are in the document.
+// The grid: the document holds only the cards on the screen, a few around them, and the active one.
 
 function layOut() {
   const rem = parseFloat(getComputedStyle(document.documentElement).fontSize), gap = parseFloat(getComputedStyle(grid).getPropertyValue("--gap")) * rem;
@@ -18,7 +18,7 @@ function draw() {
   const top = grid.getBoundingClientRect().top;
   const first = printing ? 0 : Math.max(0, Math.floor(-top / step) - ROWS_AHEAD) * columns;
   const end = printing ? Math.min(shown.length, MOST_PRINTED) : Math.min(shown.length, (Math.ceil((innerHeight - top) / step) + ROWS_AHEAD) * columns);
-  const wanted = new Set(printing || active >= shown.length ? [] : [active]); // what has the focus must not go away
+  const wanted = new Set(printing || active >= shown.length ? [] : [active]); // the focused card must stay
   for (let place = first; place < end; place++) wanted.add(place);
   for (const [place, item] of cards) if (!wanted.has(place)) { item.remove(); cards.delete(place); }
   let next = grid.firstChild;
@@ -111,7 +111,7 @@ function change(part) {
   writeAddress();
 }
 
-// The view in the address, so that it can be linked.
+// The view in the address, so that it can be linked to.
 
 let writing = 0;
 

@@ -1,7 +1,7 @@
-const CARD_WIDTH = 15.5; // least, in rem; how high a card is, the style sheet says
-const ROWS_AHEAD = 2; // of cards, above and below what is on the screen
+const CARD_WIDTH = 15.5; // minimum, in rem; the style sheet sets the height
+const ROWS_AHEAD = 2; // rows of cards drawn above and below the screen
 const MOST_PRINTED = 1000;
-const FIRST_PAUSE = 125; // ms until what has been read is shown; each next pause is twice as long
+const FIRST_PAUSE = 125; // ms until rows read so far are shown; each pause is twice as long as the one before
 const BINS = 25;
 const STATES = { failed: "Failed", withheld: "Withheld", warned: "Warning" };
 const DEFAULTS = { text: "", least: 0, state: "all", sort: "given", image: 0 };
@@ -9,15 +9,15 @@ const DEFAULTS = { text: "", least: 0, state: "all", sort: "given", image: 0 };
 const $ = id => document.getElementById(id);
 const grid = $("grid"), detail = $("detail"), keys = $("keys"), count = $("count"), states = $("states");
 
-const rows = []; // every row that has been read, in the order given
-let shown = []; // the rows that pass the filter, as they are sorted
-let sorted = new Map(); // all rows by each order that was asked for
-let view = { ...DEFAULTS }; // what the address after # says; image counts from 1, 0 is none
-let active = 0; // place in `shown` of the one card that Tab reaches
-let columns = 1, step = Infinity, printing = false; // step: px from one row of cards to the next, once one has been measured
-const cards = new Map(); // what is in the document, by place in `shown`
+const rows = []; // all rows read so far, in the order given
+let shown = []; // rows that pass the filter, sorted
+let sorted = new Map(); // all rows, by the name of each order used so far
+let view = { ...DEFAULTS }; // the part of the address after #; image counts from 1, 0 is none
+let active = 0; // index in `shown` of the card that Tab reaches
+let columns = 1, step = Infinity, printing = false; // step: px from one row of cards to the next, once measured
+const cards = new Map(); // cards in the document, by index in `shown`
 
-// Rows and thumbnails. The blocks follow this script, so the first images are shown while the rest still loads.
+// Rows and thumbnails. The blocks follow this script, so that the first images appear while the rest loads.
 
 const rowBlocks = document.getElementsByClassName("rows"), thumbnailBlocks = document.getElementsByClassName("thumbnails");
 let blocksRead = 0, opened = { block: -1, thumbnails: [] };
@@ -44,7 +44,7 @@ function thumbnail(row) {
   return opened.thumbnails[row.line];
 }
 
-// Words and elements. What comes from a row only ever becomes text or an attribute, never markup.
+// Text and elements. Values from a row become text or attributes, never markup.
 
 const fold = text => text.normalize("NFC").toLowerCase();
 const percent = share => share == null ? -1 : Math.round(100 * share);
@@ -52,7 +52,7 @@ const number = value => value.toLocaleString("en");
 const images = n => `${number(n)} ${n === 1 ? "image" : "images"}`;
 const share = value => value > 0 && value < 0.005 ? "<1%" : `${percent(value)}%`;
 
-/** What could not be seen (line ends, control and half characters) or would turn the text around, as escapes. */
+/** `text` with escapes for invisible characters and those that change the direction of text. */
 const visible = text => String(text).replace(/[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\u202a-\u202e\u2066-\u2069]/gu, c => "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0"));
 
 function make(tag, name, ...children) {

@@ -1,7 +1,7 @@
 """Plots as self-contained SVG: learning curves and histograms.
 
-They are told apart by shape as well as by colour, so that a black and white print can be read. A page that shows them
-may set the colours itself: they are attributes of what has the class `paper`, `grid`, `first` or `second`.
+Series differ in shape as well as in colour, so that a black and white print is readable. A page can change the colours:
+they are attributes of elements with the classes `paper`, `grid`, `first` and `second`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Histogram:
 
 
 def plot_svg(panels: Sequence[tuple[str, Sequence[Curve]]], x_label: str) -> str:
-    """Panels side by side, each a title and one or two curves over the same x."""
+    """Panels side by side, each with a title and one or two curves, as SVG."""
     drawn = [_panel(title, curves, x_label) for title, curves in panels]
     return _svg(", ".join(title for title, _ in panels), drawn)
 
@@ -44,9 +44,9 @@ def plot_svg(panels: Sequence[tuple[str, Sequence[Curve]]], x_label: str) -> str
 def histogram_svg(
     title: str, x_label: str, bins: Sequence[str], start: float, step: float, histograms: Sequence[Histogram]
 ) -> str:
-    """One histogram as bars, a second one as an outline over them; they share the bins.
+    """One histogram as bars and an optional second one as an outline, as SVG.
 
-    `bins` names each bin in words; it reaches from `start` + i * `step` to the next one.
+    Bin i has the name `bins[i]`, and reaches from `start` + i * `step` to `start` + (i + 1) * `step`.
     """
     top = max((height for each in histograms for height in each.heights), default=0.0) or 1.0
     place, parts = _axes(title, x_label, (start, start + step * len(bins)), (0.0, top))
@@ -108,7 +108,7 @@ def _axes(
     y_limits: tuple[float, float],
     smallest_x_step: float = 0.0,
 ) -> tuple[Callable[[float, float], tuple[float, float]], list[str]]:
-    """Where a point of the panel is drawn, and the SVG of title, grid and numbers."""
+    """A function from values to SVG coordinates, and the SVG of title, grid and numbers."""
     (x_low, x_high), (y_low, y_high) = x_limits, y_limits
 
     def place(x: float, y: float) -> tuple[float, float]:
@@ -148,7 +148,7 @@ def _limits(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _ticks(low: float, high: float, smallest_step: float = 0.0) -> list[float]:
-    """Round numbers in the range, about five of them, a step of 1, 2 or 5 times a power of ten apart."""
+    """About five round numbers in the range, with steps of 1, 2 or 5 times a power of ten."""
     rough = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(rough))
     step = max(smallest_step, next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough))

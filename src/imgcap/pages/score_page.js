@@ -15,7 +15,7 @@ const images = n => `${n.toLocaleString("en")} ${n === 1 ? "image" : "images"}`;
 function filter() {
   const words = fold($("text").value).split(/\s+/).filter(Boolean);
   const group = $("groups").querySelector(":checked").value;
-  const least = $("least").valueAsNumber, most = $("most").valueAsNumber; // NaN, which limits nothing, where there is none
+  const least = $("least").valueAsNumber, most = $("most").valueAsNumber; // NaN if empty, which limits nothing
   for (const { element, groups, found, cider } of cards) {
     const passes = (group === "all" || groups.includes(group)) && words.every(word => found.includes(word));
     element.hidden = !passes || cider < least || cider > most;

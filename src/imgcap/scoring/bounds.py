@@ -1,4 +1,4 @@
-"""What a score lies between: the best caption that never looks at an image, and one person against the others."""
+"""Floor and ceiling of a score: the best single caption for all images, and one person against the others."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from imgcap.scoring.metrics.ngrams import (
     MAX_ORDER,
     Integers,
     Tokens,
-    Vocabulary,
+    WordNumbers,
     count_by_caption,
     encode_references,
 )
 from imgcap.scoring.scores import Scores, score_images, summarize
 
 MAX_PEOPLE = 5
-"""Most references of an image that are scored against the others, so that the ceiling's cost has an end."""
+"""At most this many references of an image are scored against the others, which limits the cost of the ceiling."""
 
 
 def ceiling(
     references: Sequence[Sequence[Tokens]], training: Container[tuple[str, ...]] | None = None
 ) -> Scores | None:
-    """One person's captions against those of the others: the mean over the first to fifth reference of each image.
+    """Scores of one person's captions against the other references, averaged over the first five references.
 
-    They have one reference less than the captions that are scored, which costs them a little. None if an image has a
-    single reference.
+    Each is compared with one reference fewer than the captions are, which lowers the ceiling a little. `training`
+    holds the tokenised training captions. Returns None if an image has a single reference.
     """
     people = min(MAX_PEOPLE, min(map(len, references)))
     if people < 2:
@@ -44,18 +44,18 @@ def ceiling(
 def floor(
     caption: Tokens, references: Sequence[Sequence[Tokens]], training: Container[tuple[str, ...]] | None = None
 ) -> Scores:
-    """`caption` said of every image."""
+    """Scores of `caption` as the caption of every image. `training` holds the tokenised training captions."""
     captions = [caption] * len(references)
     return summarize(captions, score_images(captions, references), training)
 
 
 def best_constant(references: Sequence[Sequence[Tokens]]) -> Tokens:
-    """Of all captions in `references` the one with the highest BLEU-4 if it is said of every image.
+    """The caption in `references` with the highest BLEU-4 as the caption of every image.
 
-    Ties, as between captions of under four words, are broken by BLEU-3, 2 and 1, then by alphabet.
+    Ties, such as captions of fewer than four words, are broken by BLEU-3, 2 and 1, then alphabetically.
     """
     candidates = list(chain.from_iterable(references))
-    captions, counts = encode_references(references, Vocabulary())
+    captions, counts = encode_references(references, WordNumbers())
     images = np.repeat(np.arange(len(counts)), counts)
     closest = _closest_lengths(references, int(captions.lengths.max()))[captions.lengths]
     matching, total = [], []
@@ -72,11 +72,11 @@ def best_constant(references: Sequence[Sequence[Tokens]]) -> Tokens:
 
 
 def _matching(ngrams: Integers, captions: Integers, times: Integers, images: Integers) -> Integers:
-    """How often n-grams of each caption match if it is said of every image; `images` is the one of each caption."""
+    """Matching n-grams of each caption if it is given to every image; `images` holds the image of each caption."""
     matching = np.zeros(len(images), dtype=np.int64)
     for repetition in range(1, int(times.max(initial=0)) + 1):
         often = times >= repetition
-        # An image matches an n-gram as often as it stands in that one of its references that has it most often.
+        # An image matches an n-gram as often as the one of its references that has it most often.
         having, _, _ = count_by_caption(ngrams[often], images[captions[often]])
         images_having = np.bincount(having, minlength=int(ngrams.max()) + 1)
         matching += np.bincount(captions[often], images_having[ngrams[often]], minlength=len(images)).astype(np.int64)
@@ -84,7 +84,7 @@ def _matching(ngrams: Integers, captions: Integers, times: Integers, images: Int
 
 
 def _closest_lengths(references: Sequence[Sequence[Tokens]], longest: int) -> Integers:
-    """For each caption length up to `longest`, the sum of the reference lengths nearest to it, the shorter of two."""
+    """For each caption length up to `longest`, the sum of the nearest reference lengths; of two, the shorter."""
     total = np.zeros(longest + 1, dtype=np.int64)
     wanted = np.arange(longest + 1)
     for several in references:

@@ -16,12 +16,12 @@ SHUFFLES = 10_000
 """Random exchanges behind a p-value."""
 SEED = 0
 ALPHA = 0.05
-"""A difference with a smaller p-value is told as one."""
+"""Significance level: a difference with a smaller p-value is reported."""
 VERDICT_METRIC = "cider_d"
-"""The one metric that a verdict rests on, chosen beforehand, since with six some would differ by chance."""
+"""The metric that decides the verdict. It is chosen in advance: of six metrics, some would differ by chance."""
 
 _CELLS = 1 << 23
-"""Most random numbers in memory at a time."""
+"""Maximum number of random numbers in memory."""
 
 Values = npt.NDArray[np.float64]
 Interval = tuple[float, float]
@@ -29,26 +29,26 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Difference:
-    """By how much one set of captions scores more than another on the same images."""
+    """How much higher one set of captions scores than another on the same images."""
 
     value: float
     interval: Interval
     """95 %, by paired bootstrap (Koehn 2004)."""
     p: float
-    """Probability of so large a difference, up or down, if both sets were of one kind: approximate randomisation, which
-    exchanges the two captions of each image at random (Noreen 1989; Riezler and Maxwell 2005)."""
+    """Two-sided p-value by approximate randomisation, which exchanges the two captions of each image at random
+    (Noreen 1989; Riezler and Maxwell 2005)."""
 
 
 def intervals(images: ImageScores) -> dict[str, Interval]:
     """95 % percentile bootstrap interval of each of `METRICS` over the images (Efron and Tibshirani 1993).
 
-    Statistics of the images drawn are summed, not scored anew; always the same draws.
+    The statistics of the drawn images are summed, not computed again. The draws are always the same.
     """
     return _limits(_bootstrap(images))
 
 
 def compare(ours: ImageScores, theirs: ImageScores) -> dict[str, Difference]:
-    """The difference ours - theirs in each of `METRICS`; both hold the same images in the same order."""
+    """The difference `ours` - `theirs` in each of `METRICS`, for the same images in the same order."""
     count = len(ours)
     total_ours, total_theirs = (p.summands.sum(0, keepdims=True) for p in (ours, theirs))
     observed = (metrics_of_sums(total_ours, count) - metrics_of_sums(total_theirs, count))[0]
@@ -68,26 +68,26 @@ def compare(ours: ImageScores, theirs: ImageScores) -> dict[str, Difference]:
 
 
 def verdict(differences: dict[str, Difference], ours: str, theirs: str) -> str:
-    """What `compare` found, in plain words."""
+    """The result of `compare` as a sentence."""
     name, chosen = METRICS[VERDICT_METRIC], differences[VERDICT_METRIC]
     better, worse, (low, high) = ours, theirs, chosen.interval
     if chosen.value < 0:
         better, worse, (low, high) = theirs, ours, (-high, -low)
     found = f"{abs(chosen.value):.4f} in {name} (95 % interval {low:.4f} to {high:.4f}, p = {chosen.p:.4f})"
     if chosen.p < ALPHA:
-        said = f"{better} is better than {worse} by {found}: more than chance among these images explains."
+        sentence = f"{better} is better than {worse} by {found}: more than chance among these images explains."
     else:
-        said = f"No verdict: {better} is ahead of {worse} by {found}, which chance among these images can explain."
+        sentence = f"No verdict: {better} is ahead of {worse} by {found}, which chance among these images can explain."
     against = [
         METRICS[other]
         for other, difference in differences.items()
         if difference.p < ALPHA and difference.value * chosen.value < 0
     ]
-    return said + (f" But {', '.join(against)} says the opposite." if against and chosen.p < ALPHA else "")
+    return sentence + (f" But {', '.join(against)} says the opposite." if against and chosen.p < ALPHA else "")
 
 
 def _bootstrap(images: ImageScores) -> Values:
-    """`METRICS` of each draw, (DRAWS, 6)."""
+    """`METRICS` of each draw: (DRAWS, 6)."""
     count = len(images)
     random = np.random.default_rng(SEED)
     found = [
@@ -103,7 +103,7 @@ def _limits(draws: Values) -> dict[str, Interval]:
 
 
 def _blocks(total: int, count: int) -> Iterator[int]:
-    """Sizes that add up to `total`, each with at most `_CELLS` random numbers for `count` images."""
+    """Block sizes that add up to `total`, each with at most `_CELLS` random numbers for `count` images."""
     size = max(1, _CELLS // count)
     while total > 0:
         yield min(size, total)

@@ -1,4 +1,4 @@
-"""Scores of captions against references: of each image, and of the whole set."""
+"""Scores of captions against references, for each image and for the whole set."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ METRICS = {
     "cider_d": "CIDEr-D",
     "rouge_l": "ROUGE-L",
 }
-"""Metrics that have an interval, in the order of every table, and how they are written."""
+"""Metrics that have an interval, in the order of all tables, and their labels."""
 
 _BLOCK = 8192
-"""Images scored at once: what is kept for each n-gram takes the memory of so many, and less of the cache."""
+"""Images scored at once, which limits memory and fits the cache better."""
 
 Counts = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
@@ -35,7 +35,7 @@ Values = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of a set of captions: 0.0-1.0, but CIDEr-D, which is 0.0-10.0, counts and lengths."""
+    """Scores of a set of captions: 0.0-1.0, except CIDEr-D (0.0-10.0), counts and lengths."""
 
     bleu: tuple[float, float, float, float]
     """BLEU-1 to BLEU-4 over the whole set (Papineni et al. 2002)."""
@@ -44,24 +44,24 @@ class Scores:
     rouge_l: float
     """Mean over the images (Lin 2004)."""
     distinct: float
-    """Captions that differ from each other."""
+    """Number of different captions."""
     words_used: float
-    """Words that differ from each other, in all captions."""
+    """Number of different words in all captions."""
     repeated_words: float
     """Share of captions in which a word follows itself."""
     repeated_phrases: float
-    """Share of captions in which three words in a row come again."""
+    """Share of captions that repeat three words in a row."""
     verbatim: float | None
-    """Share of captions that stand word for word in the training captions; None if those are not known."""
+    """Share of captions that are copies of training captions; None if those are not known."""
     brevity_penalty: float
     mean_length: float
-    """Mean words in a caption."""
+    """Mean number of words in a caption."""
     mean_reference_length: float
-    """Mean words in the references nearest in length, which the brevity penalty compares with."""
+    """Mean number of words in the references nearest in length, which the brevity penalty uses."""
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Those of `METRICS`, by name."""
+        """The scores in `METRICS`, by name."""
         return dict(zip(METRICS, (*self.bleu, self.cider_d, self.rouge_l), strict=True))
 
     @classmethod
@@ -79,12 +79,12 @@ class Scores:
 
 @dataclass(frozen=True)
 class ImageScores:
-    """What the captions of N images score one by one, and what the scores of the set are summed from."""
+    """Scores of N images, and the statistics that the scores of the set are computed from."""
 
     bleu_statistics: Counts
-    """(N, 10), as `bleu_statistics` gives them."""
+    """(N, 10), as returned by `bleu_statistics`."""
     cider_d: Values
-    """(N,), 0.0-10.0; words are weighed by their rarity in the whole set."""
+    """(N,), 0.0-10.0; the document frequencies are those of the whole set."""
     rouge_l: Values
     """(N,), 0.0-1.0."""
 
@@ -93,25 +93,25 @@ class ImageScores:
 
     @cached_property
     def bleu_4(self) -> Values:
-        """(N,), 0.0-1.0: BLEU-4 of each caption alone, with add-one smoothing of the orders above 1 (Lin and Och 2004,
-        "ORANGE"), without which most single captions score 0."""
+        """BLEU-4 of each caption alone, (N,), 0.0-1.0, with add-one smoothing of the orders above 1 (Lin and Och 2004,
+        "ORANGE"). Without smoothing, most single captions score 0."""
         return sentence_bleu(self.bleu_statistics)
 
     @cached_property
     def summands(self) -> Values:
-        """(N, 12): what a set's scores follow from when it is summed over the images of the set."""
+        """(N, 12): the sum over images gives the scores of the set (see `metrics_of_sums`)."""
         return np.column_stack([self.bleu_statistics, self.cider_d, self.rouge_l])
 
 
 def metrics_of_sums(sums: Values, images: int) -> Values:
-    """The scores in `METRICS` of M sets of `images` images each: sums of `summands` (M, 12) -> (M, 6)."""
+    """The scores in `METRICS` of M sets of `images` images each, from sums of `summands`: (M, 12) -> (M, 6)."""
     return np.column_stack([bleu_scores(sums[:, :10].round().astype(np.int64)), sums[:, 10:] / images])
 
 
 def score_images(hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> ImageScores:
     """Score one tokenised caption for each image against its tokenised references.
 
-    Raises `ValueError` if the numbers of images differ, or an image has no reference.
+    Raises `ValueError` if the numbers of captions and images differ, or an image has no reference.
     """
     if len(hypotheses) != len(references):
         raise ValueError(f"There are {len(hypotheses)} captions for {len(references)} images with references.")
@@ -128,7 +128,7 @@ def score_images(hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tok
 def summarize(
     hypotheses: Sequence[Tokens], images: ImageScores, training: Container[tuple[str, ...]] | None = None
 ) -> Scores:
-    """Scores of the whole set; `training` holds the tokenised captions that a model has learned from."""
+    """Scores of the whole set. `training` holds the tokenised training captions."""
     whole = bleu(images.bleu_statistics.sum(0))
     captions = list(map(tuple, hypotheses))
     count = len(captions)
@@ -148,7 +148,7 @@ def summarize(
 
 
 def score(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Scores:
-    """Score one caption for each image against its references; both are tokenised here.
+    """Tokenise one caption for each image and its references, and score them.
 
     Raises `ImgcapError` if the numbers differ, or an image has no reference.
     """
@@ -158,7 +158,7 @@ def score(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Sco
 
 
 def check_pairs(hypotheses: int, references: Sequence[int]) -> None:
-    """Raise `ImgcapError` unless there is one hypothesis for each image, and a reference too."""
+    """Raise `ImgcapError` unless each image has one hypothesis and at least one reference."""
     if hypotheses != len(references):
         raise ImgcapError(f"There are {hypotheses:,} captions for {len(references):,} images with references.")
     if not hypotheses:

@@ -1,4 +1,4 @@
-"""Tables as text: CSV and its kin, read with the line of each row, and cells that no spreadsheet calculates."""
+"""Read tables (CSV and similar) with line numbers, and write cells that no spreadsheet takes for formulas."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from typing import Literal
 from imgcap.errors import ImgcapError
 
 _FORMULA = re.compile(r"^(?=['=+\-@\t\r\n\0])|(?<=[;\t\r\n])(?=['=+\-@\0])")
-"""Places before which a spreadsheet may begin a formula: the start of a cell, and inside it what another separator than
-the comma, or a quotation mark that is not understood, makes the start of one."""
+"""Positions where a spreadsheet may see a formula: the start of a cell, and positions inside it that start a cell if
+the spreadsheet expects another separator, or ignores quotation marks."""
 _SHIELD = re.compile(r"^'(?=['=+\-@\t\r\n\0])|(?<=[;\t\r\n])'(?=['=+\-@\0])")
-"""The apostrophes that stand there."""
+"""Apostrophes at these positions."""
 _HALF = re.compile("[\ud800-\udc7f\udd00-\udfff]")
-"""Halves of characters, but those that stand for a byte of a file name: no encoding can write them."""
+"""Surrogates, which no encoding can write, except those that stand for a byte of a file name."""
 
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that does not fit the header; the reason follows the line's name: "has 2 of 3 columns"."""
+    """A row that does not fit the header, and why: "has 2 of 3 columns" continues a sentence that names the line."""
 
     reason: str
     hint: str = ""
@@ -36,10 +36,10 @@ Row = dict[str, str]
 
 
 def parse_table(text: str, path: Path) -> tuple[list[str], Iterator[tuple[int, Row]]]:
-    """Lower-case column names, then the first line's number and the cells of each row that is not blank.
+    """Lower-case column names, and the rows that are not blank, each with the number of its first line.
 
-    `text` is the content of `path`, a header and rows with commas, tabs, semicolons or bars between the cells. Raises
-    `ImgcapError` naming the first bad row.
+    `text` is the content of `path`: a header and rows, with cells separated by commas, tabs, semicolons or bars.
+    Raises `ImgcapError` naming the first bad row.
     """
     columns, scanned = scan_table(text, path)
 
@@ -53,7 +53,7 @@ def parse_table(text: str, path: Path) -> tuple[list[str], Iterator[tuple[int, R
 
 
 def scan_table(text: str, path: Path) -> tuple[list[str], Iterator[tuple[int, Row | BadRow]]]:
-    """Like `parse_table`, but a bad row takes its place among the others. Raises `ImgcapError` for a bad header."""
+    """Like `parse_table`, with a `BadRow` in the place of a bad row. Raises `ImgcapError` for a bad header."""
     header = text.partition("\n")[0]
     delimiter = max(",\t;|", key=header.count)
     records = _records(text, delimiter)
@@ -80,8 +80,8 @@ def _row(cells: list[str] | BadRow, columns: list[str], delimiter: str) -> Row |
 
 
 def _records(text: str, delimiter: str) -> Iterator[tuple[int, list[str] | BadRow]]:
-    """The number of the first line and the cells of each record; after a broken record, the next line begins one."""
-    # Flickr30k's table, the one with bars, has quotation marks in its captions and none around them.
+    """The first line number and the cells of each record. After a broken record, a new one starts at the next line."""
+    # Flickr30k's table, separated by bars, has quotation marks inside captions but none around them.
     quoting: Literal[0, 3] = csv.QUOTE_NONE if delimiter == "|" else csv.QUOTE_MINIMAL
     lines = list(io.StringIO(text, newline=""))
     begin = 0
@@ -100,10 +100,9 @@ def _records(text: str, delimiter: str) -> Iterator[tuple[int, list[str] | BadRo
 
 
 def to_cell(value: object) -> str:
-    """`value` as a CSV cell: text as it is, all else as JSON, and nothing that a spreadsheet takes for a formula.
+    """`value` as a CSV cell that no spreadsheet takes for a formula: text as it is, other values as JSON.
 
-    An apostrophe stands before what it would take for one. Half a character, which only a damaged or hostile file
-    holds, becomes U+FFFD.
+    An apostrophe is put before what looks like a formula. Surrogates that cannot be written become U+FFFD.
     """
     if value is None or value is False:
         return ""
@@ -113,5 +112,5 @@ def to_cell(value: object) -> str:
 
 
 def from_cell(text: str) -> str:
-    """The text that `to_cell` made the cell of."""
+    """The text from which `to_cell` made the cell."""
     return _SHIELD.sub("", text)

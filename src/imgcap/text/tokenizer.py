@@ -1,7 +1,7 @@
-"""The one tokeniser: the tokens that coco-caption scores, the words that models learn, and words as a line again.
+"""The tokeniser for scoring and training, and its inverse.
 
-For what captions hold, `tokenize` gives the Penn Treebank tokens that coco-caption's `PTBTokenizer` (Stanford CoreNLP
-3.4.1, lower case) leaves after it has removed punctuation. docs/tokens.md has the rule in words and where it differs.
+For captions, `tokenize` gives the tokens of coco-caption's `PTBTokenizer`: Penn Treebank tokens of Stanford CoreNLP
+3.4.1 in lower case, without punctuation. docs/tokens.md explains the rule and the differences.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from functools import cache
 from sys import intern
 
 TOKENIZER = "imgcap-2"
-"""Name of the rules in `tokenize` and `words`, kept with every model and score."""
+"""Name of the rules in `tokenize` and `words`. Models and scores store it."""
 KNOWN_TOKENIZERS = frozenset({"imgcap-1", TOKENIZER})
-"""Rules whose models can be used: those of "imgcap-1" have no full stop after an abbreviation."""
+"""Rules of models that can be used: "imgcap-1" has no full stop after abbreviations."""
 
 _ABBREVIATIONS = r"""
     adj|adm|adv|al|ala|alex|apr|ariz|assn|assoc|attys?|aug|ave|bancorp|bhd|bldg|blvd|brig|bros|calif|capt|cf|cie|cmdr|
@@ -44,13 +44,13 @@ _STOP_BEFORE_PUNCTUATION = r"(?: \. (?=[,;:]) )?"
 
 @cache
 def _pattern(ascii_only: bool) -> re.Pattern[str]:
-    """What a token is; two patterns, as letters above ASCII take long to compile and few captions have any."""
+    """The pattern of a token. The one for letters above ASCII takes long to compile, and few captions need it."""
     letter = "[A-Za-z]" if ascii_only else f"[A-Za-z{_letters_above_ascii()}]"
     alnum = rf"[\d{letter[1:]}"
     return re.compile(
         rf"""
           [A-Za-z]+ (?!\S)                                                # most words
-        | (?! \s | [.,](?!\d) ) (?:                                       # begins no token: skipped early, for speed
+        | (?! \s | [.,](?!\d) ) (?:                                       # no token begins here: skip early, for speed
             [Nn]{_APOSTROPHE}[Tt] [A-Za-z]* | {_CLITIC}                   # do n't, dog 's
           | {_APOSTROPHE} (?: [2-9]0s | \d\d(?!\S) )                      # '80s, '99
           | {_APOSTROPHE} (?i: n{_APOSTROPHE} | (?: n | em | cause | till? )\b ) | ' (?i: tis | twas )\b
@@ -80,7 +80,7 @@ def _pattern(ascii_only: bool) -> re.Pattern[str]:
 
 
 def _letters_above_ascii() -> str:
-    """Ranges of a character class; accents and vowel signs that are characters of their own are letters too."""
+    """Ranges for a character class: letters, and combining accents and vowel signs."""
     plane = map(chr, range(0x80, 0x10000))
     runs = "".join(char if unicodedata.category(char)[0] in "LM" else " " for char in plane).split()
     return "".join(f"{run[0]}-{run[-1]}" for run in runs)
@@ -89,7 +89,7 @@ def _letters_above_ascii() -> str:
 _REWRITTEN_CHARACTERS = str.maketrans(
     {
         "\u00ad": "",  # a soft hyphen
-        "\ufe0f": " ",  # asks for the coloured form of the symbol before it
+        "\ufe0f": " ",  # selects the coloured form of the symbol before it
         "\u00a2": " cents ",
         "\u00a3": " # ",
         "\u00a4": " $ ",
@@ -118,9 +118,9 @@ _REWRITTEN_TOKENS = {
 
 
 def tokenize(caption: str) -> list[str]:
-    """Lower-case tokens of `caption` as coco-caption scores them; "Don't (wave)!" -> ["do", "n't", "-lrb-", ...].
+    """Lower-case tokens of `caption`, as in coco-caption: "Don't (wave)!" -> ["do", "n't", "-lrb-", ...].
 
-    Equal tokens are one object: a million captions have few different words.
+    Equal tokens are the same object, which saves memory: a million captions have few different words.
     """
     text = _normalize(caption)
     tokens: list[str] = []
@@ -130,12 +130,12 @@ def tokenize(caption: str) -> list[str]:
 
 
 def words(caption: str) -> list[str]:
-    """The tokens of `caption` that carry a letter or a digit, but no brackets: what models learn and compare."""
+    """The tokens of `caption` with a letter or digit, without brackets. Models learn these."""
     return [token for token in tokenize(caption) if _is_word(token)]
 
 
 def has_words(caption: str) -> bool:
-    """Whether `words(caption)` are any, which takes no longer than to the first of them."""
+    """Whether `words(caption)` is not empty; stops at the first word."""
     text = _normalize(caption)
     return any(_is_word(match[0].lower()) for match in _pattern(text.isascii()).finditer(text))
 
@@ -149,5 +149,5 @@ def _is_word(token: str) -> bool:
 
 
 def detokenize(tokens: Iterable[str]) -> str:
-    """Words back to a readable line: contractions joined to the word before them, the rest by spaces."""
+    """Tokens as a readable line, with spaces between words but not before contractions."""
     return re.sub(r" (?=(?:n't|'(?:s|m|d|re|ve|ll))(?!\S))", "", " ".join(tokens))

@@ -1,4 +1,4 @@
-"""Words and their ids."""
+"""The words that a model knows, and their ids."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SPECIAL_WORDS = ("<pad>", "<start>", "<end>", "<unk>")
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """An ordered set of words, the four special ones first; a word's place is its id."""
+    """An ordered set of words that begins with the four special words; the index of a word is its id."""
 
     words: tuple[str, ...]
 
@@ -30,7 +30,7 @@ class Vocabulary:
 
     @classmethod
     def build(cls, captions: Iterable[str], min_count: int = 1) -> Vocabulary:
-        """Words that stand at least `min_count` times in `captions`, most frequent first, ties by alphabet."""
+        """All words that occur at least `min_count` times in `captions`, most frequent first, ties alphabetically."""
         counts = Counter(word for caption in captions for word in words(caption))
         kept = sorted((w for w, n in counts.items() if n >= min_count), key=lambda w: (-counts[w], w))
         return cls((*SPECIAL_WORDS, *kept))
@@ -43,7 +43,7 @@ class Vocabulary:
         return len(self.words)
 
     def encode(self, tokens: Iterable[str]) -> list[int]:
-        """Ids of `tokens`, `UNKNOWN` for words that are not in the vocabulary."""
+        """Ids of `tokens`; `UNKNOWN` for words outside the vocabulary."""
         return [self._ids.get(token, UNKNOWN) for token in tokens]
 
     def decode(self, ids: Sequence[int]) -> list[str]:

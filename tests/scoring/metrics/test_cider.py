@@ -72,7 +72,7 @@ def test_captions_that_do_not_fit_the_images_are_refused(images: list[int] | Non
         CiderD([[["a"]], [["b"]], [["c"]]]).score([["a"], ["b"]], images)
 
 
-def test_a_image_without_references_is_refused() -> None:
+def test_an_image_without_references_is_refused() -> None:
     with pytest.raises(ValueError, match="Image number 2 has no reference"):
         CiderD([[["a"]], []])
 

@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.caption_sets import Caption, captions, properties
-from imgcap.scoring.metrics.ngrams import MAX_ORDER, Vocabulary, WordNumbers, count_by_caption, find, pair, unpair
+from imgcap.scoring.metrics.ngrams import MAX_ORDER, NumberedCaptions, WordNumbers, count_by_caption, find, pair, unpair
 
 
 @properties
 @given(st.lists(captions, max_size=5))
 def test_keys_are_equal_where_ngrams_are(texts: list[Caption]) -> None:
-    words = WordNumbers.of(texts, Vocabulary())
+    words = NumberedCaptions.of(texts, WordNumbers())
     starts, numbers = np.arange(len(words.words)), np.zeros_like(words.words)
     for n in range(1, MAX_ORDER + 1):
         starts, keys = words.ngrams(n, starts, numbers)
@@ -26,9 +26,9 @@ def test_keys_are_equal_where_ngrams_are(texts: list[Caption]) -> None:
 
 
 def test_words_are_numbered_in_the_order_they_come() -> None:
-    vocabulary = Vocabulary()
-    assert WordNumbers.of([["b", "a"], [], ["a"]], vocabulary).words.tolist() == [0, 1, 1]
-    assert WordNumbers.of([["c", "b"]], vocabulary).words.tolist() == [2, 0]
+    vocabulary = WordNumbers()
+    assert NumberedCaptions.of([["b", "a"], [], ["a"]], vocabulary).words.tolist() == [0, 1, 1]
+    assert NumberedCaptions.of([["c", "b"]], vocabulary).words.tolist() == [2, 0]
 
 
 def test_pairs_are_ordered_and_come_apart_again() -> None:

@@ -1,4 +1,4 @@
-"""BLEU (Papineni et al. 2002), of a set by sacrebleu, in coco-caption's convention: closest length, no smoothing."""
+"""BLEU (Papineni et al. 2002) by sacrebleu, as in coco-caption: closest reference length, no smoothing."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from sacrebleu.metrics.bleu import BLEU
 from imgcap.scoring.metrics.ngrams import (
     MAX_ORDER,
     Integers,
+    NumberedCaptions,
     Tokens,
-    WordNumbers,
     count_by_caption,
     encode_pairs,
     find,
@@ -27,7 +27,7 @@ Values = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class CorpusBleu:
-    """BLEU-1 to BLEU-4 of a set of captions, 0.0-1.0, and the lengths in words behind the brevity penalty."""
+    """BLEU-1 to BLEU-4 of a set of captions, 0.0-1.0, and the lengths in words for the brevity penalty."""
 
     scores: tuple[float, float, float, float]
     brevity_penalty: float
@@ -36,15 +36,16 @@ class CorpusBleu:
 
 
 def corpus_bleu(hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> CorpusBleu:
-    """BLEU of tokenised captions, one for each image, each image with one reference or more."""
+    """BLEU of tokenised captions, one for each image, against one or more references of each image."""
     return bleu(bleu_statistics(hypotheses, references).sum(0))
 
 
 def bleu_statistics(hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> Integers:
-    """What BLEU sums over the images, int64 (N, 10): both lengths, then matching and all n-grams for n = 1..4.
+    """Statistics that BLEU sums over the images, int64 (N, 10).
 
-    The reference length is the closest one; of two as close, the shorter. Raises `ValueError` if the numbers of
-    images differ, or an image has no reference.
+    Length of the caption, length of the closest reference, number of matching n-grams for n = 1..4, number of all
+    n-grams for n = 1..4. Of two references equally close, the shorter counts. Raises `ValueError` if the numbers of
+    captions and images differ, or an image has no reference.
     """
     ours, theirs, counts = encode_pairs(hypotheses, references)
     images = np.repeat(np.arange(len(counts)), counts)
@@ -55,13 +56,13 @@ def bleu_statistics(hypotheses: Sequence[Tokens], references: Sequence[Sequence[
     return np.column_stack([ours.lengths, closest, *matching, *total])
 
 
-def _matching(ours: WordNumbers, theirs: WordNumbers, images: Integers) -> list[Integers]:
-    """n-grams of each hypothesis that its references match, (N,) for each n; `images` is the one of each reference.
+def _matching(ours: NumberedCaptions, theirs: NumberedCaptions, images: Integers) -> list[Integers]:
+    """Number of n-grams of each hypothesis that match its references, (N,) for each n.
 
-    n-grams are numbered anew for each image: those of order 0, the empty ones, by the image itself. Of a
-    reference's n-grams only those are followed up that the hypothesis has.
+    `images` holds the image of each reference. Every image has n-gram numbers of its own, beginning with the number of
+    the image for the empty n-gram. N-grams of a reference are extended only if the hypothesis has them.
     """
-    owners = np.arange(len(ours.lengths))  # image of each of our n-grams
+    owners = np.arange(len(ours.lengths))  # the image of each of our n-grams
     our_starts, our_ids = np.arange(len(ours.words)), ours.captions
     their_starts, their_ids = np.arange(len(theirs.words)), images[theirs.captions]
     matching = []
@@ -81,7 +82,7 @@ def _matching(ours: WordNumbers, theirs: WordNumbers, images: Integers) -> list[
 
 
 def bleu(statistics: Integers) -> CorpusBleu:
-    """BLEU from the sum (10,) of statistics."""
+    """BLEU from a sum of statistics, (10,)."""
     length, reference_length, *ngrams = statistics.tolist()
     matching, total = ngrams[:MAX_ORDER], ngrams[MAX_ORDER:]
     scored = [
@@ -94,16 +95,16 @@ def bleu(statistics: Integers) -> CorpusBleu:
 
 
 def bleu_scores(statistics: Integers) -> Values:
-    """BLEU-1 to BLEU-4 of M sets from their sums of statistics (M, 10): float64 (M, 4), 0.0-1.0, as `bleu` gives."""
+    """BLEU-1 to BLEU-4 of M sets from their sums of statistics, (M, 10): float64 (M, 4), 0.0-1.0, equal to `bleu`."""
     matching, total = _ngram_counts(statistics)
     return _scores(statistics, matching, total)
 
 
 def sentence_bleu(statistics: Integers) -> Values:
-    """BLEU-4 of each image's caption alone from statistics (N, 10): float64 (N,), 0.0-1.0.
+    """BLEU-4 of each image's caption alone from statistics, (N, 10): float64 (N,), 0.0-1.0.
 
-    With add-one smoothing of the orders above 1 (Lin and Och 2004, "ORANGE"), sacrebleu's `add-k` with k = 1; still 0
-    where no word matches.
+    Orders above 1 have add-one smoothing (Lin and Och 2004, "ORANGE"), sacrebleu's `add-k` with k = 1. The score is 0
+    if no word matches.
     """
     matching, total = _ngram_counts(statistics)
     higher = np.arange(MAX_ORDER) > 0
@@ -115,7 +116,7 @@ def _ngram_counts(statistics: Integers) -> tuple[Integers, Integers]:
 
 
 def _scores(statistics: Integers, matching: Integers, total: Integers) -> Values:
-    """Geometric means of the precisions of the first n orders, times the brevity penalty: (M, 4)."""
+    """Geometric mean of the precisions of the first n orders, times the brevity penalty: (M, 4)."""
     lengths, reference_lengths = statistics[:, :1], statistics[:, 1:2]
     with np.errstate(divide="ignore"):  # log 0 is -inf, whose exponential is 0
         logs = np.log(matching / np.maximum(total, 1))

@@ -1,4 +1,4 @@
-"""CIDEr-D (Vedantam et al. 2015, section 6), as coco-caption scores what it calls CIDEr."""
+"""CIDEr-D (Vedantam et al. 2015, section 6), which coco-caption calls CIDEr."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy.typing as npt
 from imgcap.scoring.metrics.ngrams import (
     MAX_ORDER,
     Integers,
+    NumberedCaptions,
     Tokens,
-    Vocabulary,
     WordNumbers,
     count_by_caption,
     encode_references,
@@ -26,11 +26,11 @@ Values = npt.NDArray[np.float64]
 
 
 class CiderD:
-    """CIDEr-D against fixed references, which are weighed only once.
+    """CIDEr-D against fixed references, whose weights are computed once.
 
-    n-gram vectors weighted by inverse document frequency over the images, clipped to the reference's counts, with a
-    Gaussian penalty on the difference in length; the mean over n = 1..4 and over references, times 10.
-    Raises `ValueError` if an image has no reference.
+    The cosine similarity of n-gram vectors weighted by inverse document frequency over the images, clipped to the
+    counts of the reference, times a Gaussian penalty on the difference in length; averaged over n = 1..4 and over the
+    references, times 10. Raises `ValueError` if an image has no reference.
     """
 
     SIGMA = 6.0
@@ -38,8 +38,8 @@ class CiderD:
     SCALE = 10.0
 
     def __init__(self, references: Sequence[Sequence[Tokens]]) -> None:
-        self._vocabulary = Vocabulary()
-        captions, self._counts = encode_references(references, self._vocabulary)
+        self._words = WordNumbers()
+        captions, self._counts = encode_references(references, self._words)
         self._lengths = captions.lengths
         images = np.repeat(np.arange(len(references)), self._counts)
         self._orders: list[_Order] = []
@@ -48,7 +48,7 @@ class CiderD:
             starts, all_keys = captions.ngrams(n, starts, ngrams)
             keys, ngrams = np.unique(all_keys, return_inverse=True)
             entries, owners, times = count_by_caption(ngrams, captions.captions[starts])
-            first = np.diff(pair(entries, images[owners]), prepend=-1) > 0  # of the n-gram in the image
+            first = np.diff(pair(entries, images[owners]), prepend=-1) > 0  # occurrence in the image
             frequency = np.bincount(entries[first], minlength=len(keys))
             rarity = math.log(len(references)) - np.log(np.append(frequency, 1))
             weights = times * rarity[entries]
@@ -56,16 +56,16 @@ class CiderD:
             self._orders.append(_Order(keys, rarity, pair(entries, owners), weights, norms))
 
     def score(self, hypotheses: Sequence[Tokens], images: Sequence[int] | None = None) -> Values:
-        """CIDEr-D of each caption, float64 (N,), 0.0-10.0: one caption for each image, or those of `images`.
+        """CIDEr-D of one caption for each image, or for each of `images`: float64 (N,), 0.0-10.0.
 
-        The same caption of the same image scores the same to the last bit, whatever else is scored with it. Raises
-        `ValueError` if there are more or fewer captions than images.
+        A caption's score does not depend, to the last bit, on the captions scored with it. Raises `ValueError` if the
+        numbers of captions and images differ.
         """
         numbers = np.arange(len(self._counts)) if images is None else np.array(images, dtype=np.int64)
         if len(hypotheses) != len(numbers):
             raise ValueError(f"There are {len(hypotheses)} captions for {len(numbers)} images.")
-        captions = WordNumbers.of(hypotheses, self._vocabulary)
-        # Each hypothesis is compared with all references of its image, one after the other.
+        captions = NumberedCaptions.of(hypotheses, self._words)
+        # One comparison for each reference of a hypothesis.
         counts = self._counts[numbers]
         hypothesis = np.repeat(np.arange(len(counts)), counts)
         reference = _ranges(firsts(self._counts)[numbers], counts)
@@ -77,7 +77,7 @@ class CiderD:
             entries, owners, times = count_by_caption(ngrams, captions.captions[starts])
             weights = times * order.rarity[np.minimum(entries, len(order.keys))]
             norms = _norms(weights, owners, len(counts))
-            # Each entry of a hypothesis' vector meets those references of its comparisons that have the n-gram too.
+            # Pair each entry of a hypothesis' vector with the references that have the n-gram too.
             comparison = _ranges(firsts(counts)[owners], counts[owners])
             entry = np.repeat(np.arange(len(entries)), counts[owners])
             places, shared = find(pair(entries[entry], reference[comparison]), order.occurrences)
@@ -93,21 +93,21 @@ class CiderD:
 
 @dataclass(frozen=True)
 class _Order:
-    """The G n-grams of one order in the R references."""
+    """The G n-grams of one order in R references."""
 
     keys: Integers
-    """(G,), sorted; an n-gram's number is its place here."""
+    """(G,), sorted; the number of an n-gram is its index here."""
     rarity: Values
-    """Inverse document frequency, (G + 1,); the last is that of all n-grams that no reference has."""
+    """Inverse document frequency, (G + 1,); the last one is for n-grams that no reference has."""
     occurrences: Integers
     """Pairs of n-gram and reference, (P,), sorted."""
     weights: Values
-    """Of each occurrence, (P,)."""
+    """Weight of each occurrence, (P,)."""
     norms: Values
-    """Of each reference, (R,)."""
+    """Norm of each reference's vector, (R,)."""
 
     def number(self, keys: Integers) -> Integers:
-        """The n-grams' numbers; those that no reference has get numbers of their own, from G on."""
+        """Numbers of n-grams; those that no reference has get numbers from G on."""
         distinct, inverse = np.unique(keys, return_inverse=True)
         places, known = find(distinct, self.keys)
         numbers: Integers = np.where(known, places, len(self.keys) + np.arange(len(distinct)))[inverse]
@@ -120,6 +120,6 @@ def _norms(weights: Values, owners: Integers, captions: int) -> Values:
 
 
 def _ranges(begins: Integers, counts: Integers) -> Integers:
-    """The `counts` (N,) numbers from `begins` (N,) on, one after the other."""
+    """Concatenated ranges that begin at `begins` (N,) and have `counts` (N,) numbers."""
     ranges: Integers = np.arange(counts.sum()) + np.repeat(begins - firsts(counts), counts)
     return ranges

@@ -1,4 +1,4 @@
-"""ROUGE-L (Lin 2004), as coco-caption scores."""
+"""ROUGE-L (Lin 2004), computed as in coco-caption."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from imgcap.scoring.metrics.ngrams import Integers, Tokens, WordNumbers, encode_pairs, firsts
+from imgcap.scoring.metrics.ngrams import Integers, NumberedCaptions, Tokens, encode_pairs, firsts
 
 Values = npt.NDArray[np.float64]
 
 BETA = 1.2
-"""How many times as much as precision recall weighs."""
+"""Weight of recall relative to precision."""
 
 _BLOCK = 4096
 
@@ -20,9 +20,9 @@ _BLOCK = 4096
 def rouge_l(hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> Values:
     """ROUGE-L of each image's caption, float64 (N,), 0.0-1.0.
 
-    The F-measure of the longest common subsequence: precision and recall are each the best over the references. A
-    caption without words scores 0.0; coco-caption, which reads an empty text as one empty word, gives it 1.0 if a
-    reference is empty too. Raises `ValueError` if the numbers of images differ, or an image has no reference.
+    The F-measure of the longest common subsequence, with the best precision and the best recall over the references. A
+    caption without words scores 0.0; coco-caption reads an empty text as one empty word, and gives 1.0 if a reference
+    is empty too. Raises `ValueError` if the numbers of captions and images differ, or an image has no reference.
     """
     ours, theirs, counts = encode_pairs(hypotheses, references)
     images = np.repeat(np.arange(len(counts)), counts)
@@ -34,14 +34,14 @@ def rouge_l(hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]]
     return scores
 
 
-def _common_subsequences(ours: WordNumbers, theirs: WordNumbers, images: Integers) -> Integers:
-    """Lengths of the longest common subsequences of each reference (C,) and the hypothesis of its image."""
+def _common_subsequences(ours: NumberedCaptions, theirs: NumberedCaptions, images: Integers) -> Integers:
+    """Length of the longest common subsequence of each reference (C,) and the hypothesis of its image."""
     common = np.empty(len(images), dtype=np.int64)
     by_length = np.argsort(np.maximum(ours.lengths[images], theirs.lengths))  # blocks with little padding
     for begin in range(0, len(images), _BLOCK):
         block = by_length[begin : begin + _BLOCK]
         rows, columns = _padded(ours, images[block], -1), _padded(theirs, block, -2)
-        # For all pairs at once, lengths[j] is that of our words up to the row and their first j.
+        # lengths[j]: longest common subsequence of our words so far and their first j words, for all pairs at once.
         lengths = np.zeros((len(columns) + 1, len(block)), dtype=np.int32)
         for row in rows:
             longer = lengths[:-1] + (columns == row)
@@ -51,11 +51,11 @@ def _common_subsequences(ours: WordNumbers, theirs: WordNumbers, images: Integer
     return common
 
 
-def _padded(captions: WordNumbers, numbers: Integers, padding: int) -> Integers:
-    """The words of the captions `numbers` (B,), one caption a column: (T, B)."""
-    lengths = captions.lengths[numbers]
+def _padded(captions: NumberedCaptions, indices: Integers, padding: int) -> Integers:
+    """The words of the captions at `indices` (B,), one caption per column: (T, B)."""
+    lengths = captions.lengths[indices]
     inside = np.arange(lengths.max(initial=0))[:, None] < lengths
-    places = firsts(captions.lengths)[numbers] + np.arange(len(inside))[:, None]
+    places = firsts(captions.lengths)[indices] + np.arange(len(inside))[:, None]
     padded = np.full(inside.shape, padding)
     padded[inside] = captions.words[places[inside]]
     return padded
