@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tarfile
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -55,6 +56,13 @@ def test_members_are_listed_in_their_order_and_read_in_place(tmp_path: Path) -> 
     for name in (f"{file}/gone.png", f"{tmp_path}/other.tar/b.png"):
         with pytest.raises(ImageError, match="does not exist"):
             find_image(name, {str(file)})
+
+
+def test_members_in_formats_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
+    file = write_tar(tmp_path / "a.tar", [("a.jpg", b"1"), ("b.ARW", b"1"), ("@eaDir/c.arw", b"1"), ("d.txt", b"1")])
+    unreadable: Counter[str] = Counter()
+    assert len(list(images_in(str(file), Selection(), unreadable))) == 1
+    assert unreadable == {".arw": 1}
 
 
 def test_pax_archives_and_names_that_are_no_utf_8(tmp_path: Path) -> None:

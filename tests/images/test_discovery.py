@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,16 @@ from typing import Any
 import pytest
 
 from imgcap.errors import ImgcapError, UsageError
-from imgcap.images.discovery import SUFFIXES, Selection, expand, find_images, is_image_name, no_images
+from imgcap.images.discovery import (
+    EVERYTHING,
+    SUFFIXES,
+    Selection,
+    counted,
+    expand,
+    find_images,
+    is_image_name,
+    no_images,
+)
 from imgcap.images.errors import ImageError
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs links, pipes and names of any case")
@@ -83,6 +93,39 @@ def test_folders_of_any_depth_are_searched(tmp_path: Path) -> None:
         deepest.unlink()
         for folder in deepest.parents[:depth]:
             folder.rmdir()
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "@eaDir",
+        "#recycle",
+        ".thumbnails",
+        "@__thumb",
+        "$RECYCLE.BIN",
+        "System Volume Information",
+        "__MACOSX",
+        "@Recycle",
+    ],
+)
+def test_folders_of_network_drives_and_systems_are_skipped_unless_named(tmp_path: Path, folder: str) -> None:
+    touch(tmp_path, "a.jpg", f"{folder}/a.jpg", f"album/{folder}/a.jpg/SYNOPHOTO_THUMB_XL.jpg", "album/b.jpg")
+    assert names(tmp_path) == ["a.jpg", "album/b.jpg"]
+    assert names(tmp_path / folder) == ["a.jpg"]
+
+
+def test_images_in_formats_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "a.CR2", "b.cr2", "c/d.jxl", "e.psd", ".f.cr2", "@eaDir/g.cr2", "notes.txt", "h/i.NEF")
+    unreadable: Counter[str] = Counter()
+    assert [str(path) for path in expand([tmp_path], Selection(exclude=("h",)), unreadable)] == [
+        str(tmp_path / "a.jpg")
+    ]
+    assert unreadable == {".cr2": 2, ".jxl": 1, ".psd": 1}
+    assert counted(unreadable) == "2 .cr2, 1 .jxl, 1 .psd"
+    [error] = expand([tmp_path / "c"], EVERYTHING, unreadable)
+    assert isinstance(error, ImageError)
+    assert error.hint.endswith(" It holds images that imgcap cannot read: 1 .jxl.")
+    assert unreadable[".jxl"] == 2
 
 
 # --- what is no plain file

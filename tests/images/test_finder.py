@@ -75,6 +75,7 @@ def test_the_reason_is_told_where_a_file_name_exists() -> None:
     assert finder.why_not("002.jpg") == "several images have this name: cats/002.jpg, dogs/002.JPG"
     assert finder.why_not("cats/001.jpg") == "no image in its folder has this name, only dogs/001.jpg"
     assert finder.why_not("nothing.jpg") is None
+    assert finder.why_not("dogs/001.CR2") == "is an image in a format that imgcap cannot read (.cr2)"
 
 
 def test_a_folder_without_images_is_binding_too(tmp_path: Path) -> None:

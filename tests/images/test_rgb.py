@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,38 @@ def test_pngs_of_other_depths_keep_their_colour(tmp_path: Path, content: bytes, 
 )
 def test_modes_that_only_a_program_has_keep_their_colour(image: Image.Image, colour: Colour) -> None:
     assert close(open_image(image), colour)
+
+
+def bmp(alphas: list[int], header: int = 108) -> bytes:
+    """A BMP of red pixels with these alphas, in a header of version 3, 4 or 5."""
+    pixels = b"".join(bytes([0, 0, 255, alpha]) for alpha in alphas)
+    info = struct.pack("<IiiHHIIiiII", header, len(alphas), 1, 1, 32, 3, len(pixels), 0, 0, 0, 0)
+    info += struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    info = info.ljust(header, b"\0")
+    return b"BM" + struct.pack("<IHHI", 14 + header + len(pixels), 0, 0, 14 + header) + info + pixels
+
+
+@pytest.mark.parametrize(
+    ("alphas", "colours"),
+    [
+        ([0, 0], [RED, RED]),
+        ([0, 255], [WHITE, RED]),
+        ([128, 128], [PINK, PINK]),
+        ([255, 255], [RED, RED]),
+    ],
+)
+@pytest.mark.parametrize("header", [56, 108, 124])
+def test_a_bmp_whose_alpha_is_all_zero_is_opaque(alphas: list[int], colours: list[Colour], header: int) -> None:
+    content = bmp(alphas, header)
+    assert np.asarray(open_image(content))[0].tolist() == [list(colour) for colour in colours]
+    with Image.open(io.BytesIO(content)) as opened:
+        assert opened.mode == "RGBA"
+        assert np.asarray(open_image(opened))[0].tolist() == [list(colour) for colour in colours]
+
+
+def test_a_large_bmp_whose_alpha_is_all_zero_is_opaque_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rgb, "_LARGE", 10)
+    assert (np.asarray(open_image(bmp([0] * 64), at_least=1)) == RED).all()
 
 
 @pytest.mark.parametrize(

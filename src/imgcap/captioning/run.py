@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -46,6 +46,8 @@ class Outcome:
     """Whether the user stopped the run."""
     is_launched: bool
     """Whether torchrun started the run."""
+    unreadable: Counter[str]
+    """Images in formats that imgcap cannot read, counted by ending."""
     unmerged: list[Path]
     """Complete shards of this part of a run, which `merge` needs together with the other parts."""
 
@@ -86,6 +88,7 @@ def run(options: RunOptions, observer: Observer | None = None) -> Outcome | None
         has_earlier=any(each.kept for each in results),
         is_stopped=any(stopped for _, stopped in of_processes),
         is_launched=world.is_launched,
+        unreadable=results[0].listing.unreadable if results else Counter(),  # each shard lists all images
         unmerged=unmerged,
     )
 
@@ -163,8 +166,10 @@ def _advice(options: RunOptions, sharded: ShardedRun | None) -> str:
 class ImageListing(Iterable[ImageSource | ImageError]):
     """The images of a run; their number and their names tell one run from another."""
 
-    def __init__(self, images: Iterable[ImageSource | ImageError]) -> None:
+    def __init__(self, images: Iterable[ImageSource | ImageError], unreadable: Counter[str] | None = None) -> None:
         self._images = images
+        self.unreadable = unreadable if unreadable is not None else Counter[str]()
+        """Images in formats that imgcap cannot read, counted by ending."""
         self._names = hashlib.sha256()
         self.count = 0
 
@@ -233,7 +238,8 @@ class _Job:
         `batch_size` divides the images among parts.
         """
         options, outputs = self.options, self.options.outputs
-        tally, listing, is_stopped = Tally(), ImageListing(self._images()), False
+        unreadable = Counter[str]()
+        tally, listing, is_stopped = Tally(), ImageListing(self._images(unreadable), unreadable), False
         with ExitStack() as stack:
             for file in (output, outputs.gallery):
                 if isinstance(file, Path):
@@ -260,16 +266,16 @@ class _Job:
         is_complete = not is_stopped and not (options.batches.fail_fast and tally.failed)
         return _Result(tally, done.kept, listing, is_stopped, is_complete)
 
-    def _images(self) -> Iterator[ImageSource | ImageError]:
-        """All images of the run."""
+    def _images(self, unreadable: Counter[str] | None = None) -> Iterator[ImageSource | ImageError]:
+        """All images of the run; those in formats that imgcap cannot read are counted in `unreadable`."""
         inputs = self.options.inputs
         for source in inputs.sources:
             if source == STDIN:
                 yield inputs.read_stdin()
             elif isinstance(source, str):
-                yield from images_in(source, inputs.selection)
+                yield from images_in(source, inputs.selection, unreadable)
             else:
-                yield from expand([source], inputs.selection)
+                yield from expand([source], inputs.selection, unreadable)
 
     @contextmanager
     def _open_outputs(self, output: Path | TextIO, earlier: Path | None) -> Iterator[Outputs]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +29,7 @@ from imgcap.cli.console import (
 )
 from imgcap.errors import ExitCode, UsageError, listing
 from imgcap.files import read_bytes
-from imgcap.images.discovery import Selection
+from imgcap.images.discovery import Selection, counted
 from imgcap.images.locations import archive_locations, is_archive
 from imgcap.model.store import DEFAULT_MODEL
 from imgcap.sharding import WHOLE, Shard
@@ -207,7 +208,7 @@ def _report(outcome: Outcome, terminal: _Terminal, output: Path | None, seconds:
             files = listing([str(file) for file in outcome.unmerged])
             are = "is" if len(outcome.unmerged) == 1 else "are"
             print_message(f"{files} {are} complete. When all shards are: imgcap merge {output}")
-        print_message(_summary(tally, seconds))
+        print_message(_summary(tally, outcome.unreadable, seconds))
     if outcome.is_stopped:
         print_message(f"Interrupted. {terminal.advice}")
         raise typer.Exit(ExitCode.INTERRUPTED)
@@ -217,7 +218,7 @@ def _report(outcome: Outcome, terminal: _Terminal, output: Path | None, seconds:
         raise typer.Exit(ExitCode.SOME_FAILED if some else ExitCode.FAILED)
 
 
-def _summary(tally: Tally, seconds: float) -> str:
+def _summary(tally: Tally, unreadable: Counter[str], seconds: float) -> str:
     """What became of the images, in one line."""
     if not tally.images:
         return "There was nothing left to do."
@@ -230,6 +231,8 @@ def _summary(tally: Tally, seconds: float) -> str:
     if tally.failed:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in tally.failed.most_common())
         parts.append(f"{tally.failed.total():,} failed ({kinds})")
+    if unreadable:
+        parts.append(f"{unreadable.total():,} skipped, in formats that imgcap cannot read ({counted(unreadable)})")
     return "; ".join(parts) + "."
 
 

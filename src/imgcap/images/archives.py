@@ -7,6 +7,7 @@ import re
 import stat
 import tarfile
 import weakref
+from collections import Counter
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,7 +16,7 @@ from threading import Lock
 from typing import IO, BinaryIO, cast
 
 from imgcap.errors import ImgcapError
-from imgcap.images.discovery import EVERYTHING, Selection, is_hidden, is_image_name
+from imgcap.images.discovery import EVERYTHING, Selection, count_unreadable, is_hidden, is_image_name
 from imgcap.images.errors import ImageError, Kind
 from imgcap.images.locations import has_wildcards, is_url
 from imgcap.images.remote import open_url, url_stamp, why
@@ -74,15 +75,19 @@ class ArchivedFile:
         return content
 
 
-def images_in(location: str, selection: Selection = EVERYTHING) -> Iterator[ArchivedFile | ImageError]:
+def images_in(
+    location: str, selection: Selection = EVERYTHING, unreadable: Counter[str] | None = None
+) -> Iterator[ArchivedFile | ImageError]:
     """The images in an archive that `selection` takes, in their order, without reading any.
 
-    Hidden ones are skipped. An image that cannot be used, and an archive that cannot be read or has no image, each
-    yield an `ImageError` in their place.
+    Hidden ones are skipped; `unreadable` is that of `find_images`. An image that cannot be used, and an archive that
+    cannot be read or has no image, each yield an `ImageError` in their place.
     """
 
     def wanted(member: str) -> bool:
         parts = tuple(member.split("/"))
+        if unreadable is not None:
+            count_unreadable(parts, selection, unreadable)
         return is_image_name(member) and (selection.recursive or len(parts) == 1) and selection.takes(parts)
 
     empty = True

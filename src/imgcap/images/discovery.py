@@ -175,7 +175,8 @@ def no_images(folder: Path, selection: Selection = EVERYTHING, unreadable: Count
 
 def counted(unreadable: Counter[str]) -> str:
     """ "12 .cr2, 1 .jxl", for a sentence."""
-    return ", ".join(f"{count:,} {suffix}" for suffix, count in unreadable.most_common())
+    ordered = sorted(unreadable.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{count:,} {suffix}" for suffix, count in ordered)
 
 
 def _walk(
@@ -200,7 +201,7 @@ def _walk(
                     if _is_file(entry) and selection.takes(name_in_folder):
                         files.append(entry.name)
                 elif unreadable is not None:
-                    _count(name_in_folder, selection, unreadable)
+                    count_unreadable(name_in_folder, selection, unreadable)
         except OSError as error:
             sentence = f"The folder {here} cannot be read: {reason(error)}."
             yield ImageError(sentence, kind="unreadable", path=str(here))
@@ -214,10 +215,16 @@ def _visible_entries(folder: Path) -> Iterator[os.DirEntry[str]]:
         yield from (entry for entry in entries if not is_hidden(entry.name))
 
 
-def _count(path: tuple[str, ...], selection: Selection, unreadable: Counter[str]) -> None:
+def unreadable_suffix(name: str) -> str | None:
+    """The ending, in lower case, of an image in a format that imgcap cannot read; None for other names."""
+    suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 (as above)
+    return suffix if suffix in UNREADABLE_SUFFIXES else None
+
+
+def count_unreadable(path: tuple[str, ...], selection: Selection, unreadable: Counter[str]) -> None:
     """Count the file with this path in `unreadable` if it is an image in a format that imgcap cannot read."""
-    suffix = os.path.splitext(path[-1])[1].lower()  # noqa: PTH122 (as above)
-    if suffix in UNREADABLE_SUFFIXES and selection.takes(path):
+    suffix = unreadable_suffix(path[-1])
+    if suffix and selection.takes(path):
         unreadable[suffix] += 1
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from imgcap.errors import listing
-from imgcap.images.discovery import SUFFIXES, find_images
+from imgcap.images.discovery import SUFFIXES, find_images, unreadable_suffix
 
 
 class ImageFinder:
@@ -48,6 +48,8 @@ class ImageFinder:
         *folders, last = _parts(name) or [""]
         if found := self._candidates(folders, last):
             return f"several images have this name: {listing(found, 3)}"
+        if suffix := unreadable_suffix(last):
+            return f"is an image in a format that imgcap cannot read ({suffix})"
         if folders and (found := self._of_file_name(last)):
             return f"no image in its folder has this name, only {listing(found, 3)}"
         return None

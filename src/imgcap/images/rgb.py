@@ -66,7 +66,8 @@ def _reduction(size: tuple[int, int], at_least: int) -> tuple[int, int]:
 def _to_8_bits(image: Image.Image, scale: tuple[int, int]) -> Image.Image:
     """Opaque L, CMYK or RGB, as the mode and so the colour profile of `image` requires; reduced by `scale`."""
     mode = image.mode if image.mode == "CMYK" else "L" if image.mode in _GREY_MODES or image.mode[0] in "IF" else "RGB"
-    plain = image.mode[0] not in "IF" and not image.has_transparency_data
+    see_through = image.has_transparency_data and not _has_unused_alpha(image)
+    plain = image.mode[0] not in "IF" and not see_through
     if plain and scale == (1, 1):
         return image if image.mode == mode else image.convert(mode)
     zero, step = _grey_range(image)
@@ -74,8 +75,14 @@ def _to_8_bits(image: Image.Image, scale: tuple[int, int]) -> Image.Image:
     opaque = Image.new(mode, (-(-image.width // across), -(-image.height // down)))
     for left, top, tile in _tiles(image, scale):
         grey = _stretch(tile, zero, step) if tile.mode[0] in "IF" else tile
-        opaque.paste(_flatten(grey, mode).reduce(scale), (left // across, top // down))
+        flat = _flatten(grey, mode) if see_through else grey.convert(mode)
+        opaque.paste(flat.reduce(scale), (left // across, top // down))
     return opaque
+
+
+def _has_unused_alpha(image: Image.Image) -> bool:
+    """Whether `image` is a BMP whose alpha is 0 everywhere: many programs write that, and viewers show it as opaque."""
+    return image.format == "BMP" and image.mode == "RGBA" and image.getextrema()[-1] == (0, 0)
 
 
 def _tiles(image: Image.Image, scale: tuple[int, int]) -> Iterator[tuple[int, int, Image.Image]]:
@@ -124,9 +131,7 @@ def _finite(image: Image.Image) -> npt.NDArray[np.float64]:
 
 
 def _flatten(image: Image.Image, mode: str) -> Image.Image:
-    """The image over white, in `mode`."""
-    if not image.has_transparency_data:
-        return image.convert(mode)
+    """The image, which has transparency, over white, in `mode`."""
     rgba = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", rgba.size, (*_WHITE, 255)), rgba).convert(mode)
 
