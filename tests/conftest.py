@@ -10,6 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ from imgcap.training.trainer import train
 if TYPE_CHECKING:
     from helpers.browser import Browser
 
+from helpers import forked
 from helpers.data import (
     NO_NETWORK,
     SHARED_DATA,
@@ -97,25 +99,30 @@ def telling_model(tmp_path_factory: pytest.TempPathFactory, model_folder: Path, 
 
 
 @pytest.fixture
-def imgcap() -> Run:
-    """The installed command: `imgcap("caption", "photo.jpg")` -> the finished process, its output as text.
+def imgcap(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The command in a process of its own: `imgcap("caption", "photo.jpg")` -> the finished process, output as text."""
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("NO_COLOR", "1")
+    return partial(run_command, fresh=sys.platform != "linux")
+
+
+@pytest.fixture
+def imgcap_fresh(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The installed command, started like a user does: takes seconds to load torch.
 
     With `without_network=True`, any use of a socket ends the process.
     """
-    command = Path(sys.executable).with_name("imgcap")
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("NO_COLOR", "1")
+    return partial(run_command, fresh=True)
 
-    def run(*arguments: object, without_network: bool = False) -> subprocess.CompletedProcess[str]:
-        start = [sys.executable, "-c", NO_NETWORK] if without_network else [str(command)]
-        return subprocess.run(
-            [*start, *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "COLUMNS": "120", "NO_COLOR": "1"},
-            timeout=900,
-            check=False,
-        )
 
-    return run
+def run_command(*arguments: object, fresh: bool, without_network: bool = False) -> subprocess.CompletedProcess[str]:
+    if not fresh:
+        return forked.run(forked.imgcap, arguments)
+    command = [sys.executable, "-c", NO_NETWORK] if without_network else [Path(sys.executable).with_name("imgcap")]
+    command = [str(part) for part in (*command, *arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
 
 
 @pytest.fixture
@@ -152,4 +159,4 @@ def browser(chromium: Browser) -> Iterator[Browser]:
     yield chromium
     chromium.resize(1200, 900)
     chromium.emulate("light")
-    assert chromium.driver.get_log("browser") == []
+    assert chromium.driver.get_log("browser") == []  # type: ignore[no-untyped-call]

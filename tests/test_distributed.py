@@ -6,8 +6,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -19,6 +17,7 @@ import torch.distributed as dist
 from safetensors.torch import load_file
 
 from helpers.data import Run, write_data_set
+from helpers.forked import ForkedProcess, torchrun
 from imgcap import distributed
 from imgcap.dataset.prepared import PreparedFolder
 from imgcap.distributed import World, agree_on_attempt, joined
@@ -26,7 +25,6 @@ from imgcap.errors import ExitCode, UsageError
 from imgcap.files import read_json_lines
 from imgcap.model.store import DECODER_FILE, ENCODER_FILE, METRICS_FILE
 
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node"]
 OPTIONS = [
     *(
         "train",
@@ -45,26 +43,21 @@ OPTIONS = [
 ]
 
 
-def start(
-    processes: int, *arguments: object, restarts: int = 0, launcher: Sequence[object] = ()
-) -> subprocess.Popen[str]:
+def start(processes: int, *arguments: object, restarts: int = 0, launcher: Sequence[object] = ()) -> ForkedProcess:
     """Start `imgcap` in `processes` processes by torchrun; `launcher` has more options of torchrun."""
-    options = [processes, "--max-restarts", restarts, "--monitor-interval", 0.2, *launcher]
-    command = [*TORCHRUN, *options, "-m", "imgcap", *arguments]
-    return subprocess.Popen(
-        [str(part) for part in command], stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
+    options = ["--nproc-per-node", processes, "--max-restarts", restarts, "--monitor-interval", 0.2, *launcher]
+    return ForkedProcess(torchrun, [*options, "-m", "imgcap", *arguments])
 
 
-def torchrun(processes: int, *arguments: object) -> str:
+def run(processes: int, *arguments: object) -> str:
     """Run `imgcap` in `processes` processes; returns stderr."""
     process = start(processes, *arguments)
-    errors = process.communicate(timeout=900)[1]
+    errors = process.communicate()[1]
     assert process.returncode == ExitCode.DONE, errors
     return errors
 
 
-def workers(process: subprocess.Popen[str]) -> list[int]:
+def workers(process: ForkedProcess) -> list[int]:
     """Ids of the processes that torchrun has started, by rank."""
     return sorted(map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()))
 
@@ -113,11 +106,11 @@ def test_training_is_the_same_in_one_two_and_four_processes(
     options = [*OPTIONS, prepared.root, "--epochs", 3, "--batch-size", 13, "--word-dropout", 0.2, "--average", 0.9]
     assert imgcap_here(*options, "-o", tmp_path / "one").returncode == ExitCode.DONE
     assert imgcap_here(*options, "-o", tmp_path / "parts", "--accumulation", 3).returncode == ExitCode.DONE
-    torchrun(2, *options, "-o", tmp_path / "two", "--accumulation", 2)
+    run(2, *options, "-o", tmp_path / "two", "--accumulation", 2)
     # The last batch of an epoch has fewer captions than there are processes.
     captions = sum(len(prepared.records[row].captions) for row in prepared.rows("train"))
     assert captions % 13 == 1
-    output = torchrun(4, *options, "-o", tmp_path / "four")
+    output = run(4, *options, "-o", tmp_path / "four")
     assert output.count("is the best on val") == 1
     for name in ("parts", "two", "four"):
         assert_same_training(tmp_path / name, tmp_path / "one")
@@ -130,7 +123,7 @@ def test_fine_tuning_the_encoder_in_two_processes(
 ) -> None:
     options = [*OPTIONS, prepared.root, "--fine-tune-encoder", "--epochs", 1, "--start-from", model_folder, *more]
     options += ["--batch-size", 8, "--encoder-learning-rate", 1e-4]
-    torchrun(2, *options, "-o", tmp_path / "two")
+    run(2, *options, "-o", tmp_path / "two")
     assert imgcap_here("model", "verify", tmp_path / "two").returncode == ExitCode.DONE
     if not more:  # each process draws its own samples
         assert imgcap_here(*options, "-o", tmp_path / "one").returncode == ExitCode.DONE
@@ -147,7 +140,7 @@ def test_a_killed_process_costs_one_epoch_and_another_number_of_processes_can_re
     while not (tmp_path / "restarted" / "training-state.safetensors").exists():
         assert process.poll() is None
     os.kill(workers(process)[1], signal.SIGKILL)
-    errors = process.communicate(timeout=900)[1]
+    errors = process.communicate()[1]
     assert process.returncode == ExitCode.DONE, errors
     assert_same_training(tmp_path / "restarted", tmp_path / "one")
 
@@ -156,7 +149,7 @@ def test_a_killed_process_costs_one_epoch_and_another_number_of_processes_can_re
     while not (tmp_path / "resumed" / "training-state.safetensors").exists():
         assert process.poll() is None
     os.kill(workers(process)[1], signal.SIGKILL)
-    errors = process.communicate(timeout=900)[1]
+    errors = process.communicate()[1]
     assert process.returncode == ExitCode.FAILED
     assert "Another process of this run has ended" in errors
     done = imgcap_here(*options, "-o", tmp_path / "resumed", "--resume")
@@ -177,7 +170,7 @@ def test_a_process_killed_on_one_of_two_machines_restarts_both(
     while not (tmp_path / "two" / "training-state.safetensors").exists():
         assert [machine.poll() for machine in machines] == [None, None]
     os.kill(workers(machines[1])[0], signal.SIGKILL)
-    errors = [machine.communicate(timeout=900)[1] for machine in machines]
+    errors = [machine.communicate()[1] for machine in machines]
     assert [machine.returncode for machine in machines] == [ExitCode.DONE] * 2, errors
     assert_same_training(tmp_path / "two", tmp_path / "one")
 
@@ -200,10 +193,10 @@ def test_prepare_caption_and_eval_are_the_same_in_one_two_and_three_processes(
     while not (progress.exists() and progress.read_bytes().count(b"\n") > 1):
         assert process.poll() is None
     os.kill(workers(process)[1], signal.SIGKILL)
-    process.communicate(timeout=900)
+    process.communicate()
     assert process.returncode == ExitCode.FAILED
     assert not (tmp_path / "two" / "prepared.json").exists()
-    torchrun(3, *prepare, tmp_path / "two")
+    run(3, *prepare, tmp_path / "two")
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
 
     caption = ["caption", tmp_path / "images", "--model", telling_model, "--batch-size", 4, "-o"]
@@ -215,14 +208,14 @@ def test_prepare_caption_and_eval_are_the_same_in_one_two_and_three_processes(
     while not (rows.exists() and rows.stat().st_size):
         assert process.poll() is None
     os.kill(workers(process)[0], signal.SIGKILL)
-    process.communicate(timeout=900)
+    process.communicate()
     assert process.returncode == ExitCode.FAILED
 
     # Any number of processes finish the two shards, and so does the command without torchrun.
     for processes in (1, 3):
         shutil.copytree(tmp_path / "killed", tmp_path / str(processes))
-        errors = torchrun(processes, *caption, tmp_path / str(processes) / "rows.jsonl")
-        assert "Going on with the 2 shards" in errors
+        errors = run(processes, *caption, tmp_path / str(processes) / "rows.jsonl")
+        assert "Continuing the 2 shards" in errors
         assert errors.count("Captioned") == 1
     shutil.copytree(tmp_path / "killed", tmp_path / "plain")
     imgcap_here(*caption, tmp_path / "plain" / "rows.jsonl")
@@ -249,10 +242,10 @@ def test_an_evaluation_with_a_killed_process_leaves_no_partial_files(
     while not (len(workers(process)) == 2 and has_opened(workers(process)[1], prepared.root)):
         assert process.poll() is None
     os.kill(workers(process)[1], signal.SIGKILL)
-    process.communicate(timeout=900)
+    process.communicate()
     assert process.returncode == ExitCode.FAILED
     assert contents(tmp_path / "two") == {}
-    torchrun(2, *score("two"))
+    run(2, *score("two"))
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
 
 

@@ -78,12 +78,12 @@ def test_a_python_example_runs_and_prints_what_its_comments_say(block: str) -> N
 
 @pytest.mark.parametrize(("command", "output"), list(sessions(ROOT / "README.md")))
 def test_a_command_prints_the_output_that_the_readme_shows(
-    imgcap: Run, monkeypatch: pytest.MonkeyPatch, command: str, output: str
+    imgcap_fresh: Run, monkeypatch: pytest.MonkeyPatch, command: str, output: str
 ) -> None:
     monkeypatch.chdir(ROOT)
     name, *arguments = command.split()
     assert name == "imgcap"
-    done = imgcap(*arguments)
+    done = imgcap_fresh(*arguments)
     assert done.returncode == 0, done.stderr
     assert without_times(done.stdout + done.stderr) == without_times(output)
 

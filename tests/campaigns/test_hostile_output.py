@@ -192,9 +192,9 @@ def test_the_card_of_a_model_steers_no_terminal(imgcap_here: Run, tmp_path: Path
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="needs names that are not UTF-8")
-def test_a_model_folder_may_have_any_name(imgcap: Run, tmp_path: Path) -> None:
+def test_a_model_folder_may_have_any_name(imgcap_fresh: Run, tmp_path: Path) -> None:
     model = write_model(Path(os.fsdecode(os.fsencode(tmp_path) + b"/\x1b[31m\xff")), "")
-    done = imgcap("model", "verify", model)
+    done = imgcap_fresh("model", "verify", model)
     assert done.returncode == ExitCode.DONE, done.stderr
     assert done.stdout.count(r"\x1b[31m\udcff") == 2
     assert "\x1b" not in done.stdout

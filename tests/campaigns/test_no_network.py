@@ -77,12 +77,12 @@ def test_no_help_page_uses_the_network() -> None:
     assert done.stdout.count("Usage: ") == len(calls)
 
 
-def test_no_command_uses_the_network(imgcap: Run, encoder_file: Path, tmp_path: Path) -> None:
+def test_no_command_uses_the_network(imgcap_fresh: Run, encoder_file: Path, tmp_path: Path) -> None:
     ran = set()
 
     def run(*arguments: object, exit_codes: tuple[ExitCode, ...] = (ExitCode.DONE,)) -> str:
         ran.add(next(name for name in commands() if name == tuple(map(str, arguments))[: len(name)]))
-        done = imgcap(*arguments)
+        done = imgcap_fresh(*arguments)
         assert done.returncode in exit_codes, (arguments, done.stderr)
         return done.stdout
 

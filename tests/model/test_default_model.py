@@ -26,8 +26,8 @@ def captioner(tmp_path_factory: pytest.TempPathFactory) -> Captioner:
         return load_model()
 
 
-def test_each_example_gets_its_own_caption_offline(imgcap: Run) -> None:
-    done = imgcap("caption", EXAMPLES, "--format", "jsonl", without_network=True)
+def test_each_example_gets_its_own_caption_offline(imgcap_fresh: Run) -> None:
+    done = imgcap_fresh("caption", EXAMPLES, "--format", "jsonl", without_network=True)
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert [Path(row["path"]).name for row in rows] == ["astronaut.jpg", "cat.jpg", "coffee.jpg", "rocket.jpg"]

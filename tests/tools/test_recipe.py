@@ -56,6 +56,7 @@ def distil(flickr: Path, start: Path, state: Path, *phases: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_distil_train_fine_tune_and_self_critical(
     flickr: Path, encoder_file: Path, tmp_path: Path, imgcap: Run
 ) -> None:
