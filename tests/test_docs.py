@@ -120,8 +120,11 @@ def test_every_option_that_the_documentation_names_exists(page: Path) -> None:
     assert [option for option in named if option not in known] == []
 
 
-OTHER_OPTIONS = {"--help", "--version", "--max-restarts", "--nproc-per-node"}
-"""Options of `imgcap` itself and of torchrun."""
+PROGRAMS = [*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "tools").glob("*.py")]
+OTHER_OPTIONS = {
+    *("--help", "--version", "--max-restarts", "--nproc-per-node"),  # of `imgcap` itself and of torchrun
+    *(option for file in PROGRAMS for option in re.findall(r'"(--[a-z-]+)"', file.read_text(encoding="utf-8"))),
+}
 
 
 @pytest.mark.parametrize(("name", "page"), [("caption", "captioning"), ("apply", "captioning"), ("eval", "scoring")])
@@ -139,9 +142,9 @@ def test_the_map_names_every_module_and_no_other() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     named = set()
     for part in re.split(r"^### `", text, flags=re.MULTILINE)[1:]:
-        package_name = part.partition("`")[0].removesuffix("/")
+        folder = part.partition("`")[0]
         for cell in re.findall(r"^\| ((?:`[^`]+`(?:, )?)+) \|", part.split("\n## ")[0], re.MULTILINE):
-            named |= {f"{package_name}/{name}".removeprefix("imgcap/") for name in re.findall(r"`([^`]+)`", cell)}
+            named |= {f"{folder}{name}".removeprefix("imgcap/") for name in re.findall(r"`([^`]+)`", cell)}
     written = {file.with_suffix("").as_posix() for file in MODULES if file.name != "__init__.py"}
     assert named == written
 

@@ -90,7 +90,7 @@ def torchrun(arguments: Sequence[str]) -> None:
     from torch.distributed import run
     from torch.distributed.elastic.multiprocessing.subprocess_handler import subprocess_handler
 
-    subprocess_handler.Popen = _Worker  # type: ignore[attr-defined]
+    subprocess_handler.Popen = _Worker  # type: ignore[assignment,attr-defined]
     run.main(list(arguments))
 
 
