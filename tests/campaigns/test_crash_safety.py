@@ -18,13 +18,12 @@ from typing import Any
 import pytest
 
 from helpers.data import Run
+from helpers.forked import ForkedProcess, imgcap
 from imgcap import files
 from imgcap.dataset.prepared import PreparedFolder
 from imgcap.errors import ExitCode
 from imgcap.files import only_writer, reason
 from imgcap.model.store import MANIFEST_FILE, verify
-
-pytestmark = pytest.mark.slow
 
 SIZES = ["--epochs", 2, "--embedding-size", 16, "--hidden-size", 16, "--min-count", 1, "--batch-size", 8]
 
@@ -164,9 +163,9 @@ def test_a_command_does_not_touch_an_output_that_another_one_writes(imgcap_here:
 
 
 def test_two_processes_do_not_mix_their_rows(desk: Desk) -> None:
-    command = [sys.executable, "-m", "imgcap", *map(str, desk.commands["rows"]), "--resume", "--batch-size", "1"]
-    both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    errors = [process.communicate(timeout=900)[1] for process in both]
+    command = [*desk.commands["rows"], "--resume", "--batch-size", 1]
+    both = [ForkedProcess(imgcap, command) for _ in range(2)]
+    errors = [process.communicate()[1] for process in both]
     for process, error in zip(both, errors, strict=True):
         assert process.returncode == 0 or "is being written by another imgcap" in error, error
     assert 0 in [process.returncode for process in both]
@@ -266,18 +265,11 @@ def test_the_sentence_says_what_helps_against_a_full_disk() -> None:
 @pytest.mark.parametrize("name", ["rows", "split"])
 def test_stdout_on_a_full_disk_is_one_sentence(desk: Desk, name: str) -> None:
     command = desk.commands[name][: -2 if name == "rows" else None]
-    with Path("/dev/full").open("w") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "imgcap", *map(str, command)],
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=900,
-            check=False,
-        )
-    assert done.returncode == ExitCode.FAILED
-    assert "The output cannot be used: no space left on device; free some space and run again." in done.stderr
-    assert "Traceback" not in done.stderr and "Exception" not in done.stderr
+    process = ForkedProcess(imgcap, command, stdout=Path("/dev/full"))
+    _, errors = process.communicate()
+    assert process.returncode == ExitCode.FAILED
+    assert "The output cannot be used: no space left on device; free some space and run again." in errors
+    assert "Traceback" not in errors and "Exception" not in errors
 
 
 def test_a_closed_pipe_is_not_reported(desk: Desk) -> None:
@@ -293,6 +285,7 @@ def test_a_closed_pipe_is_not_reported(desk: Desk) -> None:
 # --- clocks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("now", [1, 2**32])
 def test_wrong_clocks_do_not_matter(imgcap_here: Run, desk: Desk, now: int) -> None:
     """Times are only ever compared for equality."""

@@ -77,6 +77,7 @@ def test_no_help_page_uses_the_network() -> None:
     assert done.stdout.count("Usage: ") == len(calls)
 
 
+@pytest.mark.slow
 def test_no_command_uses_the_network(imgcap_fresh: Run, encoder_file: Path, tmp_path: Path) -> None:
     ran = set()
 
@@ -110,6 +111,7 @@ def test_no_command_uses_the_network(imgcap_fresh: Run, encoder_file: Path, tmp_
     assert set(commands()) - ran == {("bench",)}  # the next test's
 
 
+@pytest.mark.slow
 def test_bench_and_the_commands_that_it_starts_use_no_network(model_folder: Path) -> None:
     command = [sys.executable, "-c", SMALL_BENCH, "bench", "--model", str(model_folder), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -33,16 +33,17 @@ Main = Callable[[Sequence[str]], None]
 
 
 class ForkedProcess:
-    """A running program, used like a `subprocess.Popen` whose output is text."""
+    """A running program, used like a `subprocess.Popen` whose output is text; `stdout` is where it goes instead."""
 
-    def __init__(self, main: Main, arguments: Sequence[object]) -> None:
+    def __init__(self, main: Main, arguments: Sequence[object], stdout: Path | None = None) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
         folder = Path(tempfile.mkdtemp())
         self._files = [folder / name for name in ("stdout", "stderr")]
         for file in self._files:
             file.touch()
-        start = (main, list(map(str, arguments)), dict(os.environ), Path.cwd(), self._files)
+        outputs = [stdout or self._files[0], self._files[1]]
+        start = (main, list(map(str, arguments)), dict(os.environ), Path.cwd(), outputs)
         self._process = context.Process(target=_start, args=start)
         self._process.start()
         assert self._process.pid
