@@ -47,6 +47,11 @@ def shortened(text: str, limit: int = 2000) -> str:
     return text if len(text) <= limit else f"{text[:half]} ... {text[-half:]}"
 
 
+def is_unicode(text: str) -> bool:
+    """Whether `text` is free of surrogates, which stand for bytes that are not UTF-8."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def printable(text: str) -> str:
     """`text` with control characters escaped, so that a file name cannot steer the terminal or break a line."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)

@@ -74,6 +74,8 @@ class OutputOptions:
             raise UsageError("--skip-existing needs --sidecar or --sidecar-dir.")
         if self.keep_mtime and not self.metadata:
             raise UsageError("--keep-mtime needs --write-metadata.")
+        if self.skip_existing and self.sidecars and self.sidecars.append:
+            raise UsageError("--skip-existing cannot be combined with --append.")
         if self.gallery and self.gallery == self.rows:
             raise UsageError(f"{self.gallery} cannot be both the gallery and the rows.")
         if self.gallery and self.gallery.exists() and not (self.overwrite or self.resume):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TextIO
 
 from imgcap.captioning.rows import Row
-from imgcap.errors import ImgcapError, UsageError, printable
+from imgcap.errors import ImgcapError, UsageError, is_unicode, printable
 from imgcap.files import SURROGATES, make_folder, read_json_lines, read_text, replacing, writing
 from imgcap.text.tables import from_cell, to_cell
 
@@ -98,6 +98,8 @@ class CsvWriter(RowWriter):
         csv.writer(self.stream).writerow([to_cell(row.get(name)) for name in self.COLUMNS])
 
 
+_SAVE_AS_UTF8 = "Save it as UTF-8; in a spreadsheet, choose the file type CSV UTF-8."
+
 FORMATS: dict[str, type[RowWriter]] = {
     "text": TextWriter,
     "jsonl": JsonLinesWriter,
@@ -143,7 +145,10 @@ def _open(file: Path, format_name: str, append: bool) -> Iterator[TextIO]:
 
 
 def read_rows(file: Path) -> Iterator[Row]:
-    """Rows of a .jsonl or .csv file, which may have been edited. Raises `ImgcapError` naming an invalid line."""
+    """Rows of a .jsonl or .csv file, which may have been edited. Raises `ImgcapError` naming an invalid line.
+
+    Paths may have bytes that are not UTF-8, as file names may; captions may not.
+    """
     suffix = file.suffix.lower()
     if suffix == ".csv":
         rows: Iterator[tuple[int, Any]] = _read_csv(file)
@@ -154,8 +159,11 @@ def read_rows(file: Path) -> Iterator[Row]:
     for number, row in rows:
         if not isinstance(row, dict) or not isinstance(row.get("path"), str):
             raise ImgcapError(f"{file}, line {number} has no path.")
-        if not isinstance(row.get("caption") or "", str):
+        caption = row.get("caption") or ""
+        if not isinstance(caption, str):
             raise ImgcapError(f"{file}, line {number} has a caption that is not text.")
+        if not is_unicode(caption):
+            raise ImgcapError(f"{file}, line {number} has a caption that is not UTF-8 text.", _SAVE_AS_UTF8)
         yield row
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imgcap.errors import UsageError
+from imgcap.errors import UsageError, is_unicode
 from imgcap.files import sha256
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _DIGITS = 3
 
 @dataclass(frozen=True)
 class RowOptions:
-    """What rows contain. Raises `UsageError` if the minimum confidence is not between 0 and 1."""
+    """What rows contain. Raises `UsageError` for a confidence outside 0 to 1, and for a text that is not UTF-8."""
 
     prefix: str = ""
     suffix: str = ""
@@ -41,6 +41,9 @@ class RowOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.min_confidence <= 1:
             raise UsageError(f"The minimum confidence must be between 0 and 1, not {self.min_confidence}.")
+        for name, text in (("prefix", self.prefix), ("suffix", self.suffix), ("trigger", self.trigger)):
+            if not is_unicode(text):
+                raise UsageError(f"The {name} {text!r} is not UTF-8 text.")
 
     def wrap(self, text: str) -> str:
         """`text` with the trigger, the prefix and the suffix."""

@@ -11,13 +11,14 @@ import typer
 from imgcap.captioning.row_files import read_rows
 from imgcap.cli import options
 from imgcap.cli.console import RunProgress, print_error, print_message
-from imgcap.errors import ExitCode, UsageError
+from imgcap.errors import ExitCode, UsageError, is_unicode
 
 
 def apply(
     file: Annotated[Path, typer.Argument(help="A .jsonl or .csv file that `imgcap caption` wrote.")],
     sidecar: options.Sidecar = None,
     sidecar_dir: options.SidecarDir = None,
+    append: options.Append = False,
     write_metadata: options.WriteMetadata = False,
     keep_mtime: options.KeepMtime = False,
     overwrite: options.Overwrite = False,
@@ -36,7 +37,7 @@ def apply(
     ]
     if not rows:
         raise UsageError(f"{file} has no captions.")
-    sidecars = options.make_sidecars(sidecar, sidecar_dir, [path for path, _ in rows], overwrite)
+    sidecars = options.make_sidecars(sidecar, sidecar_dir, [path for path, _ in rows], overwrite, append)
     failed = kept = 0
     with RunProgress("Writing", quiet, rows_on_terminal=False) as progress:
         for number, (path, text) in enumerate(rows, 1):
@@ -45,7 +46,7 @@ def apply(
                     path, text, sidecars, write_metadata, overwrite, by_person=True, keep_mtime=keep_mtime
                 )
             else:
-                written = {"error": f"{path} does not exist."}
+                written = {"error": _missing(path, file)}
             if "error" in written:
                 failed += 1
                 print_error(written["error"])
@@ -68,3 +69,9 @@ def _check(keep_mtime: bool, write_metadata: bool, write_sidecars: bool) -> None
         raise UsageError("Choose where to write: --sidecar .txt, --sidecar-dir FOLDER or --write-metadata.")
     if keep_mtime and not write_metadata:
         raise UsageError("--keep-mtime needs --write-metadata.")
+
+
+def _missing(path: Path, file: Path) -> str:
+    if is_unicode(str(path)):
+        return f"{path} does not exist."
+    return f"{path} does not exist; in {file} its name is not UTF-8 text."

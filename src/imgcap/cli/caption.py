@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 import time
@@ -9,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO, cast
 
 import typer
 
@@ -20,14 +21,14 @@ from imgcap.captioning.row_files import FORMATS
 from imgcap.captioning.rows import STDIN, RowOptions
 from imgcap.cli import options
 from imgcap.cli.console import (
+    RowStream,
     RunProgress,
     interruptible,
     print_error,
     print_message,
-    stdout_for_rows,
     stoppable,
 )
-from imgcap.errors import ExitCode, UsageError, listing
+from imgcap.errors import ExitCode, ImgcapError, UsageError, listing
 from imgcap.files import read_bytes
 from imgcap.images.discovery import Selection, counted
 from imgcap.images.locations import archive_locations, is_archive
@@ -71,6 +72,7 @@ def caption(
     html: options.Gallery = None,
     sidecar: options.Sidecar = None,
     sidecar_dir: options.SidecarDir = None,
+    append: options.Append = False,
     write_metadata: options.WriteMetadata = False,
     keep_mtime: options.KeepMtime = False,
     overwrite: options.Overwrite = False,
@@ -99,13 +101,14 @@ def caption(
     )
     output = None if output == Path(STDIN) else output
     kind = format_name or _format_of(output)
+    rows = output or cast(TextIO, RowStream(kind))
     bare = from_file is None and len(inputs.sources) == 1 and not _is_collection(inputs.sources[0])
     outputs = OutputOptions(
-        rows=output or stdout_for_rows(kind),
+        rows=rows,
         format_name=kind,
         bare=bare,
         gallery=html,
-        sidecars=options.make_sidecars(sidecar, sidecar_dir, inputs.files, overwrite),
+        sidecars=options.make_sidecars(sidecar, sidecar_dir, inputs.files, overwrite, append),
         skip_existing=skip_existing,
         metadata=write_metadata,
         keep_mtime=keep_mtime,
@@ -142,7 +145,7 @@ def caption(
     )
     from imgcap.captioning.run import run
 
-    terminal = _Terminal(silent=quiet or bare, rows_on_terminal=output is None and sys.stdout.isatty())
+    terminal = _Terminal(outputs, silent=quiet or bare)
     with interruptible(lambda: terminal.advice):
         outcome = run(run_options, terminal)
     if outcome:
@@ -152,11 +155,11 @@ def caption(
 class _Terminal(Observer):
     """Shows a run on the terminal."""
 
-    def __init__(self, silent: bool, rows_on_terminal: bool) -> None:
+    def __init__(self, outputs: OutputOptions, silent: bool) -> None:
         self.silent = silent
+        self._outputs = outputs
         self.advice = "Nothing was captioned."
         """What to do about an interruption now."""
-        self._rows_on_terminal = rows_on_terminal
         self._progress: RunProgress | None = None
         self._stop_requested: Callable[[], bool] = lambda: False
 
@@ -175,8 +178,9 @@ class _Terminal(Observer):
 
     @contextmanager
     def captioning(self) -> Iterator[None]:
+        rows_on_terminal = not isinstance(self._outputs.rows, Path) and self._outputs.rows.isatty()
         with (
-            RunProgress("Captioning", self.silent, self._rows_on_terminal) as self._progress,
+            RunProgress("Captioning", self.silent, rows_on_terminal) as self._progress,
             stoppable() as self._stop_requested,
         ):
             yield
@@ -193,7 +197,14 @@ class _Terminal(Observer):
             self._progress.advance(tally.images, tally.failed.total())
 
     def is_stopping(self) -> bool:
-        return self._stop_requested()
+        return self._stop_requested() or self.has_no_reader
+
+    @property
+    def has_no_reader(self) -> bool:
+        """Whether the rows go to a pipe that is closed, and captions nowhere else."""
+        outputs = self._outputs
+        is_abandoned = isinstance(outputs.rows, RowStream) and outputs.rows.is_abandoned
+        return is_abandoned and not (outputs.write_to_images or outputs.gallery)
 
     def _print(self, message: str) -> None:
         if not self.silent:
@@ -203,6 +214,8 @@ class _Terminal(Observer):
 def _report(outcome: Outcome, terminal: _Terminal, output: Path | None, seconds: float) -> None:
     """Print the summary, and exit with the code that fits the outcome."""
     tally = outcome.tally
+    if terminal.has_no_reader:
+        raise typer.Exit(ExitCode.FAILED)
     if not terminal.silent:
         if outcome.unmerged:
             files = listing([str(file) for file in outcome.unmerged])
@@ -242,9 +255,9 @@ def _sources(paths: list[str], from_file: Path | None) -> tuple[Path | str, ...]
     if from_file is not None and str(from_file) == STDIN:
         if STDIN in paths:
             raise UsageError("Stdin cannot be both an image and a list of paths.")
-        listed = _read_list(sys.stdin.buffer.read())
+        listed = _read_list(sys.stdin.buffer.read(), "The list on stdin")
     elif from_file is not None:
-        listed = _read_list(read_bytes(from_file))
+        listed = _read_list(read_bytes(from_file), str(from_file))
     if not paths and not listed:
         raise UsageError(
             f"{from_file} lists no paths." if from_file else "Give an image, a folder, or - for stdin.",
@@ -259,8 +272,14 @@ def _source(text: str) -> Iterable[Path | str]:
     return [STDIN if str(Path(text)) == STDIN else Path(text)]
 
 
-def _read_list(data: bytes) -> list[str]:
-    """One path a line, or separated by NUL characters as `find -print0` writes them; names need not be UTF-8."""
+def _read_list(data: bytes, name: str) -> list[str]:
+    """One path a line, or separated by NUL characters as `find -print0` writes them; names need not be UTF-8.
+
+    A byte order mark is skipped. Raises `ImgcapError` for UTF-16, which PowerShell writes.
+    """
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or (len(data) > 3 and 0 == data[1] == data[3]):
+        raise ImgcapError(f"{name} is UTF-16, not UTF-8 text.", "In PowerShell: Out-File -Encoding utf8.")
+    data = data.removeprefix(codecs.BOM_UTF8)
     lines = data.split(b"\0") if b"\0" in data else data.splitlines()
     return [os.fsdecode(line) for line in lines if line.strip()]
 

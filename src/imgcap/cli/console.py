@@ -95,13 +95,40 @@ def print_error(message: str, hint: str = "") -> None:
         err.print(f"  {escape(printable(hint))}")
 
 
-def stdout_for_rows(format_name: str) -> TextIO:
-    """Stdout for rows of captions: UTF-8, except that text on a terminal keeps the encoding of the terminal."""
-    stream = cast(io.TextIOWrapper, sys.stdout)
-    if not (format_name == "text" and stream.isatty()):
-        errors = "surrogateescape" if format_name == "csv" else "backslashreplace"
-        stream.reconfigure(encoding="utf-8", errors=errors, newline="")
-    return stream
+class RowStream(io.TextIOBase):
+    """Stdout for rows of captions: UTF-8, except that text on a terminal keeps the encoding of the terminal.
+
+    Once the reader of a pipe has left, rows are dropped, and `is_abandoned` is True.
+    """
+
+    def __init__(self, format_name: str) -> None:
+        self._stream = cast(io.TextIOWrapper, sys.stdout)
+        self.is_abandoned = False
+        if not (format_name == "text" and self._stream.isatty()):
+            errors = "surrogateescape" if format_name == "csv" else "backslashreplace"
+            self._stream.reconfigure(encoding="utf-8", errors=errors, newline="")
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def write(self, text: str) -> int:
+        if not self.is_abandoned:
+            with self._while_read():
+                self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        if not self.is_abandoned:
+            with self._while_read():
+                self._stream.flush()
+
+    @contextmanager
+    def _while_read(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            self.is_abandoned = True
+            discard(self._stream)
 
 
 @contextmanager

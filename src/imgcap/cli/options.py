@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from imgcap.errors import UsageError
 from imgcap.images.sidecars import SidecarPaths, common_root
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ Sidecar = Annotated[
 SidecarDir = Annotated[
     Path | None, _output(help="Write sidecars under this folder, with the same sub-folders; .txt by default.")
 ]
+Append = Annotated[bool, _output("--append", help="Add captions to text sidecars that exist, one a line.")]
 WriteMetadata = Annotated[
     bool,
     _output(
@@ -162,14 +164,18 @@ Device = Annotated[
 ]
 
 
-def make_sidecars(ending: str | None, folder: Path | None, inputs: list[Path], overwrite: bool) -> Sidecars | None:
-    """The value of --sidecar and --sidecar-dir; None without them. Raises `UsageError` for an unusable ending."""
+def make_sidecars(
+    ending: str | None, folder: Path | None, inputs: list[Path], overwrite: bool, append: bool
+) -> Sidecars | None:
+    """The value of --sidecar, --sidecar-dir and --append; None without the first two. Raises `UsageError`."""
     if ending is None and folder is None:
+        if append:
+            raise UsageError("--append needs --sidecar or --sidecar-dir.")
         return None
     from imgcap.captioning.sidecars import Sidecars
 
     root = common_root(inputs) if folder and inputs else Path()
-    return Sidecars(SidecarPaths(".txt" if ending is None else ending, folder, root), overwrite)
+    return Sidecars(SidecarPaths(".txt" if ending is None else ending, folder, root), overwrite, append)
 
 
 def search_overrides(**given: object) -> Callable[[SearchOptions], SearchOptions]:
