@@ -184,3 +184,44 @@ def test_a_spreadsheet_may_save_with_its_own_delimiter_and_byte_order_mark(tmp_p
     text = line(["path", "caption", "bytes"]) + "\r\n" + line(["a.png", '"a dog, a cat; both"', "3"]) + "\r\n"
     (tmp_path / "rows.csv").write_bytes(text.encode("utf-8-sig"))
     assert list(read_rows(tmp_path / "rows.csv")) == [{"path": "a.png", "caption": "a dog, a cat; both", "bytes": "3"}]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("path,caption\na.jpg,a dog\nb.jpg,a café\n".encode("cp1252"), "line 3 has a caption that is not UTF-8 text."),
+        ("path;caption\r\nb.jpg;“café”\r\n".encode("cp1252"), "line 2 has a caption that is not UTF-8 text."),
+        ("path,caption\nb.jpg,ein Hündchen\n".encode("mac_roman"), "line 2 has a caption that is not UTF-8 text."),
+        ("path,caption\nb.jpg,日本\n".encode("shift_jis"), "line 2 has a caption that is not UTF-8 text."),
+        ("path\tcaption\r\nb.jpg\ta café\r\n".encode("utf-16"), "line 1"),
+        ("path\tcaption\r\nb.jpg\ta café\r\n".encode("utf-16-be"), "line 1"),
+    ],
+    ids=["cp1252", "cp1252 semicolons", "mac_roman", "shift_jis", "utf-16", "utf-16-be"],
+)
+def test_captions_in_another_encoding_are_an_error_with_the_line(tmp_path: Path, content: bytes, sentence: str) -> None:
+    (tmp_path / "rows.csv").write_bytes(content)
+    with pytest.raises(ImgcapError) as raised:
+        list(read_rows(tmp_path / "rows.csv"))
+    assert sentence in str(raised.value)
+    assert "Save it as UTF-8" in raised.value.hint
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["without BOM", "with BOM"])
+def test_captions_keep_their_accents(tmp_path: Path, ending: str, mark: bytes) -> None:
+    file = tmp_path / f"rows.{ending}"
+    text = {"csv": "path,caption\nb.jpg,a café\n", "jsonl": '{"path": "b.jpg", "caption": "a café"}\n'}[ending]
+    file.write_bytes(mark + text.encode())
+    assert [(row["path"], row["caption"]) for row in read_rows(file)] == [("b.jpg", "a café")]
+
+
+def test_half_a_character_in_json_is_no_caption(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"path": "b.jpg", "caption": "caf\\udce9"}\n')
+    with pytest.raises(ImgcapError, match="line 1 has a caption that is not UTF-8 text"):
+        list(read_rows(tmp_path / "rows.jsonl"))
+
+
+def test_a_file_name_may_have_any_bytes(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_bytes(b"path,caption\nx\xff.jpg,a dog\n")
+    [row] = read_rows(tmp_path / "rows.csv")
+    assert os.fsencode(row["path"]) == b"x\xff.jpg"

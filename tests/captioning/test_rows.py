@@ -108,3 +108,8 @@ def test_the_state_of_a_file_is_size_time_and_content(tmp_path: Path) -> None:
         == FileState.of("\0")
         == FileState()
     )
+
+
+def test_a_prefix_that_is_not_utf8_is_wrong_usage() -> None:
+    with pytest.raises(UsageError, match=r"The prefix 'caf.*' is not UTF-8 text"):
+        RowOptions(prefix=os.fsdecode(b"caf\xe9 "))

@@ -9,7 +9,7 @@ import pytest
 
 from helpers.data import draw
 from imgcap.captioning.sidecars import Sidecars
-from imgcap.errors import ImgcapError
+from imgcap.errors import ImgcapError, UsageError
 from imgcap.images.sidecars import SidecarPaths, common_root
 
 
@@ -68,3 +68,40 @@ def test_names_that_are_long_or_not_utf8_get_sidecars(tmp_path: Path) -> None:
         image.touch()
         assert Sidecars().write(image, "a dog")
         assert SidecarPaths().of(image).read_text() == "a dog\n"
+
+
+def test_a_caption_is_appended_to_the_lines_of_a_sidecar(tmp_path: Path) -> None:
+    image, target = tmp_path / "photo.png", tmp_path / "photo.txt"
+    draw("red", 0).save(image)
+    sidecars = Sidecars(append=True)
+    for text in ("a wall", "a red wall", "a wall"):
+        assert sidecars.write(image, text)
+    assert target.read_bytes() == b"a wall\na red wall\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"", b"a wall\n"),
+        (b"by hand", b"by hand\na wall\n"),
+        (b"one\r\ntwo\r\n", b"one\r\ntwo\r\na wall\r\n"),
+        (b"\xef\xbb\xbfa wall\r\n", b"\xef\xbb\xbfa wall\r\n"),
+        (b"caf\xc3\xa9\n", b"caf\xc3\xa9\na wall\n"),
+    ],
+)
+def test_appending_changes_no_other_byte(tmp_path: Path, before: bytes, after: bytes) -> None:
+    (tmp_path / "photo.txt").write_bytes(before)
+    Sidecars(append=True).write(tmp_path / "photo.png", "a wall")
+    assert (tmp_path / "photo.txt").read_bytes() == after
+
+
+def test_nothing_is_appended_to_text_in_another_encoding(tmp_path: Path) -> None:
+    (tmp_path / "photo.txt").write_bytes(b"a wall\ncaf\xe9\n")
+    with pytest.raises(ImgcapError, match=r"photo\.txt, line 2 is not UTF-8 text\."):
+        Sidecars(append=True).write(tmp_path / "photo.png", "a dog")
+    assert (tmp_path / "photo.txt").read_bytes() == b"a wall\ncaf\xe9\n"
+
+
+def test_appending_and_overwriting_exclude_each_other() -> None:
+    with pytest.raises(UsageError, match="--append cannot be combined with --overwrite"):
+        Sidecars(append=True, overwrite=True)

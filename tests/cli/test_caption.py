@@ -88,6 +88,29 @@ def test_images_come_from_stdin_and_from_lists(
     assert (row["path"], row["caption"], row["bytes"]) == ("-", expected[some[0]], None)
 
 
+def test_a_list_may_have_a_byte_order_mark_and_is_not_utf16(
+    imgcap_here: Run, album: Path, telling_model: Path, tmp_path: Path, expected: dict[str, str]
+) -> None:
+    some, listed = sorted(expected)[:2], tmp_path / "list.txt"
+    for encoding, end in (("utf-8-sig", "\r\n"), ("utf-8-sig", "\0")):
+        listed.write_bytes(end.join(some).encode(encoding))
+        done = imgcap_here("caption", "--from-file", listed, "--model", telling_model)
+        assert captions(done.stdout) == {path: expected[path] for path in some}
+    for encoding in ("utf-16", "utf-16-le", "utf-16-be"):
+        listed.write_bytes("\r\n".join(some).encode(encoding))
+        done = imgcap_here("caption", "--from-file", listed, "--model", telling_model)
+        assert done.returncode == ExitCode.FAILED
+        assert f"{listed} is UTF-16, not UTF-8 text." in " ".join(done.stderr.split())
+
+
+def test_images_in_formats_that_cannot_be_read_are_counted(imgcap_here: Run, album: Path, telling_model: Path) -> None:
+    for name in ("a.CR2", "more/b.cr2", "c.jxl", "notes.md"):
+        (album / name).write_bytes(b"x")
+    done = imgcap_here("caption", album, "--model", telling_model)
+    assert done.returncode == ExitCode.DONE
+    assert "3 skipped, in formats that imgcap cannot read (2 .cr2, 1 .jxl)." in done.stderr
+
+
 def test_folders_are_searched_as_asked(imgcap_here: Run, album: Path, telling_model: Path) -> None:
     def names(*arguments: object) -> set[str]:
         done = imgcap_here("caption", album, *arguments, "--model", telling_model)
@@ -146,6 +169,10 @@ def test_several_captions_words_prefix_and_trigger(imgcap_here: Run, album: Path
         (["x.jpg", "--skip-existing"], "--sidecar"),
         (["x.jpg", "--format", "xml"], "no format 'xml'"),
         (["x.jpg", "--sidecar", "txt"], "ending of sidecars"),
+        (["x.jpg", "--append"], "--append needs --sidecar"),
+        (["x.jpg", "--sidecar", ".txt", "--append", "--overwrite"], "--append cannot be combined with --overwrite"),
+        (["x.jpg", "--sidecar", ".txt", "--append", "--skip-existing"], "cannot be combined with --append"),
+        (["x.jpg", "-o", "-", "--format", "jsonl", "--resume"], "-o FILE.jsonl"),
         (["x.jpg", "-o", "x.html", "--html", "x.html"], "both the gallery and the rows"),
         (["-", "--write-metadata"], "An image from stdin is not a file"),
         (["-", "--from-file", "-"], "both an image and a list"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import pytest
 from PIL import Image
 
 from helpers.command import read_json_lines
-from helpers.data import Run, draw
+from helpers.data import SHARED_DATA, Run, draw
+from imgcap.cli.console import RowStream
 from imgcap.errors import ExitCode
 from imgcap.images.metadata.description import read_description
 
@@ -31,6 +33,7 @@ def test_rows_in_every_format_go_to_stdout_or_a_file(
     done = imgcap_here("caption", album, "--format", kind, "--model", telling_model)
     assert done.returncode == ExitCode.DONE, done.stderr
     assert {row["path"]: row["caption"] for row in read(done.stdout)} == expected
+    assert imgcap_here("caption", album, "-f", kind, "-o", "-", "--model", telling_model).stdout == done.stdout
     file = tmp_path / "out" / f"rows.{kind}"
     to_file = imgcap_here("caption", album, "-o", file, "--model", telling_model)
     assert to_file.stdout == ""
@@ -57,6 +60,35 @@ def test_sidecars_are_written_and_skipped(
     done = imgcap_here("caption", album, "--sidecar", ".txt", "--overwrite", "--model", telling_model)
     assert done.returncode == ExitCode.DONE
     assert (album / "00.txt").read_text() == expected[str(album / "00.png")] + "\n"
+
+
+def test_captions_are_appended_to_sidecars(imgcap_here: Run, album: Path, telling_model: Path) -> None:
+    image, sidecar = album / "00.png", album / "00.txt"
+    sidecar.write_text("by hand\n")
+    for _ in range(2):
+        done = imgcap_here("caption", image, "--sidecar", ".txt", "--append", "--model", telling_model)
+        assert done.returncode == ExitCode.DONE, done.stderr
+        assert sidecar.read_text() == f"by hand\n{done.stdout}"
+    rows = album.parent / "rows.jsonl"
+    rows.write_text(json.dumps({"path": str(image), "caption": "checked"}) + "\n")
+    assert imgcap_here("apply", rows, "--sidecar", ".txt", "--append").returncode == ExitCode.DONE
+    assert sidecar.read_text().splitlines()[-1] == "checked"
+
+
+def test_sidecars_are_finished_when_the_reader_of_the_rows_has_left(
+    imgcap_here: Run, album: Path, telling_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(stream: RowStream, text: str) -> int:
+        stream.is_abandoned = True
+        return len(text)
+
+    monkeypatch.setattr(RowStream, "write", write)
+    done = imgcap_here("caption", album, "--sidecar", ".txt", "--model", telling_model)
+    assert done.returncode == ExitCode.DONE
+    assert len(list(album.rglob("*.txt"))) == 20
+    done = imgcap_here("caption", album, "-f", "jsonl", "--batch-size", 2, "--model", telling_model)
+    assert done.returncode == ExitCode.FAILED
+    assert done.stderr == ""
 
 
 def test_captions_are_corrected_and_applied(imgcap_here: Run, album: Path, telling_model: Path, tmp_path: Path) -> None:
@@ -132,6 +164,47 @@ def test_a_model_that_cannot_do_what_is_asked_leaves_no_file(
         done = imgcap_here("caption", album, "-o", tmp_path / "rows.jsonl", *option, "--model", telling_model)
         assert done.returncode in (ExitCode.FAILED, ExitCode.USAGE)
         assert not (tmp_path / "rows.jsonl").exists()
+
+
+def test_captions_in_another_encoding_are_not_applied(imgcap_here: Run, tmp_path: Path) -> None:
+    draw("red", 0).save(tmp_path / "a.jpg")
+    content = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "rows.csv").write_bytes(f"path,caption\n{tmp_path}/a.jpg,a café\n".encode("cp1252"))
+    done = imgcap_here("apply", tmp_path / "rows.csv", "--sidecar", ".txt", "--write-metadata")
+    assert done.returncode == ExitCode.FAILED
+    assert "rows.csv, line 2 has a caption that is not UTF-8 text." in " ".join(done.stderr.split())
+    assert "Save it as UTF-8" in done.stderr
+    assert (tmp_path / "a.jpg").read_bytes() == content
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jpg", "rows.csv"]
+
+
+def test_apply_replaces_the_sidecars_that_caption_wrote(
+    imgcap_here: Run, album: Path, telling_model: Path, tmp_path: Path
+) -> None:
+    rows, sidecars = tmp_path / "rows.jsonl", tmp_path / "sidecars"
+    for path in album.glob("*.*"):
+        path.unlink()
+    base = ["caption", album, "--sidecar-dir", sidecars, "-o", rows, "--model", telling_model]
+    assert imgcap_here(*base).returncode == ExitCode.DONE
+    before = sorted(path.relative_to(sidecars) for path in sidecars.rglob("*.txt"))
+    corrected = [row | {"caption": "checked"} for row in read_json_lines(rows)]
+    rows.write_text("".join(json.dumps(row) + "\n" for row in corrected))
+    assert imgcap_here("apply", rows, "--sidecar-dir", sidecars, "--overwrite").returncode == ExitCode.DONE
+    assert sorted(path.relative_to(sidecars) for path in sidecars.rglob("*.txt")) == before
+    assert {path.read_text() for path in sidecars.rglob("*.txt")} == {"checked\n"}
+
+
+@pytest.mark.shared_data
+def test_the_report_of_a_spreadsheet_in_cp1252(
+    imgcap_here: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = tmp_path / "report"
+    shutil.copytree(SHARED_DATA.parent / "reports" / "apply-cp1252", report)
+    monkeypatch.chdir(report)
+    done = imgcap_here("apply", "corrected.csv", "--sidecar", ".txt", "--write-metadata")
+    assert done.returncode == ExitCode.FAILED
+    assert "corrected.csv, line 2 has a caption that is not UTF-8 text." in done.stderr
+    assert not list(report.glob("?.txt"))
 
 
 def test_apply_asks_where_to_write(imgcap_here: Run, tmp_path: Path) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,17 @@ def test_the_whole_loop_prepare_train_eval_caption(imgcap: Run, encoder_file: Pa
     lines = [line.split("\t") for line in done.stdout.splitlines()]
     assert [path for path, _ in lines] == [str(images / f"{i:03}.png") for i in range(24)]
     assert "Captioned 24 of 24 images" in done.stderr
+
+    before = time.monotonic()
+    done = imgcap("caption", images, "--model", model, "-o", tmp_path / "rows.jsonl")
+    waited = time.monotonic() - before
+    summary = re.fullmatch(
+        r"Captioned 24 of 24 images in ([\d.]+) s, ([\d.]+) a second\.", done.stderr.splitlines()[-1]
+    )
+    assert summary
+    seconds, rate = map(float, summary.groups())
+    assert waited / 3 < seconds <= waited  # it includes loading the model, but not starting Python
+    assert rate == pytest.approx(24 / seconds, rel=0.1, abs=0.1)
 
 
 def test_a_broken_file_does_not_stop_the_others(imgcap: Run, model_folder: Path, tmp_path: Path) -> None:

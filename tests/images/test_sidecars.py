@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from imgcap.errors import ImgcapError, UsageError
-from imgcap.images.sidecars import SidecarPaths, common_root
+from imgcap.images.sidecars import SidecarPaths, common_root, mirrored_root
 
 
 def touch(folder: Path, *names: str) -> list[Path]:
@@ -52,6 +52,37 @@ def test_the_common_root_is_the_deepest_folder_that_holds_all(tmp_path: Path, mo
     assert common_root([tmp_path / "in" / "x" / ".." / "y"]) == tmp_path / "in" / "y"
     monkeypatch.chdir(tmp_path)
     assert common_root([Path("in")]) == tmp_path / "in"
+
+
+def test_the_sidecar_that_is_written_is_the_one_that_is_found(tmp_path: Path) -> None:
+    images = touch(tmp_path / "in", "a.jpg", "a.png", "b.jpg", "deep/c.webp")
+    for paths in (SidecarPaths(), SidecarPaths(".caption", tmp_path / "out", tmp_path / "in")):
+        assert [paths.find(image) for image in images] == [None] * 4
+        touch(tmp_path, *(str(paths.of(image).relative_to(tmp_path)) for image in images))
+        assert [paths.find(image) for image in images] == [paths.of(image) for image in images]
+
+
+def test_a_stale_sidecar_is_not_found_for_another_image(tmp_path: Path) -> None:
+    [first] = touch(tmp_path, "a.jpg")
+    touch(tmp_path, "a.txt")
+    assert SidecarPaths().find(first) == tmp_path / "a.txt"
+    [second] = touch(tmp_path, "a.png")
+    assert [SidecarPaths().find(image) for image in (first, second)] == [None, None]
+
+
+def test_a_whole_name_is_found_when_the_other_image_is_gone(tmp_path: Path) -> None:
+    first, second = touch(tmp_path, "a.jpg", "a.png")
+    touch(tmp_path, "a.jpg.txt", "a.png.txt")
+    second.unlink()
+    assert SidecarPaths().find(first) == tmp_path / "a.jpg.txt"
+
+
+def test_the_root_is_that_of_the_sidecars_that_exist(tmp_path: Path) -> None:
+    images = touch(tmp_path, "in/x/a.jpg", "in/x/b.jpg")
+    out = tmp_path / "out"
+    assert mirrored_root(".txt", out, images) == tmp_path / "in" / "x"
+    touch(out, "x/a.txt", "x/b.txt")
+    assert mirrored_root(".txt", out, images) == tmp_path / "in"
 
 
 def test_an_image_outside_the_root_has_no_sidecar(tmp_path: Path) -> None:

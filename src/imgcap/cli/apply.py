@@ -12,6 +12,7 @@ from imgcap.captioning.row_files import read_rows
 from imgcap.cli import options
 from imgcap.cli.console import RunProgress, print_error, print_message
 from imgcap.errors import ExitCode, UsageError, is_unicode
+from imgcap.images.sidecars import mirrored_root
 
 
 def apply(
@@ -37,7 +38,7 @@ def apply(
     ]
     if not rows:
         raise UsageError(f"{file} has no captions.")
-    sidecars = options.make_sidecars(sidecar, sidecar_dir, [path for path, _ in rows], overwrite, append)
+    sidecars = options.make_sidecars(sidecar, sidecar_dir, [path for path, _ in rows], overwrite, append, mirrored_root)
     failed = kept = 0
     with RunProgress("Writing", quiet, rows_on_terminal=False) as progress:
         for number, (path, text) in enumerate(rows, 1):

@@ -6,7 +6,6 @@ import codecs
 import os
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -221,7 +220,7 @@ def _report(outcome: Outcome, terminal: _Terminal, output: Path | None, seconds:
             files = listing([str(file) for file in outcome.unmerged])
             are = "is" if len(outcome.unmerged) == 1 else "are"
             print_message(f"{files} {are} complete. When all shards are: imgcap merge {output}")
-        print_message(_summary(tally, outcome.unreadable, seconds))
+        print_message(_summary(outcome, seconds))
     if outcome.is_stopped:
         print_message(f"Interrupted. {terminal.advice}")
         raise typer.Exit(ExitCode.INTERRUPTED)
@@ -231,10 +230,12 @@ def _report(outcome: Outcome, terminal: _Terminal, output: Path | None, seconds:
         raise typer.Exit(ExitCode.SOME_FAILED if some else ExitCode.FAILED)
 
 
-def _summary(tally: Tally, unreadable: Counter[str], seconds: float) -> str:
+def _summary(outcome: Outcome, seconds: float) -> str:
     """What became of the images, in one line."""
+    tally, unreadable = outcome.tally, outcome.unreadable
+    skipped = f"{unreadable.total():,} skipped, in formats that imgcap cannot read ({counted(unreadable)})"
     if not tally.images:
-        return "There was nothing left to do."
+        return "There was nothing left to do" + (f"; {skipped}." if unreadable else ".")
     rate = tally.images / max(seconds, 1e-9)
     parts = [f"Captioned {tally.captioned:,} of {tally.images:,} images in {seconds:,.1f} s, {rate:.1f} a second"]
     if tally.withheld:
@@ -245,7 +246,7 @@ def _summary(tally: Tally, unreadable: Counter[str], seconds: float) -> str:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in tally.failed.most_common())
         parts.append(f"{tally.failed.total():,} failed ({kinds})")
     if unreadable:
-        parts.append(f"{unreadable.total():,} skipped, in formats that imgcap cannot read ({counted(unreadable)})")
+        parts.append(skipped)
     return "; ".join(parts) + "."
 
 

@@ -38,7 +38,7 @@ class _Messages(io.TextIOBase):
         return sys.stderr.encoding
 
     def isatty(self) -> bool:
-        return sys.stderr.isatty()
+        return bool(sys.stderr and sys.stderr.isatty())  # None until `prepare_streams`, if the stream is closed
 
     def fileno(self) -> int:
         return sys.stderr.fileno()

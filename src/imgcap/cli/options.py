@@ -165,17 +165,26 @@ Device = Annotated[
 
 
 def make_sidecars(
-    ending: str | None, folder: Path | None, inputs: list[Path], overwrite: bool, append: bool
+    ending: str | None,
+    folder: Path | None,
+    inputs: list[Path],
+    overwrite: bool,
+    append: bool,
+    find_root: Callable[[str, Path, list[Path]], Path] = lambda _suffix, _folder, inputs: common_root(inputs),
 ) -> Sidecars | None:
-    """The value of --sidecar, --sidecar-dir and --append; None without the first two. Raises `UsageError`."""
+    """The value of --sidecar, --sidecar-dir and --append; None without the first two. Raises `UsageError`.
+
+    `find_root` finds the folder of images that `folder` mirrors, from the ending, `folder` and `inputs`.
+    """
     if ending is None and folder is None:
         if append:
             raise UsageError("--append needs --sidecar or --sidecar-dir.")
         return None
     from imgcap.captioning.sidecars import Sidecars
 
-    root = common_root(inputs) if folder and inputs else Path()
-    return Sidecars(SidecarPaths(".txt" if ending is None else ending, folder, root), overwrite, append)
+    suffix = ".txt" if ending is None else ending
+    root = find_root(suffix, folder, inputs) if folder and inputs else Path()
+    return Sidecars(SidecarPaths(suffix, folder, root), overwrite, append)
 
 
 def search_overrides(**given: object) -> Callable[[SearchOptions], SearchOptions]:

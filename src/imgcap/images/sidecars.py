@@ -104,6 +104,19 @@ def common_root(inputs: Iterable[Path]) -> Path:
     return Path(os.path.commonpath([os.path.normpath(folder) for folder in folders]))
 
 
+def mirrored_root(suffix: str, folder: Path, images: list[Path]) -> Path:
+    """The root under which most of the first 100 `images` have sidecars in `folder`; without any, their common root.
+
+    The rows of a folder of images do not name that folder, which may be above all of them.
+    """
+    root = common_root(images)
+    counts = {}
+    for candidate in (root, *root.parents):
+        paths = SidecarPaths(suffix, folder, candidate)
+        counts[candidate] = sum(paths.find(image) is not None for image in images[:100])
+    return max(counts, key=lambda candidate: counts[candidate])  # the first of equals, so the deepest
+
+
 def _names_with_shared_stems(folder: Path) -> frozenset[str]:
     """Names of the images in `folder` whose sidecars keep the image's ending."""
     try:
