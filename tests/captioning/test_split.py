@@ -15,7 +15,8 @@ from imgcap.errors import ImgcapError, UsageError
 from imgcap.files import read_json, write_json
 from imgcap.model.search import SearchOptions
 from imgcap.model.store import import_model
-from imgcap.scoring.caption_files import read_captions, read_pairs
+from imgcap.scoring.caption_files import read_captions
+from imgcap.scoring.pairs import read_pairs
 
 
 @pytest.fixture(scope="module")
