@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from helpers.data_sets import contents, left_out, write, write_images
+from helpers.tars import write_tar
 from imgcap.dataset.readers import read_dataset
 from imgcap.images.sidecars import SidecarPaths
 
@@ -89,3 +90,15 @@ def test_captions_beside_copies_of_the_images_are_found_by_name(tmp_path: Path) 
     images, copies = write_images(tmp_path / "images", "a.jpg"), write_images(tmp_path / "copies", "a.jpg")
     write(copies, {"a.txt": "x"})
     assert captions_of(images, copies) == {"a.jpg": ["x"]}
+
+
+def test_captions_in_archives_follow_the_same_rule(tmp_path: Path) -> None:
+    names = ["a.jpg", "a.png", "a.txt", "b.jpg", "b.seg.png", "b.txt", "c.jpg", "c.png", "c.jpg.txt", "c.png.txt"]
+    write_tar(tmp_path / "x.tar", [(name, name.encode() if name.endswith(".txt") else b"") for name in names])
+    dataset = read_dataset(str(tmp_path / "x.tar"))
+    assert {record.path: record.captions for record in dataset.records} == {
+        "x.tar/b.jpg": ("b.txt",),
+        "x.tar/c.jpg": ("c.jpg.txt",),
+        "x.tar/c.png": ("c.png.txt",),
+    }
+    assert left_out(dataset)["x.tar/a"] == "has captions that could be of several images"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from imgcap.errors import ImgcapError
-from imgcap.text.tables import from_cell, parse_table, to_cell
+from imgcap.text.tables import BadRow, from_cell, parse_table, scan_table, to_cell
 
 
 @pytest.mark.parametrize(
@@ -69,3 +69,32 @@ def test_a_cell_is_no_formula_and_its_text_comes_back(value: object, cell: str) 
     assert to_cell(value) == cell
     if isinstance(value, str):
         assert from_cell(cell) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("a,b\n1\n2,3\n", [(2, BadRow("has 1 of 2 columns")), (3, {"a": "2", "b": "3"})]),
+        (
+            "a,b\n1,2,3\n4,5\n",
+            [
+                (2, BadRow("has 3 columns, but the header 2", "Perhaps a cell holds a ',' without quotes around it.")),
+                (3, {"a": "4", "b": "5"}),
+            ],
+        ),
+        (
+            'a,b\n1,"2\n3,4\n',
+            [(2, BadRow("is not valid CSV: unexpected end of data")), (3, {"a": "3", "b": "4"})],
+        ),
+        (
+            'a,b\n\n"x\ny",1\n2,"3" 4\n5,6\n',
+            [
+                (3, {"a": "x\ny", "b": "1"}),
+                (5, BadRow("is not valid CSV: ',' expected after '\"'")),
+                (6, {"a": "5", "b": "6"}),
+            ],
+        ),
+    ],
+)
+def test_a_bad_row_hides_none_of_the_others(text: str, rows: list[tuple[int, object]]) -> None:
+    assert list(scan_table(text, Path("table.csv"))[1]) == rows

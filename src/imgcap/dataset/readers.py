@@ -51,11 +51,16 @@ def read_dataset(
         raise _no_captions(captions or images, images, left_out, missing)
 
     listed = read_split_lists(split_files or {}, finder, left_out)
+    grouped = {path: entries for path, entries in grouped.items() if listed.get(path, "") is not None}
+    if not grouped:
+        raise ImgcapError(f"All images of {captions or images} are in two split lists.", "Keep each image in one list.")
     splits = listed if split_files else {path: _split_of(entries) for path, entries in grouped.items()}
     if not any(splits.values()):
         names = {path: tars.images[path].member if tars else path for path in grouped}
         splits = dict(automatic_splits(names))
-    left_out |= {path: "is in a split list, but has no caption" for path in listed if path not in grouped}
+    for path in listed:
+        if path not in grouped:
+            left_out.setdefault(path, "is in a split list, but has no caption")
     without = finder.paths - grouped.keys() - listed.keys()
     left_out |= dict.fromkeys(sorted(without), "has no caption")
     records = tuple(

@@ -41,10 +41,10 @@ def known_split(text: str) -> str | None:
 
 
 def read_split_lists(files: Mapping[str, Path], finder: ImageFinder, left_out: dict[str, str]) -> dict[str, str | None]:
-    """The split of each image in the lists, by path; names without an image go to `left_out`.
+    """The split of each image in the lists, by path.
 
-    `files` has a file by split, with one image name a line. Raises `ImgcapError` if a file names none of the images,
-    or two name the same.
+    `files` has a file by split, with one image name a line. Names without an image go to `left_out`, and so do images
+    in the lists of two splits, whose split here is None. Raises `ImgcapError` if a file names none of the images.
     """
     splits: dict[str, str | None] = {}
     for split, file in files.items():
@@ -56,7 +56,8 @@ def read_split_lists(files: Mapping[str, Path], finder: ImageFinder, left_out: d
             if path is None:
                 left_out.setdefault(name, finder.why_not(name) or f"is in the {split} list, but has no image")
             elif splits.setdefault(path, split) != split:
-                raise ImgcapError(f"{path} is in two split lists, {splits[path]} and {split}.")
+                left_out.setdefault(path, f"is in two split lists, {splits[path]} and {split}")
+                splits[path] = None
     return splits
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +22,7 @@ class TarDataset:
     """Tar archives in WebDataset's convention: `key.jpg` with `key.txt`, a caption a line, or `key.json` beside it.
 
     The key is the part of a file name before its first dot. Where several images have one key, captions belong to the
-    image whose name without the ending is the same.
+    image whose name without the ending is the same, or to the one that they name whole: `key.jpg.txt`.
     """
 
     def __init__(self, pattern: str, columns: Columns = DETECTED) -> None:
@@ -58,23 +59,39 @@ class TarDataset:
                         rows[stem] = _captions_and_split(file, self._columns)
                 except ImgcapError as error:
                     self.left_out[_relative(file.name, self.root)] = str(error)
+        stems = Counter(_stem(image.member) for image in images)
+        keys = Counter(_key(image.member) for image in images)
         for image in images:
             path = _relative(image.name, self.root)
             self.images[path] = image
-            names = _names(image.member)
+            names = _names(image.member, stems, keys)
             captions, split = next((rows[name] for name in names if name in rows), ([], None))
             captions = next((texts[name] for name in names if name in texts), captions)
             self.entries += (Entry(path, caption, split, path) for caption in captions)
-        with_image = {name for image in images for name in _names(image.member)}
+        with_image = {name for image in images for name in _names(image.member, stems, keys)}
         with_captions = (*texts, *(name for name, (captions, _) in rows.items() if captions))
         for name in with_captions:
             if name not in with_image:
-                self.left_out[_relative(f"{location}/{name}", self.root)] = "has captions, but no image"
+                several = stems[name] > 1 or keys[name] > 1
+                reason = "has captions that could be of several images" if several else "has captions, but no image"
+                self.left_out[_relative(f"{location}/{name}", self.root)] = reason
 
 
-def _names(member: str) -> tuple[str, ...]:
-    """Names without ending of the caption files that belong to an image: its whole name, its stem, its key."""
-    return member, member.rsplit(".", 1)[0], re.sub(r"\.[^/]*$", "", member)
+def _names(member: str, stems: Counter[str], keys: Counter[str]) -> list[str]:
+    """Names without ending of the caption files that belong to an image: its whole name, its stem, its key.
+
+    A stem or key that several images share counts for none of them, as with sidecars in a folder.
+    """
+    stem, key = _stem(member), _key(member)
+    return [member, *([stem] if stems[stem] == 1 else []), *([key] if keys[key] == 1 else [])]
+
+
+def _stem(member: str) -> str:
+    return member.rsplit(".", 1)[0]
+
+
+def _key(member: str) -> str:
+    return re.sub(r"\.[^/]*$", "", member)
 
 
 def _is_of_sample(member: str) -> bool:

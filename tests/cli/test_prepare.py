@@ -1,0 +1,49 @@
+"""`imgcap prepare`: what it says before and after, and its exit codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from helpers.data import Run, draw
+from imgcap.errors import ExitCode
+
+
+def write_images(folder: Path, count: int = 3) -> Path:
+    folder.mkdir()
+    for number in range(count):
+        draw("red", number).save(folder / f"{number}.png")
+    return folder
+
+
+def test_what_training_would_miss_is_said_before_anything_is_encoded(
+    imgcap_here: Run, encoder_file: Path, tmp_path: Path
+) -> None:
+    images = write_images(tmp_path / "images")
+    rows = [f"{number}.png,一只狗在草地上跑步,train" for number in range(3)]
+    (tmp_path / "c.csv").write_text("image,caption,split\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    prepare = ["prepare", "--images", images, "--captions", tmp_path / "c.csv", "--encoder", encoder_file]
+    done = imgcap_here(*prepare, "-o", tmp_path / "out")
+    assert done.returncode == ExitCode.DONE
+    val, unspaced, summary = (done.stderr.find(text) for text in ("--val-share 0.1", "no spaces", "3 images (train 3)"))
+    assert 0 <= val < unspaced < summary
+
+    train = ["train", tmp_path / "out", "--epochs", 1, "--min-count", 1, "--embedding-size", 8, "--hidden-size", 8]
+    refused = imgcap_here(*train, "-o", tmp_path / "model")
+    assert refused.returncode == ExitCode.FAILED
+    assert "Train with --val-share 0.1 to draw a val split." in refused.stderr
+    trained = imgcap_here(*train, "-o", tmp_path / "model", "--val-share", 0.4, "--device", "cpu")
+    assert trained.returncode == ExitCode.DONE, trained.stderr
+    assert imgcap_here(*train, "-o", tmp_path / "model").stderr.count("--start-from") == 1
+
+
+def test_columns_can_be_named_and_bad_rows_are_listed(imgcap_here: Run, encoder_file: Path, tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images", 4)
+    (tmp_path / "c.csv").write_text("Foto;Alt\n0.png;A dog\n1.png;A cat\n2.png\n3.png;A bird\n")
+    prepare = ["prepare", "--images", images, "--captions", tmp_path / "c.csv", "--encoder", encoder_file]
+    done = imgcap_here(*prepare, "-o", tmp_path / "out")
+    assert done.returncode == ExitCode.FAILED
+    assert "has no image column" in done.stderr
+    assert "--image-column" in done.stderr
+    done = imgcap_here(*prepare, "-o", tmp_path / "out", "--image-column", "foto", "--caption-column", "alt")
+    assert done.returncode == ExitCode.SOME_FAILED
+    assert "c.csv, line 4: has 1 of 2 columns" in done.stderr
