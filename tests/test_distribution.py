@@ -15,7 +15,12 @@ PROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 PATTERNS = ["*.md", "*.toml", ".*.yaml", "noxfile.py", "docs/*.md", "examples/*.md", ".ci/*", ".github/**/*.yml"]
 FILES = [
     *(file for pattern in PATTERNS for file in sorted(ROOT.glob(pattern))),
-    *(file for name in ("src", "tools", "benchmarks") for file in sorted((ROOT / name).rglob("*.[phj][yts]*"))),
+    *(
+        file
+        for name in ("src", "tools", "benchmarks")
+        for file in sorted((ROOT / name).rglob("*"))
+        if file.suffix in (".py", ".html", ".js")
+    ),
 ]
 DECLARED = {canonicalize_name(name) for name in re.findall(r'"([A-Za-z][\w-]*)(?:\[[\w,]+\])?[<>=]', PROJECT)}
 OPTIONAL = {"aiohttp", "adlfs", "gcsfs", "huggingface-hub", "requests", "pip-audit", "transformers", "zizmor"}
