@@ -12,6 +12,7 @@ import pytest
 import typer
 
 from helpers.command import COMMAND
+from helpers.data import Run
 from imgcap.cli.console import RowStream, err, interruptible, print_error, print_message
 from imgcap.errors import ExitCode
 
@@ -115,3 +116,25 @@ def test_rows_are_dropped_when_their_reader_has_left(monkeypatch: pytest.MonkeyP
     stream.flush()
     assert stream.is_abandoned
     assert broken.tries == 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["prepare", "--images", ".", "--captions", "a.csv", "-o", "-"],
+        ["train", ".", "-o", "-"],
+        ["caption", "a.jpg", "--html", "-"],
+        ["caption", "a.jpg", "--sidecar-dir", "-"],
+        ["eval", ".", "--html", "-"],
+        ["eval", ".", "--save-captions", "-"],
+    ],
+    ids=" ".join,
+)
+def test_outputs_that_cannot_be_stdout_say_so(
+    imgcap_here: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = imgcap_here(*command)
+    assert done.returncode == ExitCode.USAGE
+    assert "Only rows of captions can be written to stdout." in done.stderr
+    assert list(tmp_path.iterdir()) == []

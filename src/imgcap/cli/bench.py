@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from imgcap.cli import options
-from imgcap.cli.console import err, interruptible, out
+from imgcap.cli.console import err, interruptible, print_result, print_table
 from imgcap.model.store import DEFAULT_MODEL
 
 
@@ -31,10 +31,10 @@ def bench(
         figures = list(measure(model, device))
     where = machine(torch.get_num_threads())
     if as_json:
-        print(json.dumps({"machine": where, "figures": [asdict(figure) for figure in figures]}))
+        print_result(json.dumps({"machine": where, "figures": [asdict(figure) for figure in figures]}))
         return
     table = Table("what", "", "", show_header=False, box=None)
     for figure in figures:
         table.add_row(figure.name, f"{figure.value:.2f}", figure.unit)
-    out.print(table)
-    out.print(where, style="dim")
+    print_table(table)
+    print_result(where)

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from pathlib import Path
 from threading import Event, Thread
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, TextIO, cast
@@ -25,6 +26,7 @@ from imgcap.errors import ExitCode, printable, shortened
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TextColumn
+    from rich.table import Table
 
 _REPLACING = frozenset({"backslashreplace", "ignore", "namereplace", "replace", "xmlcharrefreplace"})
 """Error handlers under which every character can be printed."""
@@ -81,6 +83,19 @@ def discard(stream: TextIO) -> None:
 def print_result(text: str = "") -> None:
     """Print a line of results to stdout. Text from a file must be `printable`."""
     print(text)
+
+
+def print_path(path: Path) -> None:
+    """Print a path to stdout byte for byte, for programs that use it."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(os.fsencode(path) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def print_table(table: Table, min_width: int = 0, *, wrap: bool = False) -> None:
+    """Print a table to stdout; on a narrow terminal, cells are wrapped or the lines are too long, but never cut."""
+    console = Console(width=max(out.width, min_width), highlight=False, emoji=False, soft_wrap=not wrap)
+    console.print(table, crop=False)
 
 
 def print_message(text: str) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from imgcap.cli import options
-from imgcap.cli.console import err, interruptible, out
+from imgcap.cli.console import err, interruptible, out, print_result, print_table
 from imgcap.errors import ExitCode, printable
 from imgcap.model.store import DEFAULT_MODEL
 
@@ -31,7 +31,7 @@ def doctor(
         findings = list(examine(model))
     healthy = all(finding.ok for finding in findings)
     if as_json:
-        print(json.dumps({"ok": healthy, "findings": [asdict(finding) for finding in findings]}))
+        print_result(json.dumps({"ok": healthy, "findings": [asdict(finding) for finding in findings]}))
     else:
         rows = [
             (printable(f.name), "ok" if f.ok else "wrong", printable(f"{f.text} {f.remedy}".strip())) for f in findings
@@ -40,10 +40,10 @@ def doctor(
             table = Table(show_header=False, box=None)
             for name, verdict, text in rows:
                 table.add_row(Text(name), Text(verdict, "green" if verdict == "ok" else "bold red"), Text(text))
-            out.print(table, soft_wrap=False)
+            print_table(table, wrap=True)
         else:
             width = max(len(name) for name, _, _ in rows)
             for name, verdict, text in rows:
-                print(f"{name:{width}}  {verdict:5}  {text}")
+                print_result(f"{name:{width}}  {verdict:5}  {text}")
     if not healthy:
         raise typer.Exit(ExitCode.FAILED)

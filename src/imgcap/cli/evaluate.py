@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from imgcap.cli import evaluate_options as given
 from imgcap.cli import options
-from imgcap.cli.console import counting, interruptible, out, print_message, print_result
+from imgcap.cli.console import counting, interruptible, print_message, print_result, print_table
 from imgcap.errors import UsageError, printable
 from imgcap.model.store import DEFAULT_MODEL
 from imgcap.text.columns import Columns
@@ -258,7 +258,6 @@ def _print_tables(evaluation: Evaluation, title: str) -> None:
 
 def _print_table(names: list[str], body: list[list[str]]) -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
@@ -266,5 +265,4 @@ def _print_table(names: list[str], body: list[list[str]]) -> None:
         table.add_column(name, justify="right" if i else "left", no_wrap=True)
     for row in body:
         table.add_row(*row)
-    # A narrow terminal may wrap lines, but no figure is cut.
-    Console(width=max(out.width, 100), highlight=False).print(table, crop=False)
+    print_table(table, min_width=100, wrap=True)

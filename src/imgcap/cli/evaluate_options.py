@@ -70,7 +70,10 @@ Markdown = Annotated[
     bool, typer.Option("--markdown", help="Print a table for a README.", rich_help_panel=options.OUTPUT)
 ]
 Html = Annotated[
-    Path | None, typer.Option(help="Write one page with plots and images.", rich_help_panel=options.OUTPUT)
+    Path | None,
+    typer.Option(
+        help="Write one page with plots and images.", callback=options.not_stdout, rich_help_panel=options.OUTPUT
+    ),
 ]
 PerImage = Annotated[
     Path | None,
@@ -82,7 +85,11 @@ WorstFirst = Annotated[
 ]
 SaveCaptions = Annotated[
     Path | None,
-    typer.Option(help="Write the model's captions to this file, as JSON Lines.", rich_help_panel=options.OUTPUT),
+    typer.Option(
+        help="Write the model's captions to this file, as JSON Lines.",
+        rich_help_panel=options.OUTPUT,
+        callback=options.not_stdout,
+    ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output files.", rich_help_panel=options.OUTPUT)]
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from imgcap.cli.console import print_error, print_message
+from imgcap.cli.console import print_error, print_message, print_path, print_result
 from imgcap.errors import ExitCode, ImgcapError, printable
 from imgcap.files import read_text
 from imgcap.model import store as model_store
@@ -23,13 +22,13 @@ Name = Annotated[str, typer.Argument(help="A model's name, or its folder.")]
 def list_models() -> None:
     """Print the names that --model accepts."""
     for name in model_store.available_models():
-        print(name)
+        print_result(printable(name))
 
 
 @app.command()
 def path(name: Name = DEFAULT_MODEL) -> None:
     """Print the folder of a model. The default model is unpacked first if necessary."""
-    typer.echo(os.fsencode(model_store.locate(name)))
+    print_path(model_store.locate(name))
 
 
 @app.command()
@@ -38,7 +37,7 @@ def show(name: Name = DEFAULT_MODEL) -> None:
     card = model_store.locate(name) / model_store.MODEL_CARD_FILE
     if not card.is_file():
         raise ImgcapError(f"The model {name!r} has no {model_store.MODEL_CARD_FILE}.")
-    print("\n".join(printable(line.expandtabs()) for line in read_text(card).rstrip().split("\n")))
+    print_result("\n".join(printable(line.expandtabs()) for line in read_text(card).rstrip().split("\n")))
 
 
 @app.command()
@@ -47,7 +46,7 @@ def verify(name: Annotated[str | None, typer.Argument(help="Model to check; by d
     failed = False
     for each in [name] if name else model_store.available_models():
         try:
-            print(f"{printable(each)}\tok\t{printable(str(model_store.locate(each)))}")
+            print_result(f"{printable(each)}\tok\t{printable(str(model_store.locate(each)))}")
         except ImgcapError as error:
             failed = True
             print_error(str(error), error.hint)

@@ -24,6 +24,14 @@ _images, _wording, _details, _output, _run = (
     partial(typer.Option, rich_help_panel=panel) for panel in (IMAGES, WORDING, DETAILS, OUTPUT, RUN)
 )
 
+
+def not_stdout(path: Path | None) -> Path | None:
+    """Raise `UsageError` if `path` is `-`, for outputs that cannot be written to stdout."""
+    if path == Path("-"):
+        raise UsageError("Only rows of captions can be written to stdout.", "Give this output a name.")
+    return path
+
+
 # Images
 
 Images = Annotated[
@@ -90,12 +98,15 @@ Format = Annotated[
         show_default=False,
     ),
 ]
-Gallery = Annotated[Path | None, _output("--html", help="Also write a gallery page with thumbnails.")]
+Gallery = Annotated[
+    Path | None, _output("--html", help="Also write a gallery page with thumbnails.", callback=not_stdout)
+]
 Sidecar = Annotated[
     str | None, _output(metavar="ENDING", help="Write each caption to a file of its own, for example .txt.")
 ]
 SidecarDir = Annotated[
-    Path | None, _output(help="Write sidecars under this folder, with the same sub-folders; .txt by default.")
+    Path | None,
+    _output(help="Write sidecars under this folder, with the same sub-folders; .txt by default.", callback=not_stdout),
 ]
 Append = Annotated[bool, _output("--append", help="Add captions to text sidecars that exist, one a line.")]
 WriteMetadata = Annotated[

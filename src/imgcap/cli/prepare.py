@@ -28,7 +28,10 @@ def prepare(
     images: Annotated[
         str, typer.Option(help="Folder of the images, or .tar archives or their URLs: 'shards/{000..099}.tar'.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write features and captions to.")],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="Folder to write features and captions to.", callback=options.not_stdout),
+    ],
     captions: Annotated[
         Path | None,
         typer.Option(

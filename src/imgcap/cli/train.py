@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def train(
     prepared: Annotated[Path, typer.Argument(help="Folder written by `imgcap prepare`.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Model folder to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Model folder to write.", callback=options.not_stdout)],
     resume: Annotated[bool, typer.Option("--resume", help="Resume an interrupted training.")] = False,
     epochs: Annotated[int, typer.Option(help="Maximum number of epochs.")] = DEFAULTS.epochs,
     patience: Annotated[
