@@ -86,7 +86,7 @@ def test_a_device_that_is_not_there_is_one_sentence() -> None:
 
 
 def test_processes_agree_on_an_attempt_whatever_earlier_ones_have_left() -> None:
-    store = dist.HashStore()
+    store = dist.HashStore()  # type: ignore[attr-defined]
     with ThreadPoolExecutor(3) as pool:
         for attempt in (1, 2, 3):
             store.add("imgcap/questions", attempt)  # of processes that were lost before they got an answer
@@ -97,7 +97,7 @@ def test_processes_agree_on_an_attempt_whatever_earlier_ones_have_left() -> None
 def test_waiting_for_a_process_that_does_not_start_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributed, "_CONNECTING", timedelta(seconds=0.1))
     with pytest.raises(dist.DistStoreError):
-        agree_on_attempt(dist.HashStore(), 0, 2)
+        agree_on_attempt(dist.HashStore(), 0, 2)  # type: ignore[attr-defined]
 
 
 def test_training_is_the_same_in_one_two_and_four_processes(

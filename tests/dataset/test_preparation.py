@@ -64,7 +64,7 @@ def test_mirrored_features_are_those_of_the_mirrored_images(
     assert prepared.metadata.mirrored and not plain.metadata.mirrored and plain.mirrored is None
     assert prepared.mirrored is not None
     np.testing.assert_array_equal(prepared.features[rows], plain.features[rows])
-    images = [open_image(dataset.root / record.path) for record in prepared.records]
+    images = [open_image(Path(dataset.root, record.path)) for record in prepared.records]
     expected = FakeEncoder()([squash(ImageOps.mirror(image), FakeEncoder().config.pixels) for image in images])
     np.testing.assert_array_equal(prepared.mirrored[rows], expected.numpy())
     assert (prepared.mirrored[rows] != prepared.features[rows]).any()
@@ -151,4 +151,4 @@ def test_the_metadata_records_where_the_features_come_from(whole: Path, dataset:
     data = json.loads((whole / METADATA_FILE).read_text())
     assert data["encoder"] == "fake"
     assert data["encoder_config"] == {"pixels": SIDE, "resize": "squash-bicubic", "count_padding": True}
-    assert Path(data["image_root"]) == dataset.root.resolve()
+    assert Path(data["image_root"]) == Path(dataset.root).resolve()

@@ -110,7 +110,7 @@ class Browser:
         return str(self.run("return location.hash"))
 
     def requests(self) -> set[str]:
-        messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
+        messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]  # type: ignore[no-untyped-call]
         urls = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
         own = ("data:", "about:", "chrome:")  # the browser's start page asks for its images when it comes to it
         return {url.split("#")[0] for url in urls if not url.startswith(own)}

@@ -196,7 +196,7 @@ def is_untouched(file: Path, text: str = TEXT) -> bool:
     return True
 
 
-PERSONS = {
+PERSONS: dict[str, bytes] = {
     "description": packet(f"<dc:description>{alt('mine')}</dc:description>"),
     "another language": packet(f"<dc:description>{alt('meins', 'de')}</dc:description>"),
     "alternative text": packet(f"<iptc:AltTextAccessibility>{alt('mine')}</iptc:AltTextAccessibility>"),
@@ -213,10 +213,11 @@ PERSONS = {
     ),
     "other prefix": packet(f'<d:description xmlns:d="{DC}">mine</d:description>'),
     "CDATA": packet("<dc:description><![CDATA[mine]]></dc:description>"),
-    "rdf as default namespace": f'<RDF xmlns="{RDF}"><Description><d:description xmlns:d="{DC}">mine</d:description>'
-    "</Description></RDF>",
+    "rdf as default namespace": (
+        f'<RDF xmlns="{RDF}"><Description><d:description xmlns:d="{DC}">mine</d:description></Description></RDF>'
+    ).encode(),
     "second node": packet(f'</rdf:Description><rdf:Description rdf:about="uuid:1" {NAMESPACES} dc:description="mine">'),
-    "typed node": f'<rdf:RDF {NAMESPACES}><xmp:Photo dc:description="mine"/></rdf:RDF>',
+    "typed node": f'<rdf:RDF {NAMESPACES}><xmp:Photo dc:description="mine"/></rdf:RDF>'.encode(),
     "hash of another text": packet(
         f"<dc:description>{alt('mine')}</dc:description>",
         f'xmlns:i="{IMGCAP_NAMESPACE}" i:descriptionHash="{"0" * 64}"',

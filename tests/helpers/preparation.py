@@ -104,8 +104,11 @@ def crash_at_line(number: int, codes: set[CodeType]) -> Iterator[None]:
 
 def prepare_and_die(images: str, encoder_file: str, out: str) -> None:
     """Prepare in a process of its own, and end it by SIGKILL in the fourth batch."""
-    preparation.BATCH_SIZE = BATCH
-    features.ROWS_PER_FILE = prepared.ROWS_PER_FILE = unfinished.ROWS_PER_FILE = ROWS
+    for module, name, size in (
+        *((module, "ROWS_PER_FILE", ROWS) for module in (features, prepared, unfinished)),
+        (preparation, "BATCH_SIZE", BATCH),
+    ):
+        setattr(module, name, size)
 
     class Dying(FakeEncoder):
         def __call__(self, pixels: Sequence[Pixels]) -> Tensor:

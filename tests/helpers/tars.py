@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from imgcap.dataset.formats import read_csv
+from imgcap.dataset.records import Entry
 
 
 def write_tar(file: Path, members: Iterable[tuple[str | tarfile.TarInfo, bytes]]) -> Path:
@@ -25,6 +26,7 @@ def samples(images: Path, captions: Path) -> Iterator[tuple[str, bytes]]:
     """The images of a folder in order, each with its captions in a .txt."""
     texts: dict[str, list[str]] = {}
     for entry in read_csv(captions):
+        assert isinstance(entry, Entry)
         texts.setdefault(entry.name, []).append(entry.caption)
     for image in sorted(images.iterdir()):
         yield image.name, image.read_bytes()

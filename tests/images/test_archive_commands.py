@@ -43,7 +43,7 @@ def expected(walls: Path, telling_model: Path) -> list[tuple[str, object, object
     """Rows of the folder."""
     from imgcap.captioning.captioner import load_model
 
-    found = []
+    found: list[tuple[str, object, object]] = []
     for caption in load_model(telling_model).stream(sorted((walls / "images").iterdir())):
         name, error = Path(caption.path or "").name, caption.error
         found.append((name, None if error else caption.text, error.kind if error else None))

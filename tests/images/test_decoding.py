@@ -127,7 +127,7 @@ def test_the_first_frame_counts(tmp_path: Path, name: str) -> None:
     later = [plain("RGB", (0, 0, 255)), plain("RGB", (0, 255, 0))]
     plain("RGB", RED).save(tmp_path / name, save_all=True, append_images=later)
     with Image.open(tmp_path / name) as opened:
-        assert opened.n_frames == 3  # type: ignore[attr-defined]
+        assert opened.n_frames == 3
     assert close(open_image(tmp_path / name), RED, tolerance=6)
 
 

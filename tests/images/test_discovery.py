@@ -89,7 +89,7 @@ def test_folders_of_any_depth_are_searched(tmp_path: Path) -> None:
     try:
         assert [len(path.relative_to(tmp_path).parts) for path in find_images(tmp_path)] == [depth + 1]
     finally:
-        deepest = max(expand([tmp_path]), key=lambda path: len(path.parts))
+        deepest = max(find_images(tmp_path), key=lambda path: len(path.parts))
         deepest.unlink()
         for folder in deepest.parents[:depth]:
             folder.rmdir()

@@ -105,8 +105,10 @@ def test_two_curves_differ_in_black_and_white() -> None:
     first, second = (root.find(f".//{SVG}g[@class='{name}']") for name in ("first", "second"))
     assert first is not None
     assert second is not None
-    assert [("stroke-dasharray" in group.find(f"{SVG}polyline").attrib) for group in (first, second)] == [False, True]
-    assert [group.find(f"{SVG}circle").get("fill") for group in (first, second)] == ["currentColor", "white"]
+    lines = [line for group in (first, second) for line in group.iter(f"{SVG}polyline")]
+    assert ["stroke-dasharray" in line.attrib for line in lines] == [False, True]
+    fills = [{circle.get("fill") for circle in group.iter(f"{SVG}circle")} for group in (first, second)]
+    assert fills == [{"currentColor"}, {"white"}]
     assert ["".join(span.itertext()) for span in root.iter(f"{SVG}tspan")] == ["\u25cf", "\u25cb"]
 
 

@@ -64,7 +64,7 @@ def test_no_script_but_the_page_s_own_runs(browser: Browser, tmp_path: Path) -> 
     browser.open(write(tmp_path / "page.html", curves=CURVES.replace("</svg>", f"{scripts}</svg>")))
     assert ids(browser)
     assert browser.run("return window.broken") is None
-    refused = browser.driver.get_log("browser")
+    refused = browser.driver.get_log("browser")  # type: ignore[no-untyped-call]
     assert refused
     assert all("Content Security Policy" in entry["message"] for entry in refused)
 

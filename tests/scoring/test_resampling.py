@@ -11,7 +11,7 @@ import pytest
 from imgcap.scoring import resampling
 from imgcap.scoring.metrics.bleu import corpus_bleu
 from imgcap.scoring.resampling import DRAWS, SHUFFLES, Difference, compare, intervals, verdict
-from imgcap.scoring.scores import METRICS, ImageScores, score_images
+from imgcap.scoring.scores import METRICS, ImageScores, metrics_of_sums, score_images
 
 WORDS = ["a", "dog", "cat", "runs", "sits", "on", "the", "grass", "red", "blue", "ball", "with", "man"]
 Tokens = list[str]
@@ -45,7 +45,7 @@ def test_intervals_hold_each_metric_of_the_set() -> None:
     assert list(found) == list(METRICS)
     references = [captions(random.Random(i), 2) for i in range(60)]
     assert len(references) == len(images)
-    for name, value in zip(METRICS, resampling.metrics_of_sums(images.summands.sum(0)[None], 60)[0], strict=True):
+    for name, value in zip(METRICS, metrics_of_sums(images.summands.sum(0)[None], 60)[0], strict=True):
         low, high = found[name]
         assert low < value < high
         assert low > 0
@@ -81,7 +81,7 @@ def test_the_difference_is_that_of_the_scores() -> None:
     found = compare(better, worse)
     assert list(found) == list(METRICS)
     sums = [p.summands.sum(0)[None] for p in (better, worse)]
-    ours, theirs = (resampling.metrics_of_sums(s, 60)[0] for s in sums)
+    ours, theirs = (metrics_of_sums(s, 60)[0] for s in sums)
     assert [d.value for d in found.values()] == pytest.approx((ours - theirs).tolist())
     assert found["cider_d"].value == pytest.approx(better.cider_d.mean() - worse.cider_d.mean())
     source = random.Random(1001)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -75,7 +76,9 @@ def test_finishing_a_model_again_gives_the_same_files(
 def test_index_and_confidence_use_the_fine_tuned_encoder(prepared: PreparedFolder, tuned_folder: Path) -> None:
     captioner = load_model(tuned_folder, device="cpu")
     row = prepared.rows("train")[0]
-    own = captioner.encoder(next(load_batches([prepared.image_root / prepared.records[row].path], SMALLEST_IMAGE)))
+    [pixels] = next(load_batches([prepared.image_root / prepared.records[row].path], SMALLEST_IMAGE))
+    assert isinstance(pixels, np.ndarray)
+    own = captioner.encoder([pixels])
     assert (own - torch.from_numpy(prepared.features[[row]])).abs().max() > 0.01
     [found] = TrainingIndex.load(tuned_folder / INDEX_FILE).explain(own, [""])
     assert found.nearest[0][0] == prepared.records[row].path

@@ -67,7 +67,8 @@ def log_probability(decoder: LSTMDecoder, features: torch.Tensor, ids: list[int]
     read = torch.tensor([[START, *ids[:-1]]])
     logits = decoder(features, read, torch.tensor([len(ids)]))
     allowed = logits.exp().index_fill(1, torch.tensor([PAD, START, UNKNOWN]), 0)
-    return (allowed[torch.arange(len(ids)), ids] / allowed.sum(1)).log().sum()
+    probability: torch.Tensor = (allowed[torch.arange(len(ids)), ids] / allowed.sum(1)).log().sum()
+    return probability
 
 
 def test_the_loss_weighs_samples_by_their_lead_over_the_others(decoder: LSTMDecoder) -> None:

@@ -77,8 +77,7 @@ def test_ratings_keywords_and_edits_stay(image: Path, sidecar: Path, encode: Cal
 
 @pytest.mark.parametrize("kind", PERSONS)
 def test_what_a_person_wrote_is_kept_unless_it_is_to_be_overwritten(image: Path, sidecar: Path, kind: str) -> None:
-    content = PERSONS[kind]
-    sidecar.write_bytes(content.encode() if isinstance(content, str) else content)
+    sidecar.write_bytes(PERSONS[kind])
     before = sidecar.read_bytes()
     assert not write_xmp_sidecar(sidecar, image, TEXT)
     assert sidecar.read_bytes() == before

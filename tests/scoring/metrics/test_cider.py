@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from random import Random
 
 import numpy as np
 import pytest
@@ -37,7 +38,8 @@ def test_cider_d_of_random_captions_is_coco_captions() -> None:
     for hypotheses, references in random_sets(300):
         expected = coco_cider(hypotheses, references)
         found = CiderD(references).score(hypotheses)
-        assert (found.shape, found.dtype) == ((len(hypotheses),), np.float64)
+        assert found.shape == (len(hypotheses),)
+        assert found.dtype == np.float64
         np.testing.assert_allclose(found, expected, atol=1e-6, rtol=0)
         compared += max(expected) > 0.1
     assert compared > 200
@@ -110,7 +112,7 @@ def test_a_perfect_match_scores_ten() -> None:
 
 @properties
 @given(sets_of(captions), st.randoms(use_true_random=False))
-def test_the_order_of_images_and_references_never_changes_a_score(found_set: Set, source: st.Random) -> None:
+def test_the_order_of_images_and_references_never_changes_a_score(found_set: Set, source: Random) -> None:
     hypotheses, references = found_set
     (other_hypotheses, other_references), order = reordered(found_set, source)
     found = CiderD(other_references).score(other_hypotheses)

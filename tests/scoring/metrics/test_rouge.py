@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from random import Random
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +32,8 @@ def without_words_on_both_sides(hypotheses: list[Caption], references: list[list
 
 def compare_with_coco_caption(hypotheses: list[Caption], references: list[list[Caption]]) -> None:
     found = rouge_l(hypotheses, references)
-    assert (found.shape, found.dtype) == ((len(hypotheses),), np.float64)
+    assert found.shape == (len(hypotheses),)
+    assert found.dtype == np.float64
     expected = Rouge().compute_score(*coco_dicts(hypotheses, references))[1]
     # coco-caption reads an empty text as one empty word, which an empty reference has too.
     both_empty = without_words_on_both_sides(hypotheses, references)
@@ -78,14 +80,14 @@ def test_rouge_l_by_hand() -> None:
 
 @properties
 @given(sets_of(any_caption), st.randoms(use_true_random=False))
-def test_the_order_of_images_and_references_never_changes_a_score(captions: Set, source: st.Random) -> None:
+def test_the_order_of_images_and_references_never_changes_a_score(captions: Set, source: Random) -> None:
     others, order = reordered(captions, source)
     np.testing.assert_array_equal(rouge_l(*others), rouge_l(*captions)[order])
 
 
 @properties
 @given(sets_of(captions_of_four_words), st.randoms(use_true_random=False))
-def test_a_caption_equal_to_a_reference_scores_highest(captions: Set, source: st.Random) -> None:
+def test_a_caption_equal_to_a_reference_scores_highest(captions: Set, source: Random) -> None:
     hypotheses, references = captions
     best = rouge_l([source.choice(texts) for texts in references], references)
     np.testing.assert_allclose(best, 1, atol=1e-12)
