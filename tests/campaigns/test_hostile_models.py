@@ -133,7 +133,7 @@ def test_features_that_are_not_numbers_are_one_sentence(model: Path) -> None:
 
 def test_an_encoder_whose_header_is_nested_too_deeply_is_one_sentence(tmp_path: Path) -> None:
     save_file({"w": torch.zeros(1)}, tmp_path / "e.safetensors", {"imgcap": "[" * 100_000})
-    with pytest.raises(ImgcapError, match="does not describe an encoder"):
+    with pytest.raises(ImgcapError, match="does not describe a known encoder"):
         Encoder.load(tmp_path / "e.safetensors", CPU)
 
 

@@ -178,7 +178,7 @@ def test_a_file_in_another_format_is_refused(tmp_path: Path, encoder_file: Path,
         whole = encoder_file.read_bytes()
         file.write_bytes({"text": b"not weights\n" * 9, "empty": b"", "truncated": whole[: len(whole) // 2]}[content])
     for read in (Encoder.load, fingerprint):
-        with pytest.raises(ImgcapError, match=r"wrong\.safetensors is not a \.safetensors file"):
+        with pytest.raises(ImgcapError, match=r"wrong\.safetensors is not a readable \.safetensors file"):
             read(file)
 
 
@@ -213,7 +213,7 @@ def test_weights_that_do_not_fit_are_refused(
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        ({"resize": "centre-crop"}, "resized by 'centre-crop'"),
+        ({"resize": "centre-crop"}, "resized with 'centre-crop', which this version does not support"),
         ({"pixels": 74}, "images of 74 pixels"),
         ({"pixels": 2049}, "images of 2049 pixels"),
         ({"pixels": -299}, "images of -299 pixels"),
@@ -221,7 +221,7 @@ def test_weights_that_do_not_fit_are_refused(
         ({"pixels": True}, "images of True pixels"),
         ({"pixels": "299"}, "images of '299' pixels"),
         ({"pixels": None}, "images of None pixels"),
-        ({"count_padding": "no"}, "count the padding"),
+        ({"count_padding": "no"}, "count_padding is neither true nor false"),
         ({"colours": "BGR"}, "does not describe"),
         ([299], "does not describe"),
         (299, "does not describe"),
@@ -324,7 +324,7 @@ def test_damaged_manually_saved_imagenet_weights_are_named(placed_by_hand: Path,
     whole = placed_by_hand.read_bytes()
     content = {"truncated": whole[: len(whole) // 2], "an error page": b"<html>Not found</html>", "empty": b""}
     placed_by_hand.write_bytes(content[damage])
-    with pytest.raises(ImgcapError, match="damaged or not the ImageNet weights") as caught:
+    with pytest.raises(ImgcapError, match="is damaged or does not hold the ImageNet weights") as caught:
         find_encoder(IMAGENET)
     assert str(placed_by_hand) in str(caught.value)
     assert "https://" in caught.value.hint

@@ -119,7 +119,7 @@ def test_an_unsupported_precision_is_one_sentence(
     encoder_file: Path, imgcap_here: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     check_precision(FLOAT32, torch.device("cuda"))
-    with pytest.raises(UsageError, match="for processors"):
+    with pytest.raises(UsageError, match="The precision int8 needs a CPU"):
         check_precision(INT8, torch.device("cuda"))
     monkeypatch.setattr(encoder_module, "is_supported", lambda: False)
     with pytest.raises(UsageError, match="VNNI"):
