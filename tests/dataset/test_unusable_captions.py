@@ -75,6 +75,10 @@ GOOD = {"image": "a.jpg", "caption": "x"}
         ("t.txt", "a.jpg#0\tx\nb.jpg\ty\n", "t.txt, line 2", "is not NAME.jpg#K<TAB>caption"),
         ("t.txt", "a.jpg#0\tx\nb.jpg#1 y\n", "t.txt, line 2", "is not NAME.jpg#K<TAB>caption"),
         ("t.txt", "a.jpg#0\tx\nb.jpg#1\t\n", "t.txt, line 2", "has an empty caption for b.jpg"),
+        ("t.txt", "b.jpg y\na.jpg#0\tx\n", "t.txt, line 1", "is not NAME.jpg#K<TAB>caption"),
+        ("t.txt", "b.jpg\ty\na.jpg#0\tx\n", "t.txt, line 1", "is not NAME.jpg#K<TAB>caption"),
+        ("t.txt", "b.jpg y\na.jpg\tx\n", "t.txt, line 1", "is not NAME.jpg<TAB>caption"),
+        ("t", 'b.jpg\n{"image": "a.jpg", "caption": "x"}\n', "t, line 1", "is not valid JSON"),
         ("t.txt", "a.jpg\tx\nb.jpg y\n", "t.txt, line 2", "is not NAME.jpg<TAB>caption"),
         # COCO
         (
@@ -88,13 +92,13 @@ GOOD = {"image": "a.jpg", "caption": "x"}
             "c.json",
             coco(images=[{"id": 1, "file_name": "a.jpg"}, {"id": {}, "file_name": "b.jpg"}]),
             "c.json, images[1]",
-            "has a 'id' that is neither text nor a whole number",
+            "has an invalid 'id': neither text nor a whole number",
         ),
         (
             "c.json",
             coco(images=[{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": None}]),
             "c.json, images[1]",
-            "has a 'file_name' that is neither text nor a whole number",
+            "has an invalid 'file_name': neither text nor a whole number",
         ),
         (
             "c.json",
@@ -110,7 +114,7 @@ GOOD = {"image": "a.jpg", "caption": "x"}
             "c.json",
             annotated(caption="y", image_id=[2]),
             "c.json, annotations[1]",
-            "has a 'image_id' that is neither text nor a whole number",
+            "has an invalid 'image_id': neither text nor a whole number",
         ),
         (
             "c.json",
@@ -147,7 +151,7 @@ GOOD = {"image": "a.jpg", "caption": "x"}
             "l.jsonl",
             [GOOD, {"image": None, "caption": "y"}],
             "l.jsonl, line 2",
-            "has a 'image' that is neither text nor a whole number",
+            "has an invalid 'image': neither text nor a whole number",
         ),
         ("l.jsonl", [GOOD, {"image": "b.jpg", "caption": 5}], "l.jsonl, line 2", "has a caption that is not text"),
         ("l.jsonl", [GOOD, {"image": "b.jpg", "caption": None}], "l.jsonl, line 2", "has no caption for b.jpg"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from imgcap.text.columns import DETECTED, Columns, caption_texts, cell_captions
 from imgcap.text.tables import BadRow, from_cell, scan_table
 
 _DELIMITERS = ",\t;|"
+_NUMBERED_LINE = re.compile(r"[^\t]+#\d+\t")
+_LINES_TO_DETECT = 20
+"""Lines of a text that are looked at, so that a broken first line hides no format."""
 
 
 class RowError(Exception):
@@ -28,13 +32,11 @@ class RowError(Exception):
 
 def read_flickr8k(file: Path) -> Iterator[Entry | LeftOut]:
     """Lines `NAME.jpg#K<TAB>caption`, as in Flickr8k.token.txt (Hodosh et al. 2013), or `NAME.jpg<TAB>caption`."""
-    numbered = None
-    for number, line in enumerate(read_text(file).split("\n"), 1):
-        if not line.strip():
-            continue
-        place, (name, tab, caption) = f"{file.name}, line {number}", line.rstrip("\r").partition("\t")
+    lines = [(number, line) for number, line in enumerate(read_text(file).split("\n"), 1) if line.strip()]
+    numbered = any(_NUMBERED_LINE.match(line) for _, line in lines)
+    for number, line in lines:
+        place, (name, tab, caption) = f"{file.name}, line {number}", line.partition("\t")
         match = re.fullmatch(r"(.+)#\d+", name)
-        numbered = bool(match) if numbered is None else numbered
         if not tab or not name or (numbered and not match):
             yield LeftOut(place, f"is not NAME.jpg{'#K' if numbered else ''}<TAB>caption")
         else:
@@ -146,7 +148,7 @@ def name_of(value: object, key: str) -> str:
     if isinstance(value, float) and value.is_integer():  # as pandas writes ids next to missing ones
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise RowError(f"has a {key!r} that is neither text nor a whole number")
+        raise RowError(f"has an invalid {key!r}: neither text nor a whole number")
     return str(value).strip()
 
 
@@ -297,14 +299,14 @@ def _detect_json(data: Any) -> str | None:
 
 
 def _detect_text(text: str, columns: Columns) -> str | None:
-    first = next((line for line in text.split("\n") if line.strip()), "")
-    name, tab, _ = first.partition("\t")
-    if tab and (re.fullmatch(r".+#\d+", name) or is_image_name(name)):
-        return "flickr8k"
-    if first.lstrip().startswith("{"):
-        return "jsonl"
-    for delimiter in _DELIMITERS:
-        cells = [cell.strip(' "') for cell in first.split(delimiter)]
+    lines = list(islice((line for line in text.split("\n") if line.strip()), _LINES_TO_DETECT))
+    for delimiter in _DELIMITERS if lines else "":
+        cells = [cell.strip(' "') for cell in lines[0].split(delimiter)]
         if len(cells) > 1 and columns.find_image(cells) and columns.find_captions(cells):
             return "csv"
+    for line in lines:
+        if _NUMBERED_LINE.match(line) or ("\t" in line and is_image_name(line.partition("\t")[0])):
+            return "flickr8k"
+        if line.lstrip().startswith("{"):
+            return "jsonl"
     return None
