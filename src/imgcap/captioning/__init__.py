@@ -1,0 +1,1 @@
+"""Images in, captions out: rows, sidecars, resuming, shards."""

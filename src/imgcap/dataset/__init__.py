@@ -1,0 +1,1 @@
+"""Captioned data sets, and the prepared folder."""

@@ -1,0 +1,1 @@
+"""Image files: finding them, reading archives, decoding, metadata."""

@@ -1,0 +1,1 @@
+"""The network, the search, and the folder that holds both."""

@@ -1,0 +1,1 @@
+"""Words: the tokeniser, the vocabulary, tables."""

@@ -1,0 +1,1 @@
+"""The prepared folder in, a model folder out."""

@@ -1,0 +1,1 @@
+"""Descriptions inside image files and in XMP sidecars."""
