@@ -72,6 +72,13 @@ def test_the_default_model_is_used_from_the_package_and_one_sentence_says_so(
     assert missing.returncode == 1
 
 
+def test_shell_completion_without_a_home_folder_is_one_sentence(stranger: list[str]) -> None:
+    done = run(stranger, {}, "--install-completion", "bash")
+    assert done.stderr.startswith("imgcap: There is no home folder, so shell completion cannot be installed.\n")
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["no home", "unreadable"])
 def test_captions_are_written_and_the_doctor_ends_with_findings(

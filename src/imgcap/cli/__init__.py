@@ -77,6 +77,11 @@ def _run() -> None:
     except ImgcapError as error:
         print_error(str(error), error.hint)
         sys.exit(error.exit_code)
+    except RuntimeError as error:
+        if "home directory" not in str(error):
+            raise
+        print_error("There is no home folder, so shell completion cannot be installed.", "Set HOME to a folder.")
+        sys.exit(ExitCode.FAILED)
     except BrokenPipeError:
         discard(sys.stdout)  # the reader of a pipe has closed it
         sys.exit(ExitCode.FAILED)

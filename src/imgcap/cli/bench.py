@@ -20,7 +20,8 @@ def bench(
 ) -> None:
     """Measure the encoder, the start of a command, and a folder of large photographs. Takes about a minute.
 
-    Other programs that are running make the figures worse.
+    On a CPU, the encoder is also compared with plain torchvision and with the rate of matrix products (torch.mm). Other
+    programs that are running make the figures worse.
     """
     import torch
     from rich.table import Table
