@@ -104,6 +104,13 @@ def test_links_to_files_and_headings_lead_somewhere(page: Path) -> None:
             assert anchor in slugs, link
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_of_the_project_that_a_page_names_exist(page: Path) -> None:
+    folders = "|".join(folder.name for folder in ROOT.iterdir() if folder.is_dir())
+    named = re.findall(rf"`(?:python )?((?:{folders})/[\w./-]+)[^`]*`", page.read_text(encoding="utf-8"))
+    assert [name for name in named if "NAME" not in name and not (ROOT / name).exists()] == []
+
+
 @pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.name)
 def test_commands_in_the_documentation_have_the_options_that_it_gives_them(page: Path) -> None:
     for name, arguments in calls(page.read_text(encoding="utf-8")):
