@@ -1,19 +1,19 @@
-"""Does any image crash, hang or flood imgcap? All of `hostile_images.py`, decoded.
+"""Find images that crash, hang or flood imgcap, among those of `hostile_images.py` and `image_bombs.py`.
 
     python tools/fuzz_images.py --files 20000 --out findings
 
-Each file is decoded by the product's own `load_pixels` in a process that may die of it. Then the bombs and some more
-mutated files go as folders through `imgcap caption` and `imgcap prepare`. A finding is
+`load_pixels` decodes each file in a process that may die of it. Then `imgcap caption` and `imgcap prepare` get folders
+with the bombs, and with more mutated files. A finding is
 
-    crash      a signal, or an exception that is no `ImageError`
-    hang       more than --seconds-each of CPU time, or ten times that of waiting
-    memory     more than --memory-mb of resident memory, Python and libraries included; of a command that meets all
-               bombs at once, half as much again
-    noise      anything on stderr or a warning; from a command, more than a line for each bad file
-    exit code  of a command, other than 0 and 3
+    crash      a signal, or an exception other than `ImageError`
+    hang       more than --seconds-each of CPU time, or ten times that of real time
+    memory     more than --memory-mb of resident memory, including Python and libraries; half as much again for a
+               command that gets all bombs at once
+    noise      anything on stderr, or a warning; from a command, more than one line for each bad file
+    exit code  from a command, other than 0 and 3
 
-File number N of a seed is always the same while Pillow and the samples are. Findings are kept in --out; exit code 1
-says that there are some. Linux only.
+File N of a seed is always the same for the same Pillow and samples. Files with findings are kept in --out, and the exit
+code is then 1. Linux only.
 """
 
 from __future__ import annotations
@@ -39,41 +39,42 @@ from tempfile import TemporaryDirectory
 from PIL import Image
 from PIL import __version__ as pillow_version
 
-from hostile_images import File, Mutator, write_bombs, write_samples
+from hostile_images import File, Mutator, write_samples
+from image_bombs import write_bombs
 from imgcap.errors import ExitCode
 from imgcap.images.decoding import load_pixels
 from imgcap.images.discovery import SUFFIXES
 from imgcap.images.errors import ImageError
 
 PIXELS = 299
-"""Side of what images are squashed to: that of Inception V3."""
+"""Side of the squashed images, as for Inception V3."""
 BATCH = 250
-"""Files that one worker process decodes before the next one begins."""
+"""Files that one worker process decodes."""
 WAITING = 10
-"""How many times as long a file may take on the clock as on the CPU, since other programs run too."""
+"""Real time that a file may take, in CPU times: other programs run too."""
 
 Load = Callable[[Path], object]
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one file may take."""
+    """Limits for one file."""
 
     seconds: float
-    """Of CPU time."""
+    """CPU time."""
     memory_mb: int
 
 
 @dataclass
 class Report:
-    """What came of all files so far."""
+    """The results so far."""
 
     findings: list[tuple[str, str, str]] = field(default_factory=list)
-    """File, kind, and what was seen."""
+    """File, kind, and what happened."""
     decoded: int = 0
     refused: int = 0
     slowest: tuple[float, str] = (0.0, "")
-    """CPU seconds of a file."""
+    """CPU seconds, and the file that took them."""
     largest: tuple[int, str] = (0, "")
     """Peak resident memory in MB, and the file that took it."""
     begun: float = field(default_factory=time.monotonic)
@@ -84,7 +85,7 @@ class Report:
 
 
 def in_a_process(function: Callable[[Path], None], argument: Path) -> None:
-    """Call `function` elsewhere: libraries that it uses start threads, after which a fork could hang."""
+    """Call `function` in a process of its own: it starts threads, after which a fork could hang."""
     process = multiprocessing.get_context("fork").Process(target=function, args=(argument,))
     process.start()
     process.join()
@@ -92,12 +93,9 @@ def in_a_process(function: Callable[[Path], None], argument: Path) -> None:
         raise SystemExit(f"{function.__name__} failed.")
 
 
-# --- decoding
-
-
 @dataclass(frozen=True)
 class Decoded:
-    """What a worker says of one file."""
+    """A worker's result for one file."""
 
     findings: list[tuple[str, str]]
     refused: bool
@@ -106,7 +104,7 @@ class Decoded:
 
 
 def squash_to_pixels(file: Path) -> object:
-    """The decode path of every command."""
+    """Decode as every command does."""
     return load_pixels(file, PIXELS)
 
 
@@ -119,7 +117,7 @@ def decode(
     load: Load = squash_to_pixels,
     deadline: float = float("inf"),
 ) -> None:
-    """Decode batches of files, each batch in a process of its own, `jobs` of them at a time."""
+    """Decode batches of files, each in a process of its own, `jobs` at a time."""
     waiting = iter(files)
     running: dict[Connection, _Worker] = {}
 
@@ -143,14 +141,14 @@ def decode(
 
 
 class _Worker:
-    """A process that decodes one batch, until it is through or dies."""
+    """A process that decodes one batch, until it finishes or dies."""
 
     def __init__(self, batch: Sequence[File], limits: Limits, load: Load) -> None:
         self.batch, self.limits = batch, limits
         self._folder = TemporaryDirectory()
         self._current = -1
         self.results, sender = multiprocessing.Pipe(duplex=False)
-        fork = multiprocessing.get_context("fork")  # so that `load` and what makes the files need no pickling
+        fork = multiprocessing.get_context("fork")  # `load` and the functions that make the files cannot be pickled
         self._process = fork.Process(
             target=_work, args=(batch, Path(self._folder.name), limits, load, sender), daemon=True
         )
@@ -158,7 +156,7 @@ class _Worker:
         sender.close()
 
     def take(self, report: Report, out: Path) -> bool:
-        """Take one message; whether there will be more."""
+        """Take one message. Returns whether there will be more."""
         try:
             message = self.results.recv()
         except EOFError:
@@ -199,10 +197,10 @@ class _Worker:
 
 
 def _work(batch: Sequence[File], folder: Path, limits: Limits, load: Load, results: Connection) -> None:
-    """Decode `batch`; of each file its number is sent before, and a `Decoded` after."""
+    """Decode `batch`. For each file, send its number before and a `Decoded` after."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for alarm in (signal.SIGPROF, signal.SIGALRM):
-        signal.signal(alarm, signal.SIG_DFL)  # kills, wherever the process is
+        signal.signal(alarm, signal.SIG_DFL)  # ends the process, whatever it is doing
     warnings.simplefilter("always")
     log = (folder / "stderr").open("w+b", buffering=0)
     os.dup2(log.fileno(), 2)
@@ -213,7 +211,7 @@ def _work(batch: Sequence[File], folder: Path, limits: Limits, load: Load, resul
         results.send(number)
         decoded = _decode_one(file, limits, load, log)
         results.send(decoded)
-        if not decoded.findings:  # else the other process copies it
+        if not decoded.findings:  # the other process copies files with findings
             file.unlink()
 
 
@@ -227,7 +225,7 @@ def _decode_one(file: Path, limits: Limits, load: Load, log: io.FileIO) -> Decod
     signal.setitimer(signal.ITIMER_REAL, WAITING * limits.seconds)
     try:
         found = load(file)
-    except Exception as error:  # of any kind: that is what is looked for
+    except Exception as error:  # any exception is a finding
         findings.append(("crash", f"{type(error).__name__}: {error}"))
     signal.setitimer(signal.ITIMER_PROF, 0)
     signal.setitimer(signal.ITIMER_REAL, 0)
@@ -244,16 +242,13 @@ def _forget_peak() -> None:
 
 
 def _peak_mb() -> int:
-    """The most resident memory of this process since `_forget_peak`, in MB."""
+    """Peak resident memory of this process since `_forget_peak`, in MB."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) // 1024
 
 
-# --- commands
-
-
 def run_commands(files: Sequence[File], limits: Limits, out: Path, report: Report) -> None:
-    """Caption and prepare a folder of files among good ones, with the commands and the model that people have."""
+    """Caption and prepare a folder with these files among good ones, with the real commands and the default model."""
     with TemporaryDirectory() as temporary:
         work = Path(temporary)
         images, captions, rows = work / "images", work / "captions.csv", work / "captions.jsonl"
@@ -283,7 +278,7 @@ def run_commands(files: Sequence[File], limits: Limits, out: Path, report: Repor
 
 
 def run_command(arguments: Sequence[object], limits: Limits, files: int) -> Iterator[tuple[str, str]]:
-    """Run `imgcap` over a folder of `files` files; yields what is wrong with how it goes."""
+    """Run `imgcap` on a folder of `files` files. Yields the kind and description of each finding."""
     command = [sys.executable, "-W", "always", "-m", "imgcap", *map(str, arguments)]
     with TemporaryDirectory() as folder, (Path(folder) / "stderr").open("w+b") as errors:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
@@ -313,31 +308,30 @@ def run_command(arguments: Sequence[object], limits: Limits, files: int) -> Iter
 
 
 def _is_ours(line: str) -> bool:
-    """Whether a line of stderr is one that imgcap has for a person: an error, or a part of the summary."""
+    """Whether imgcap wrote this line of stderr for the user: an error, or a part of the summary."""
     return not line or line.startswith(("imgcap: ", "Captioned ", "Left out ", "  ")) or " images" in line
 
 
 def _peak_of(pid: int) -> int:
     try:
         return int(Path(f"/proc/{pid}/status").read_text().split("VmHWM:")[1].split()[0]) // 1024
-    except (OSError, IndexError):  # it has just ended
+    except (OSError, IndexError):  # the process has just ended
         return 0
-
-
-# --- the whole run
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=20_000, help="mutated files to decode")
-    parser.add_argument("--in-folder", type=int, default=500, help="more of them for the commands; 0 for no commands")
-    parser.add_argument("--bombs", action=argparse.BooleanOptionalAction, default=True, help="hand-made files too")
+    parser.add_argument(
+        "--in-folder", type=int, default=500, help="more of them for the commands; 0 skips the commands"
+    )
+    parser.add_argument("--bombs", action=argparse.BooleanOptionalAction, default=True, help="bombs too")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seconds-each", type=float, default=10, help="CPU seconds that a file may take")
-    parser.add_argument("--memory-mb", type=int, default=1024, help="resident memory that a file may take")
-    parser.add_argument("--jobs", type=int, default=1, help="processes that decode")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no batch after so long")
-    parser.add_argument("--out", type=Path, default=Path("fuzz-findings"), help="folder for the files that were found")
+    parser.add_argument("--seconds-each", type=float, default=10, help="CPU seconds allowed for a file")
+    parser.add_argument("--memory-mb", type=int, default=1024, help="resident memory allowed for a file")
+    parser.add_argument("--jobs", type=int, default=1, help="decoding processes")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="start no batch after this time")
+    parser.add_argument("--out", type=Path, default=Path("fuzz-findings"), help="folder for files with findings")
     args = parser.parse_args()
     print(f"seed {args.seed}, {args.files} files, Pillow {pillow_version}", flush=True)
     limits, report = Limits(args.seconds_each, args.memory_mb), Report()

@@ -1,8 +1,8 @@
-"""The fuzzer makes the same files from the same seed, sees each kind of harm, and finds none in a short run."""
+"""The fuzzer makes the same files from the same seed, detects each kind of harm, and finds none in a short run."""
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import os
 import subprocess
@@ -21,12 +21,16 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, an
 
 @pytest.fixture(scope="module")
 def hostile() -> Any:
-    spec = importlib.util.spec_from_file_location("hostile_images", TOOL.with_name("hostile_images.py"))
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(TOOL.parent)
+        return importlib.import_module("hostile_images")
+
+
+@pytest.fixture(scope="module")
+def bombs() -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(TOOL.parent)
+        return importlib.import_module("image_bombs")
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +55,8 @@ def test_a_seed_and_a_number_are_one_file(hostile: Any, samples: Path) -> None:
     assert [(name, make()) for name, make in first.files(range(5, 9))] == files[5:9]
 
 
-def test_checksums_are_repaired_whatever_a_chunk_holds(hostile: Any) -> None:
-    png = bytearray(hostile.png((4, 4), 8, 2, 52, [(b"tEXt", b"k\0value")]))
+def test_checksums_are_repaired_whatever_a_chunk_holds(hostile: Any, bombs: Any) -> None:
+    png = bytearray(bombs.png((4, 4), 8, 2, 52, [(b"tEXt", b"k\0value")]))
     place = png.index(b"value")
     png[place] ^= 255
     hostile.repair_checksums(png)
@@ -82,11 +86,10 @@ report = fuzz.Report()
 fuzz.decode([[(name, name.encode) for name in names]], fuzz.Limits(5, 150), Path("out"), report, load=load)
 print(json.dumps([report.decoded, [(Path(file).name, kind) for file, kind, _ in report.findings]]))
 """
-"""A program that decodes files of which each does the harm that its name says; not in this process, since it forks."""
+"""A program that decodes files whose names say which harm they do; in a process of its own, because it forks."""
 
 
-@pytest.mark.slow
-def test_each_harm_is_found_kept_and_gone_on_after(tmp_path: Path) -> None:
+def test_each_harm_is_found_and_kept_and_the_rest_is_decoded(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(TOOL.parent)}
     command = [sys.executable, "-c", HARMS]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, env=environment)
@@ -104,7 +107,6 @@ def test_each_harm_is_found_kept_and_gone_on_after(tmp_path: Path) -> None:
     assert kept == {name: name for name, _ in findings}
 
 
-@pytest.mark.slow
 def test_a_short_run_finds_nothing(tmp_path: Path) -> None:
     command = [sys.executable, TOOL, "--files", "60", "--no-bombs", "--in-folder", "0", "--out", tmp_path / "out"]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)

@@ -1,7 +1,4 @@
-"""A folder with one image of every kind that people have, and one file of every kind of damage.
-
-Built for tests of all that reads images: `good, bad = build_zoo(folder)`.
-"""
+"""A folder with one image of every kind, and one file of every kind of damage: `good, bad = build_zoo(folder)`."""
 
 from __future__ import annotations
 
@@ -12,12 +9,24 @@ import struct
 import zlib
 from dataclasses import dataclass
 from importlib.util import find_spec
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms, features
+
+from helpers.image_bytes import (
+    ARITHMETIC_JPEG,
+    chunk,
+    cmyk_profile,
+    grey_profile,
+    interlaced_png,
+    png,
+    scan_bomb,
+    swapped_profile,
+    tiff,
+    without_segment,
+)
 
 Colour = tuple[int, int, int]
 RED, BLUE, WHITE, BLACK, PINK, GREY = (255, 0, 0), (0, 0, 255), (255,) * 3, (0,) * 3, (255, 127, 127), (100,) * 3
@@ -27,36 +36,36 @@ HEIF = find_spec("pillow_heif") is not None
 
 @dataclass(frozen=True)
 class Good:
-    """What an image of one colour decodes to."""
+    """An image of one colour."""
 
     colour: Colour
     size: tuple[int, int] = SIZE
     tolerance: int = 3
     found: bool = True
-    """Whether a search of the folder comes upon it; if not, it can still be given by name."""
+    """Whether a search of the folder finds it; if not, it can still be given by name."""
 
 
 @dataclass(frozen=True)
 class Bad:
-    """What is said of a file that is no image, or not a whole one."""
+    """A file that is not a whole image, and the kind of its error."""
 
     kind: str
     found: bool = True
 
 
 def build_zoo(folder: Path) -> tuple[dict[str, Good], dict[str, Bad]]:
-    """Fill the empty `folder`; returns what to expect of each file by its path inside the folder.
+    """Fill the empty `folder`. Returns the good and the bad files by their paths inside the folder.
 
-    Some of the bad files are not there at all. What the system or Pillow cannot make is left out of both.
+    Some of the bad files do not exist. Both leave out what the system or Pillow cannot make.
     """
     good = {name: expected for name, content, expected in _good_images() if _write(folder / name, content)}
     bad = {name: Bad(kind) for name, content, kind in _bad_images() if _write(folder / name, content)}
-    _add_what_is_no_plain_file(folder, good, bad)
+    _add_folders_links_and_devices(folder, good, bad)
     return good, bad
 
 
 def _write(file: Path, content: bytes) -> bool:
-    """Whether the file system takes this name."""
+    """Write a file. Returns whether the file system allows its name."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
@@ -65,7 +74,7 @@ def _write(file: Path, content: bytes) -> bool:
     return True
 
 
-def _add_what_is_no_plain_file(folder: Path, good: dict[str, Good], bad: dict[str, Bad]) -> None:
+def _add_folders_links_and_devices(folder: Path, good: dict[str, Good], bad: dict[str, Bad]) -> None:
     red = _save(_plain("RGB", RED), "PNG")
     for name in (".hidden.png", ".hidden/in-hidden.png", "outside-of-links/target.png"):
         _write(folder / name, red)
@@ -97,9 +106,6 @@ def _add_what_is_no_plain_file(folder: Path, good: dict[str, Good], bad: dict[st
         _write(folder / "forbidden.jpg", red)
         (folder / "forbidden.jpg").chmod(0)
         bad["forbidden.jpg"] = Bad("unreadable")
-
-
-# --- good images
 
 
 def _plain(mode: str, colour: float | tuple[int, ...], size: tuple[int, int] = SIZE) -> Image.Image:
@@ -134,18 +140,18 @@ def _jpegs() -> list[tuple[str, bytes, Good]]:
     return [
         ("plain.jpg", jpeg, Good(RED)),
         ("progressive.jpg", _save(red, "JPEG", progressive=True), Good(RED)),
-        ("arithmetic.jpg", base64.b85decode(_ARITHMETIC_JPEG), Good(RED)),
+        ("arithmetic.jpg", base64.b85decode(ARITHMETIC_JPEG), Good(RED)),
         ("full-chroma.jpeg", _save(red, "JPEG", quality=100, subsampling=0), Good(RED)),
         ("restart-markers.jpe", _save(red, "JPEG", restart_marker_blocks=1), Good(RED)),
         ("stored-as-rgb.jfif", _save(red, "JPEG", keep_rgb=True), Good(RED)),
         ("grey.jpg", _save(_plain("L", 100), "JPEG"), Good(GREY)),
-        ("grey-with-grey-profile.jpg", _save(_plain("L", 55), "JPEG", icc_profile=_grey_profile()), Good((128,) * 3)),
-        ("grey-with-rgb-profile.jpg", _save(_plain("L", 100), "JPEG", icc_profile=_swapped_profile()), Good(GREY)),
+        ("grey-with-grey-profile.jpg", _save(_plain("L", 55), "JPEG", icc_profile=grey_profile()), Good((128,) * 3)),
+        ("grey-with-rgb-profile.jpg", _save(_plain("L", 100), "JPEG", icc_profile=swapped_profile()), Good(GREY)),
         ("cmyk.jpg", _save(cmyk, "JPEG"), Good(RED)),
-        ("cmyk-without-adobe-marker.jpg", _without_segment(_save(cmyk, "JPEG"), b"\xff\xee"), Good(RED)),
-        ("cmyk-with-profile.jpg", _save(cmyk, "JPEG", icc_profile=_cmyk_profile()), Good((119,) * 3)),
-        ("cmyk-with-rgb-profile.jpg", _save(cmyk, "JPEG", icc_profile=_swapped_profile()), Good(RED)),
-        ("profile.jpg", _save(red, "JPEG", icc_profile=_swapped_profile()), Good(BLUE)),
+        ("cmyk-without-adobe-marker.jpg", without_segment(_save(cmyk, "JPEG"), b"\xff\xee"), Good(RED)),
+        ("cmyk-with-profile.jpg", _save(cmyk, "JPEG", icc_profile=cmyk_profile()), Good((119,) * 3)),
+        ("cmyk-with-rgb-profile.jpg", _save(cmyk, "JPEG", icc_profile=swapped_profile()), Good(RED)),
+        ("profile.jpg", _save(red, "JPEG", icc_profile=swapped_profile()), Good(BLUE)),
         ("broken-profile.jpg", _save(red, "JPEG", icc_profile=b"no profile"), Good(RED)),
         ("turned.jpg", _save(red, "JPEG", exif=turned), Good(RED, (4, 6))),
         ("broken-exif.jpg", _save(red, "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff"), Good(RED)),
@@ -160,14 +166,14 @@ def _jpegs() -> list[tuple[str, bytes, Good]]:
 def _pngs() -> list[tuple[str, bytes, Good]]:
     red = _plain("RGB", RED)
     blue = [_plain("RGB", BLUE)]
-    text = _chunk(b"tEXt", b"Comment\0" + b"long " * 500_000)
+    text = chunk(b"tEXt", b"Comment\0" + b"long " * 500_000)
     return [
         ("1.png", _save(_plain("1", 1), "PNG"), Good(WHITE)),
         ("l.png", _save(_plain("L", 100), "PNG"), Good(GREY)),
         ("la.png", _save(_plain("LA", (0, 128)), "PNG"), Good((127,) * 3)),
         (
             "la-with-grey-profile.png",
-            _save(_plain("LA", (55, 255)), "PNG", icc_profile=_grey_profile()),
+            _save(_plain("LA", (55, 255)), "PNG", icc_profile=grey_profile()),
             Good((128,) * 3),
         ),
         ("p.png", _save(_palette(), "PNG"), Good(RED)),
@@ -181,10 +187,10 @@ def _pngs() -> list[tuple[str, bytes, Good]]:
         ("i16-transparent.png", png(16, 0, b"\x12\x34", b"\x12\x34"), Good(WHITE)),
         ("grey4-transparent.png", png(4, 0, b"\x88" * 3, b"\0\x08"), Good(WHITE)),
         ("grey2-other-transparent.png", png(2, 0, b"\xaa" * 2, b"\0\x01"), Good((170,) * 3)),
-        ("interlaced.png", _interlaced_png(), Good(RED, (8, 8))),
-        ("gamma.png", png(8, 2, bytes(RED), other=_chunk(b"gAMA", struct.pack(">I", 100_000))), Good(RED)),
+        ("interlaced.png", interlaced_png(), Good(RED, (8, 8))),
+        ("gamma.png", png(8, 2, bytes(RED), other=chunk(b"gAMA", struct.pack(">I", 100_000))), Good(RED)),
         ("long-text.png", png(8, 2, bytes(RED), other=text), Good(RED)),
-        ("profile.png", _save(red, "PNG", icc_profile=_swapped_profile()), Good(BLUE)),
+        ("profile.png", _save(red, "PNG", icc_profile=swapped_profile()), Good(BLUE)),
         ("animated.png", _save(red, "PNG", save_all=True, append_images=blue), Good(RED)),
         ("one-pixel.png", _save(_plain("RGB", RED, (1, 1)), "PNG"), Good(RED, (1, 1))),
         ("wide.png", _save(_plain("RGB", RED, (20_000, 10)), "PNG"), Good(RED, (20_000, 10))),
@@ -217,7 +223,7 @@ def _tiffs() -> list[tuple[str, bytes, Good]]:
         ("cmyk.tif", _save(_plain("CMYK", (0, 255, 255, 0)), "TIFF"), Good(RED)),
         (
             "cmyk-with-profile.tif",
-            _save(_plain("CMYK", (0, 255, 255, 0)), "TIFF", icc_profile=_cmyk_profile()),
+            _save(_plain("CMYK", (0, 255, 255, 0)), "TIFF", icc_profile=cmyk_profile()),
             Good((119,) * 3),
         ),
         ("lab.tif", _save(lab, "TIFF"), Good((251, 5, 4))),
@@ -280,9 +286,6 @@ def _names() -> list[tuple[str, bytes, Good]]:
     return [(name, red, Good(RED)) for name in names]
 
 
-# --- bad images
-
-
 def _bad_images() -> list[tuple[str, bytes, str]]:
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     noise = Image.fromarray(pixels)  # full of detail, so that half of the file is half of the image
@@ -333,8 +336,8 @@ def _bad_images() -> list[tuple[str, bytes, str]]:
         ("bomb-frame.gif", gif(SIZE, 0, 0, 65_535, 65_535), "too large"),
         ("bomb.tif", tiff(8, 3, 2, b"\0\0\0", size=(60_000, 60_000)), "too large"),
         ("bomb.bmp", files["bmp"][:18] + struct.pack("<2i", 60_000, 60_000) + files["bmp"][26:], "too large"),
-        ("text-bomb.png", png(8, 2, bytes(RED), other=_chunk(b"zTXt", text_bomb)), "damaged"),
-        ("scan-bomb.jpg", _scan_bomb(scans=101), "damaged"),
+        ("text-bomb.png", png(8, 2, bytes(RED), other=chunk(b"zTXt", text_bomb)), "damaged"),
+        ("scan-bomb.jpg", scan_bomb(scans=101), "damaged"),
         ("damaged-lzw.tif", lzw[:100] + b"\xff" * 100 + lzw[200:], "damaged"),
         ("no-frames.gif", gif(SIZE), "damaged"),
         ("lying.bmp", bytes(lying_bmp), "damaged"),
@@ -342,111 +345,3 @@ def _bad_images() -> list[tuple[str, bytes, str]]:
         ("new\nline.jpg", b"nothing\n", "not an image"),
         (os.fsdecode(b"not-\xff-utf-8.jpg"), b"nothing\n", "not an image"),
     ]
-
-
-# --- files that Pillow does not write
-
-
-def _chunk(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-
-def png(
-    bits: int,
-    colour_type: int,
-    pixel: bytes,
-    transparency: bytes = b"",
-    other: bytes = b"",
-    size: tuple[int, int] = SIZE,
-) -> bytes:
-    """A PNG of which all pixels are `pixel`, a whole row of it where a pixel has less than 8 bits.
-
-    With another size than usual, the header lies: there is one row.
-    """
-    header = _chunk(b"IHDR", struct.pack(">IIBBBBB", *size, bits, colour_type, 0, 0, 0))
-    row = b"\0" + pixel * (SIZE[0] if bits >= 8 else 1)
-    pixels = _chunk(b"IDAT", zlib.compress(row * (SIZE[1] if size == SIZE else 1)))
-    clear = _chunk(b"tRNS", transparency) if transparency else b""
-    return b"\x89PNG\r\n\x1a\n" + header + other + clear + pixels + _chunk(b"IEND", b"")
-
-
-def _interlaced_png() -> bytes:
-    """8 x 8 red pixels in the seven passes of Adam7."""
-    passes = [(1, 1), (1, 1), (2, 1), (2, 2), (4, 2), (4, 4), (8, 4)]
-    rows = b"".join((b"\0" + bytes(RED) * width) * height for width, height in passes)
-    header = _chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 1))
-    return b"\x89PNG\r\n\x1a\n" + header + _chunk(b"IDAT", zlib.compress(rows)) + _chunk(b"IEND", b"")
-
-
-def tiff(bits: int, samples: int, photometric: int, pixel: bytes, size: tuple[int, int] = SIZE) -> bytes:
-    """An uncompressed little-endian TIFF of one strip of which all pixels are `pixel`; with another size it lies."""
-    pixels = pixel * (SIZE[0] * SIZE[1])
-    depths = 8 + 2 + 9 * 12 + 4
-    start = depths + 2 * samples
-    tags = [
-        (256, 4, 1, size[0]),
-        (257, 4, 1, size[1]),
-        (258, 3, samples, depths if samples > 1 else bits),
-        (259, 3, 1, 1),
-        (262, 3, 1, photometric),
-        (273, 4, 1, start),
-        (277, 3, 1, samples),
-        (278, 4, 1, size[1]),
-        (279, 4, 1, len(pixels)),
-    ]
-    directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
-    return b"II*\0" + struct.pack("<I", 8) + directory + struct.pack("<H", bits) * samples + pixels
-
-
-def _scan_bomb(scans: int) -> bytes:
-    """A progressive JPEG of one component after the other, none of which has a single coefficient."""
-    jpeg = _save(_plain("RGB", RED), "JPEG", progressive=True)
-    return jpeg[: jpeg.index(b"\xff\xda")] + b"\xff\xda\0\x08\1\1\0\0\0\0" * scans + b"\xff\xd9"
-
-
-def _without_segment(jpeg: bytes, marker: bytes) -> bytes:
-    start = jpeg.index(marker)
-    return jpeg[:start] + jpeg[start + 2 + int.from_bytes(jpeg[start + 2 : start + 4], "big") :]
-
-
-_ARITHMETIC_JPEG = (
-    "|JeWF01!$>Nk#wx0RR9200961|JwjV00RO70|EjA0|NsD0|NvF2n7WM1O*BQ2L=cX3JeSj3JVJj4iXRz4iOFu3lJ6%5fc;@6%`B*7Z?^47!ni}6#v@"
-    "*LjeN>1O)^I2?YfS6b%av6ciK`6ciK`6ciK`6ciK`6ciK`6ciK`6ciK`6ciK`6ciK`6ciK`6ciK`6ciK`6cqo-01*fP1ONsD0TBQK5di}c0sqVZ3IG"
-    "rg1pyEd1^?Or3<CiG0ucid06zf#0NF_#R1%_q|Je"
-)
-"""6 x 4 red pixels with arithmetic coding, which no library that is at hand writes."""
-
-
-# --- colour profiles
-
-
-def _swapped_profile() -> bytes:
-    """A profile whose red is sRGB's blue and the other way round."""
-    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    return srgb.replace(b"rXYZ", b"????").replace(b"bXYZ", b"rXYZ").replace(b"????", b"bXYZ")
-
-
-def _grey_profile() -> bytes:
-    """Grey with gamma 1, so that 55 is sRGB's 128."""
-    return _profile(b"mntr", b"GRAY", b"XYZ ", b"kTRC", b"curv" + bytes(4) + struct.pack(">IH", 1, 0x0100))
-
-
-def _cmyk_profile() -> bytes:
-    """Inks without colours: magenta over yellow is L* = 50, which is sRGB's 119, and black is black."""
-    identity = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x10000)
-    straight = bytes(range(256))
-    inks = b"".join(bytes([0 if k else 128 if m and y else 255, 128, 128]) for _, m, y, k in product((0, 1), repeat=4))
-    table = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + identity + straight * 4 + inks + straight * 3
-    return _profile(b"prtr", b"CMYK", b"Lab ", b"A2B0", table)
-
-
-def _profile(device: bytes, colours: bytes, space: bytes, tag: bytes, content: bytes) -> bytes:
-    """An ICC profile, version 2.4, with one tag beside its white point (D50)."""
-    d50 = struct.pack(">3I", 0xF6D6, 0x10000, 0xD32D)
-    content += bytes(-len(content) % 4)
-    white = b"XYZ " + bytes(4) + d50
-    start = 128 + 4 + 2 * 12
-    table = struct.pack(">I4sII4sII", 2, b"wtpt", start, len(white), tag, start + len(white), len(content))
-    size = start + len(white) + len(content)
-    header = struct.pack(">I4xI4s4s4s12x4s28x", size, 0x02400000, device, colours, space, b"acsp") + d50 + bytes(48)
-    return header + table + white + content

@@ -11,7 +11,7 @@ from imgcap.dataset.records import Entry
 
 
 def write_tar(file: Path, members: Iterable[tuple[str | tarfile.TarInfo, bytes]]) -> Path:
-    """A tar of `members`: names, or headers as they are, even if they lie, and contents."""
+    """A tar of `members`: names or headers, which may lie, and contents."""
     with file.open("wb") as tar:
         for name, content in members:
             header = name if isinstance(name, tarfile.TarInfo) else tarfile.TarInfo(name)
@@ -23,7 +23,7 @@ def write_tar(file: Path, members: Iterable[tuple[str | tarfile.TarInfo, bytes]]
 
 
 def samples(images: Path, captions: Path) -> Iterator[tuple[str, bytes]]:
-    """The images of a folder in order, each with its captions in a .txt."""
+    """The images of a folder in order, each followed by a .txt with its captions."""
     texts: dict[str, list[str]] = {}
     for entry in read_csv(captions):
         assert isinstance(entry, Entry)

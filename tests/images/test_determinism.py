@@ -60,7 +60,7 @@ def test_features_are_equal_in_batches_of_any_size_on_any_number_of_threads(
     encoder = Encoder.load(encoder_file, torch.device("cpu"), precision=precision)
     [pixels] = load_batches(sorted(images.iterdir()), SMALLEST_IMAGE, 11)
     expected = encoder(pixels)  # type: ignore[arg-type]
-    assert len(torch.unique(expected, dim=0)) == 11
+    assert len({row.numpy().tobytes() for row in expected}) == 11
     for size, threads in WAYS:
         torch.set_num_threads(threads)
         found = torch.cat([encoder(pixels[i : i + size]) for i in range(0, 11, size)])  # type: ignore[arg-type]

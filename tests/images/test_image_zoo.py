@@ -59,13 +59,13 @@ def test_every_bad_file_is_one_sentence_of_its_kind_and_takes_no_time(zoo: Zoo) 
         assert message.isprintable()
 
 
-def test_a_search_finds_what_is_named_like_an_image_and_is_a_file(zoo: Zoo) -> None:
+def test_a_search_finds_what_is_named_like_a_image_and_is_a_file(zoo: Zoo) -> None:
     folder, good, bad = zoo
     found = list(expand([folder]))
     names = [path.relative_to(folder).as_posix() for path in found if isinstance(path, Path)]
     assert len(names) == len(found)
-    files: dict[str, Good | Bad] = {**good, **bad}
-    expected = [name for name, file in files.items() if file.found]
+    files: list[tuple[str, Good | Bad]] = [*good.items(), *bad.items()]
+    expected = [name for name, file in files if file.found]
     assert sorted(names) == sorted(expected)
 
 

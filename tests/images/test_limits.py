@@ -12,7 +12,7 @@ from PIL import Image
 
 from helpers.colours import RED, SIZE, WHITE, close, plain, raising, saved
 from helpers.data import draw
-from helpers.image_zoo import png
+from helpers.image_bytes import png
 from imgcap.images import limits
 from imgcap.images.decoding import load_batches, open_image
 from imgcap.images.errors import ImageError

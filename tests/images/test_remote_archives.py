@@ -178,6 +178,29 @@ def test_what_is_not_there_is_one_sentence(url: str) -> None:
     assert str(error) == f"The archive {url}/gone.tar does not exist."
 
 
+@pytest.mark.parametrize(
+    ("status", "kind", "sentence"),
+    [
+        (404, "missing", "The archive https://host/a.tar does not exist."),
+        (500, "unreadable", "The archive https://host/a.tar cannot be read: the server is unwell."),
+        (None, "unreadable", "The archive https://host/a.tar cannot be read: the server is unwell."),
+    ],
+)
+def test_only_an_archive_that_the_server_does_not_know_is_missing(
+    monkeypatch: pytest.MonkeyPatch, status: int | None, kind: str, sentence: str
+) -> None:
+    def fail(url: str) -> object:
+        cause = RuntimeError("the server is unwell")
+        if status:
+            cause.status = status  # type: ignore[attr-defined]
+        raise FileNotFoundError(url) from cause  # as fsspec's file system for HTTP does
+
+    monkeypatch.setattr(archives, "_stamp", fail)
+    [error] = images_in("https://host/a.tar")
+    assert isinstance(error, ImageError)
+    assert (error.kind, str(error)) == (kind, sentence)
+
+
 def test_a_server_that_cannot_be_reached_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_url: str) -> object:
         raise ConnectionError("nobody answers")

@@ -30,7 +30,7 @@ from helpers.colours import (
     swapped_profile,
     with_orientation,
 )
-from helpers.image_zoo import png
+from helpers.image_bytes import png
 from imgcap.images import rgb
 from imgcap.images.decoding import load_pixels, open_image
 from imgcap.images.rgb import to_rgb

@@ -28,6 +28,8 @@ _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
 _LARGEST_HEADER = 1 << 20
 """Bytes of the longest header; without a limit, a name could have any length."""
 _MISSING = "The archive {} does not exist."
+_GONE = (403, 404, 410)
+"""HTTP statuses of a missing file. For other failures, too, fsspec raises `FileNotFoundError`."""
 _OPEN_ARCHIVES = 8
 _TABLES = 256
 
@@ -157,7 +159,11 @@ def _open(location: str) -> tuple[Archive, _OpenArchive]:
         compressed = opened.read(0, 6).startswith(_COMPRESSED)
     except ImageError:
         raise
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        cause = error.__cause__
+        if cause and location.startswith("http") and getattr(cause, "status", None) not in _GONE:
+            sentence = f"The archive {location} cannot be read: {why(cause)}."
+            raise ImageError(sentence, kind="unreadable", path=location) from None
         sentence = f"No archive matches {location}." if has_wildcards(location) else _MISSING.format(location)
         raise ImageError(sentence, kind="missing", path=location) from None
     except Exception as error:  # each of fsspec's file systems has errors of its own

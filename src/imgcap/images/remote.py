@@ -49,7 +49,7 @@ def matching_urls(pattern: str) -> list[str]:
         return []
 
 
-def why(error: Exception) -> str:
+def why(error: BaseException) -> str:
     """The end of a sentence that says what went wrong."""
     if isinstance(error, OSError) and error.errno:
         return reason(error)

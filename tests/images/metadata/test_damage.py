@@ -80,7 +80,7 @@ def mutations(content: bytes, count: int) -> Iterable[bytes]:
     for _ in range(count):
         changed = bytearray(content)
         for place in random.integers(0, len(changed), random.integers(1, 6)):
-            changed[place] = int(random.choice([0, 1, 0x22, 0x3C, 0xFF, int(random.integers(256))]))
+            changed[place] = random.choice([0, 1, 0x22, 0x3C, 0xFF, int(random.integers(256))])
         start, end = sorted(random.integers(0, len(changed), 2))
         if random.random() < 0.2:
             del changed[start:end]
