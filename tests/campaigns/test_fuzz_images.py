@@ -89,6 +89,7 @@ print(json.dumps([report.decoded, [(Path(file).name, kind) for file, kind, _ in 
 """A program that decodes files whose names say which harm they do; in a process of its own, because it forks."""
 
 
+@pytest.mark.slow
 def test_each_harm_is_found_and_kept_and_the_rest_is_decoded(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(TOOL.parent)}
     command = [sys.executable, "-c", HARMS]
@@ -107,6 +108,7 @@ def test_each_harm_is_found_and_kept_and_the_rest_is_decoded(tmp_path: Path) -> 
     assert kept == {name: name for name, _ in findings}
 
 
+@pytest.mark.slow
 def test_a_short_run_finds_nothing(tmp_path: Path) -> None:
     command = [sys.executable, TOOL, "--files", "60", "--no-bombs", "--in-folder", "0", "--out", tmp_path / "out"]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
