@@ -1,21 +1,22 @@
-"""How long a cluster takes to caption many images, by the size of the shards: stragglers and failures simulated.
+"""Simulate how long a cluster takes to caption many images, by the size of the shards, with stragglers and failures.
 
     python benchmarks/cluster_simulation.py [--workers 1000] [--rate 34] [--mtbf-hours 24] [--figure FILE.svg] ...
 
-Workers take shards from a queue, one after another. Before its first image a shard costs a start-up, the cold start
-of a process. A worker's speed stays the same: `--rate` times a lognormal factor, and a few workers, the stragglers, are
-slower by a factor drawn from `--slowdown`. Each worker that computes fails as a Poisson process, is replaced after
-`--restart-seconds` by one as fast, and goes on with its shard. Three ways to deal with what was lost are compared:
+Workers take shards from a queue, one after another. Each shard begins with a start-up, the cold start of a process.
+The speed of a worker is fixed: `--rate` times a lognormal factor, and a few workers, the stragglers, are slower by a
+factor drawn from `--slowdown`. Failures of a computing worker are a Poisson process; after `--restart-seconds` an
+equally fast worker replaces it and continues its shard. The simulation compares three ways to treat the rows of the
+lost worker:
 
-    resumed     the rows of whole batches survive on shared storage; they are read, and the shard goes on behind them
-    from start  they are lost with the machine, or nothing looks at them
-    copies      resumed, and a worker for which no shard is left computes a copy of the one that would end last, if its
-                copy is expected to end sooner; whichever is done first counts
+    resumed     the rows of complete batches are on shared storage; they are read, and the shard continues after them
+    from start  the rows are lost, and the shard starts again
+    copies      as resumed, but a worker without a shard computes a copy of the one that would end last, if the copy is
+                expected to end sooner; the first to finish counts
 
-Time is told as a multiple of the ideal, in which all workers do nothing but caption, up to the same moment, at the same
-speeds. "start-up" is its share of the time that workers computed, "tail" the time from the first worker without a shard
-to the end, "twice" the images captioned once more as a share of all; columns without a name are those of `resumed`.
-Each line is the mean of `--repeats` draws. Prints a table and a line of JSON.
+Times are multiples of the ideal, in which all workers only caption, until the same moment, at the same speeds. "start-
+up" is the fraction of computing time spent on start-ups, "tail" the time from the first worker without a shard to the
+end, "twice" the fraction of images captioned a second time. Columns without a name are for `resumed`. Each line is the
+mean of `--repeats` draws. Prints a table and a line of JSON.
 """
 
 from __future__ import annotations
@@ -36,37 +37,37 @@ from imgcap.pages.plots import Curve, plot_svg
 HOUR = 3600.0
 SHARD_SIZES = [100, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000, 1_000_000, 10_000_000]
 GIVE_UP = 100.0
-"""A run that takes this many times the ideal is ended: it may be one that never ends."""
+"""Multiple of the ideal time after which a run is stopped, since it may never end."""
 MODES = {"resumed": (True, False), "from start": (False, False), "copies": (True, True)}
-"""Whether a shard is resumed, and whether there are copies."""
+"""Whether shards are resumed, and whether there are copies."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Workers, and what goes wrong with them; times are in seconds."""
+    """Workers and their failures; times are in seconds."""
 
     workers: int
     rate: float
-    """Images a second of a usual worker."""
+    """Images a second of a typical worker."""
     spread: float = 0.0
     """Standard deviation of the logarithm of the workers' speeds."""
     stragglers: float = 0.0
-    """Share of the workers that are slow."""
+    """Fraction of the workers that are slow."""
     slowdown: tuple[float, float] = (2.0, 10.0)
-    """Least and greatest factor by which they are slow."""
+    """Minimum and maximum factor by which they are slower."""
     start_up: float = 0.0
-    """Before the first image of a shard."""
+    """Time before the first image of a shard."""
     mtbf: float = math.inf
     """Mean time between the failures of one worker."""
     restart: float = 0.0
-    """From a failure to the moment when another worker has taken its place."""
+    """Time from a failure until another worker has replaced the failed one."""
     rows_rate: float = math.inf
-    """Rows a second that are read to resume a shard."""
+    """Rows a second read to resume a shard."""
     batch: int = 1
-    """Images whose rows are written together."""
+    """Number of images whose rows are written together."""
 
     def speeds(self, random: np.random.Generator) -> np.ndarray:
-        """Images a second of each worker; the number of stragglers is not left to chance."""
+        """Images a second of each worker; the number of stragglers is fixed."""
         speeds = self.rate * random.lognormal(0, self.spread, self.workers)
         slow = random.permutation(self.workers)[: round(self.stragglers * self.workers)]
         speeds[slow] /= random.uniform(*self.slowdown, len(slow))
@@ -75,23 +76,23 @@ class Cluster:
 
 @dataclass
 class Outcome:
-    """How a run went; times are in seconds."""
+    """Result of a run; times are in seconds."""
 
     time: float
     ideal: float
     tail: float
     start_up: float
-    """Share of the time that workers computed."""
+    """Fraction of the computing time."""
     twice: float
-    """Images captioned once more, as a share of all."""
+    """Fraction of the images that were captioned a second time."""
     failures: float
     copies: float
     unfinished: float
-    """1 if the run was given up; of several runs, their share."""
+    """1 if the run was stopped early; for several runs, the fraction."""
 
 
 class _Run:
-    """One run, event by event: the end of an attempt at a shard, by success or failure."""
+    """One run, event by event. An event is the end of an attempt at a shard, by success or failure."""
 
     def __init__(self, cluster: Cluster, images: int, shard_size: int, resume: bool, copies: bool, seed: int) -> None:
         self.cluster, self.images, self.shard_size = cluster, images, shard_size
@@ -100,19 +101,19 @@ class _Run:
         self.speed: list[float] = cluster.speeds(random).tolist()
         self.lifetimes = _exponentials(cluster.mtbf, random)
         self.shards = -(-images // shard_size)
-        # Until then no worker is without a shard, however many fail, so that the shards between two failures of a
-        # worker need no events of their own.
+        # Until this time every worker has a shard, however many fail. So shards between two failures of a worker need
+        # no events of their own.
         self.pace = [cluster.start_up + shard_size / speed for speed in self.speed]
         self.horizon = max(0.0, (self.shards - cluster.workers) / sum(1 / each for each in self.pace))
         self.next_shard = 0
         self.left = self.shards
-        self.events: list[tuple[float, int, int]] = []  # when, worker, number of the attempt
+        self.events: list[tuple[float, int, int]] = []  # time, worker, number of the attempt
         self.attempts = [0] * cluster.workers
         self.shard = [-1] * cluster.workers
-        self.done = [0] * cluster.workers  # images of the shard whose rows were there when the attempt began
+        self.done = [0] * cluster.workers  # images of the shard that had rows when the attempt began
         self.begun = [0.0] * cluster.workers
-        self.ready = [0.0] * cluster.workers  # when the first image of the attempt begins
-        self.end = [0.0] * cluster.workers  # of the attempt, if the worker does not fail
+        self.ready = [0.0] * cluster.workers  # when the attempt begins its first image
+        self.end = [0.0] * cluster.workers  # when the attempt ends, unless the worker fails
         self.holders: dict[int, list[int]] = {}  # workers of a shard
         self.idle: list[tuple[float, int]] = []  # negative speed, worker; the fastest first
         self.first_idle = math.inf
@@ -123,7 +124,7 @@ class _Run:
         return min(self.shard_size, self.images - shard * self.shard_size)
 
     def start(self, worker: int, shard: int, now: float, lifetime: float, done: int = 0) -> None:
-        """Begin an attempt at `shard`, of which `done` images have rows; the worker fails after `lifetime`."""
+        """Begin an attempt at `shard`, `done` images of which have rows; the worker fails after `lifetime`."""
         self.attempts[worker] += 1
         self.shard[worker], self.done[worker], self.begun[worker] = shard, done, now
         ready = self.ready[worker] = now + self.cluster.start_up + done / self.cluster.rows_rate
@@ -131,7 +132,7 @@ class _Run:
         heapq.heappush(self.events, (min(end, now + lifetime), worker, self.attempts[worker]))
 
     def leave(self, worker: int, now: float) -> float:
-        """Account for an attempt that ends now; returns the images that it captioned."""
+        """Count an attempt that ends now; returns the number of images that it captioned."""
         captioned = max(0.0, now - self.ready[worker]) * self.speed[worker]
         self.busy += now - self.begun[worker]
         self.preparing += min(now, self.ready[worker]) - self.begun[worker]
@@ -171,7 +172,7 @@ class _Run:
         return shard if now + self.cluster.start_up + self.size(shard) / self.speed[worker] < end else None
 
     def fail(self, worker: int, now: float) -> None:
-        """The worker's machine is lost, and another goes on in its place."""
+        """Replace a worker that fails; the new one continues the shard."""
         self.failures += 1
         done = self.done[worker] + self.leave(worker, now)
         kept = int(done) // self.cluster.batch * self.cluster.batch if self.resume else 0
@@ -181,12 +182,12 @@ class _Run:
             self.take(heapq.heappop(self.idle)[1], now)
 
     def finish(self, worker: int, now: float) -> None:
-        """The worker's shard is done; whoever else computed it stops."""
+        """Finish the worker's shard; workers on copies of it stop."""
         self.left -= 1
         holders = self.holders.pop(self.shard[worker])
         for holder in holders:
             self.leave(holder, max(now, self.begun[holder]))
-            self.attempts[holder] += 1  # what was to come of the attempt does not come any more
+            self.attempts[holder] += 1  # so that its pending event is ignored
         if self.left:
             for holder in holders:
                 self.take(holder, max(now, self.begun[holder]))
@@ -233,7 +234,7 @@ def mean_outcome(outcomes: Sequence[Outcome]) -> Outcome:
 
 @dataclass(frozen=True)
 class Line:
-    """What came out for one size of the shards, by mode."""
+    """Results for one size of the shards, by mode."""
 
     shard_size: int
     shards: int
@@ -243,7 +244,7 @@ class Line:
         """Time as a multiple of the ideal."""
         return self.modes[mode].time / self.modes[mode].ideal
 
-    def told(self, mode: str) -> str:
+    def cell(self, mode: str) -> str:
         """The slowness as a cell of the table."""
         return f"over {GIVE_UP:.0f}" if self.modes[mode].unfinished else f"{self.slowness(mode):.3f}"
 
@@ -253,15 +254,15 @@ def print_table(lines: Sequence[Line]) -> None:
     print("| --- " * 10 + "|")
     for line in lines:
         own = line.modes["resumed"]
-        cells = [f"{line.shard_size:,}", f"{line.shards:,}", f"{own.time / HOUR:.2f}", line.told("resumed")]
+        cells = [f"{line.shard_size:,}", f"{line.shards:,}", f"{own.time / HOUR:.2f}", line.cell("resumed")]
         cells += [f"{own.start_up:.1%}", f"{own.tail / 60:,.1f}"]
         for mode in ("from start", "copies"):
-            cells += [line.told(mode), f"{line.modes[mode].twice:.2%}"]
+            cells += [line.cell(mode), f"{line.modes[mode].twice:.2%}"]
         print(f"| {' | '.join(cells)} |")
 
 
 def figure(lines: Sequence[Line]) -> str:
-    """How much more time than the ideal, against the size of the shards; both axes are logarithmic."""
+    """Plot the time beyond the ideal against the size of the shards; both axes are logarithmic."""
     sizes = [math.log10(line.shard_size) for line in lines]
     curves = [
         Curve(mode, sizes, [math.log10(line.slowness(mode) - 1) for line in lines]) for mode in ("resumed", "copies")
@@ -276,8 +277,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1000)
     parser.add_argument("--rate", type=float, default=34.0, help="images a second of a worker")
     parser.add_argument("--spread", type=float, default=0.1, help="of the logarithm of the workers' speeds")
-    parser.add_argument("--stragglers", type=float, default=0.02, help="share of the workers")
-    parser.add_argument("--slowdown", type=float, nargs=2, default=(2.0, 10.0), metavar=("LEAST", "MOST"))
+    parser.add_argument("--stragglers", type=float, default=0.02, help="fraction of the workers")
+    parser.add_argument("--slowdown", type=float, nargs=2, default=(2.0, 10.0), metavar=("MIN", "MAX"))
     parser.add_argument("--start-up", type=float, default=2.8, help="seconds before the first image of a shard")
     parser.add_argument("--mtbf-hours", type=float, default=24.0, help="mean time between a worker's failures")
     parser.add_argument("--restart-seconds", type=float, default=300.0, help="until a worker is replaced")

@@ -1,11 +1,11 @@
-"""A long run of `imgcap caption`: does its memory grow, and does it survive being killed?
+"""Test a long run of `imgcap caption`: whether its memory grows, and whether it survives kills.
 
     python benchmarks/long_run.py IMAGES... [--count 20000] [--kills 20] [--pixels 75]
 
-Hard links of the given images make a folder of `--count`; it is captioned twice, once in one go while the memory is
-watched, and once killed by SIGKILL at random moments and resumed. The encoder of the default model sees images of
-`--pixels` here: that is faster, and changes neither what is kept in memory for an image nor what is written. Ends with
-a line of JSON; exit code 1 if the two files differ or memory grew by more than a tenth.
+Makes a folder of `--count` hard links to the given images and captions it twice: once without interruption while the
+memory is measured, and once with SIGKILL at random moments, resuming each time. The default model's encoder gets
+images of `--pixels`, which is faster and changes neither the memory for each image nor the rows. Prints a line of
+JSON; the exit code is 1 if the two files differ or if memory grew by more than a tenth.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from imgcap.model.encoder import read_encoder, save_encoder
 from imgcap.model.store import DEFAULT_MODEL, ENCODER_FILE, locate, write_manifest
 
 ROW_BYTES = 200
-"""Fewer than any row takes."""
+"""A lower bound for the size of a row."""
 SETTLED = 500
-"""Images after which memory is taken as the start."""
+"""Number of images after which the memory is measured for the first time."""
 POLL_SECONDS = 0.2
 
 
@@ -44,7 +44,7 @@ def small_model(folder: Path, pixels: int) -> Path:
 
 
 def link(images: list[Path], folder: Path, count: int) -> None:
-    """`count` hard links to copies of `images`, 1,000 in a sub-folder."""
+    """Make `count` hard links to copies of `images`, 1,000 in each sub-folder."""
     originals = folder.with_name("originals")
     originals.mkdir()
     copies = [Path(shutil.copy(image, originals)) for image in images]
@@ -61,7 +61,7 @@ def start(folder: Path, output: Path, model: Path) -> subprocess.Popen[bytes]:
 
 
 def resident(pid: int) -> int:
-    """Resident memory in MiB, 0 for a process that has gone."""
+    """Resident memory in MiB; 0 for a process that has ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
@@ -70,7 +70,7 @@ def resident(pid: int) -> int:
 
 
 def watched(process: subprocess.Popen[bytes], output: Path) -> tuple[int, int]:
-    """MiB after the first `SETTLED` images, and the last that was seen."""
+    """MiB after the first `SETTLED` images, and at the end."""
     first = last = 0
     while process.poll() is None:
         time.sleep(POLL_SECONDS)

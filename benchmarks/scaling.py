@@ -1,22 +1,22 @@
-"""CPU seconds and peak memory of `caption`, `prepare`, `eval` and the data loading of `train`, as their inputs grow.
+"""Measure CPU seconds and peak memory of `caption`, `prepare`, `eval` and the data loading of `train` as inputs grow.
 
     python benchmarks/scaling.py [--images 100 1000 10000] [--captions 1000 10000 100000] [--encoder FILE]
         [--figure FILE.svg]
     python benchmarks/scaling.py --processes 1 2
 
-The images are hard links of the four examples, so that their number grows and not their content. They are encoded by
-FILE, or else by the default model's encoder at 75 pixels: that is faster, and changes neither what is kept in memory
-for an image nor what is written. The captions are synthetic, their words drawn by Zipf's law. `eval` scores n captions
-with five references each. `train` opens a prepared folder of n captions, five an image and a tenth of them val, and
-loads one epoch without a step of the optimiser.
+The images are hard links to the four examples, so their number grows but not their content. FILE encodes them, by
+default the default model's encoder at 75 pixels, which is faster and changes neither the memory for each image nor the
+rows. The captions are synthetic, with words drawn by Zipf's law. `eval` scores n captions with five references each.
+`train` opens a prepared folder of n captions, five for each image and a tenth of them val, and loads one epoch without
+a training step.
 
-Every point is a process of its own, on the CPU, which computes in one thread: two would spend CPU time on waiting for
-each other. Seconds are user and system time. Nothing is subtracted; the cost of 1,000 more is from the difference to
-the smallest n. Features that `train` has mapped from disk count as its memory. Needs Linux. Prints a table and a line
-of JSON.
+Each measurement is a process of its own on the CPU, in one thread: two threads would spend CPU time on waiting for
+each other. Seconds are user and system time. Nothing is subtracted; the cost of 1,000 more comes from the difference
+to the smallest n. Features that `train` maps from disk count as its memory. Needs Linux. Prints a table and a line of
+JSON.
 
-With `--processes`, it tells instead how long `prepare`, `caption` and `train` take on the clock in so many processes of
-`torchrun`, each of one thread: 8,000 images at 75 pixels, and an epoch of their 40,000 captions.
+With `--processes`, it measures instead the wall-clock time of `prepare`, `caption` and `train` in that many processes
+of `torchrun`, each with one thread: 8,000 images at 75 pixels, and an epoch of their 40,000 captions.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-# The peak memory of a child counts from its parent's, so whatever imports torch or makes inputs is a child, too.
+# The peak memory of a child starts at its parent's, so everything that imports torch or makes inputs is a child too.
 from imgcap.pages.plots import Curve, plot_svg
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -42,8 +42,8 @@ PIXELS = 75
 REFERENCES = 5
 ZIPF_WORDS = 10_000
 VAL_EVERY = 10
-PROCESSED = 8000
-"""Images that several processes share."""
+IMAGES_OF_PROCESSES = 8000
+"""Number of images with `--processes`."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def make_model(folder: str, encoder: str | None) -> None:
 
 
 def make_images(folder: str, count: int, captions: int = 1) -> None:
-    """The folder `images`, and `captions.csv` with captions of each."""
+    """Make the folder `images`, and `captions.csv` with captions of each image."""
     from long_run import link
 
     root = Path(folder)
@@ -80,19 +80,19 @@ def make_images(folder: str, count: int, captions: int = 1) -> None:
 
 
 def zipf(count: int) -> Iterator[str]:
-    """Captions of 6 to 18 words; the word of rank r is drawn in proportion to 1 / r."""
+    """Captions of 6 to 18 words; the word of rank r has a probability proportional to 1 / r."""
     import numpy as np
 
     random = np.random.default_rng(0)
-    shares = 1 / np.arange(1, ZIPF_WORDS + 1)
+    weights = 1 / np.arange(1, ZIPF_WORDS + 1)
     lengths = random.integers(6, 19, count)
-    words = iter(random.choice(ZIPF_WORDS, lengths.sum(), p=shares / shares.sum()).tolist())
+    words = iter(random.choice(ZIPF_WORDS, lengths.sum(), p=weights / weights.sum()).tolist())
     for length in lengths.tolist():
         yield " ".join(f"word{next(words)}" for _ in range(length))
 
 
 def make_captions(folder: str, count: int) -> None:
-    """`hypotheses.jsonl` with `count` captions, and `references.jsonl`."""
+    """Write `hypotheses.jsonl` with `count` captions, and `references.jsonl`."""
     captions = zipf(count * (1 + REFERENCES))
     with Path(folder, "hypotheses.jsonl").open("w") as hypotheses, Path(folder, "references.jsonl").open("w") as others:
         for i in range(count):
@@ -102,7 +102,7 @@ def make_captions(folder: str, count: int) -> None:
 
 
 def make_prepared(folder: str, count: int) -> None:
-    """The prepared folder `prepared` with random features and `count` captions, without what `train` does not load."""
+    """Write the parts of a prepared folder that `train` loads, with random features and `count` captions."""
     import numpy as np
 
     from imgcap.dataset.prepared import (
@@ -134,7 +134,7 @@ def make_prepared(folder: str, count: int) -> None:
 
 
 def write_metadata(root: Path, images: int, captions: int) -> None:
-    """What a prepared folder says of itself, as far as it is read here."""
+    """Write the metadata of a prepared folder."""
     from imgcap.dataset.prepared import FORMAT_VERSION, METADATA_FILE, PreparedMetadata
     from imgcap.files import write_json
     from imgcap.model.encoder import EncoderConfig
@@ -155,7 +155,7 @@ def write_metadata(root: Path, images: int, captions: int) -> None:
 
 
 def load_epoch(folder: str) -> None:
-    """All that an epoch of training does but its steps and its validation."""
+    """Do an epoch of training without its steps and its validation."""
     import torch
 
     from imgcap.dataset.prepared import PreparedFolder
@@ -216,7 +216,7 @@ def measure_processes(counts: list[int], encoder: Path | None, root: Path) -> It
     """Command, number of processes, and seconds on the clock."""
     model, images, table = str(root / "model"), str(root / "images"), str(root / "captions.csv")
     run(child(make_model, model, str(encoder) if encoder else None))
-    run(child(make_images, str(root), PROCESSED, REFERENCES))
+    run(child(make_images, str(root), IMAGES_OF_PROCESSES, REFERENCES))
     cpu = ["--device", "cpu"]
     for count in counts:
         rows, prepared, trained = (str(root / f"{count}{name}") for name in (".jsonl", "-prepared", "-model"))
