@@ -32,7 +32,7 @@ def named_distributions(text: str) -> list[str]:
     """Distributions that a page or message tells to install, without options, paths and placeholders."""
     found: list[str] = []
     for arguments in INSTALL.findall(text):
-        for word in re.split(r"\s+", re.split(r"[;|&)]|\.\s|\.$", arguments)[0]):
+        for word in re.split(r"\s+", re.split(r'[;|&)]|",|\.\s|\.$', arguments)[0]):
             name = re.match(r"[A-Za-z][\w.-]*", word.strip("'\",\\"))
             if name and "/" not in word and "{" not in word:
                 found.append(canonicalize_name(name[0]))
@@ -65,6 +65,7 @@ def test_no_file_names_the_distribution_of_another_project(file: Path) -> None:
         ("pip install -e '.[dev]'", []),
         ("pip install 'transformers>=4.50'", ["transformers"]),
         ("f'pip install {package}'", []),
+        ('raise Error("pip install gcsfs", "unsupported")', ["gcsfs"]),
         ("with `pip install pillow-heif`. Then", ["pillow-heif"]),
     ],
 )
