@@ -2,12 +2,11 @@
 
     python benchmarks/prepared_folder.py [--rows 10000 1000000 10000000] [--read 10000] [--steps 200]
 
-The folder is synthetic, one caption an image, all of them different, of the same 3,300 words. Its features are files
-with holes, so that they take no disk; 10 million rows take 1.5 GB of records. Each number of rows is opened and read in
-a process of its own, and trained on in another, on the CPU: what comes before the first step of an epoch, some steps,
-and the index of the training images that ends a training. Memory is what is resident and no mapped file, which the
-system takes back when it needs it, beyond what the process had after its imports. Needs Linux. Prints a table and a
-line of JSON.
+The folder is synthetic: one caption an image, all different, from the same 3,300 words. Features are sparse files that
+take no disk space; the records of 10 million rows take 1.5 GB. For each number of rows, one process opens and reads the
+folder, and another trains on it, on the CPU: the set-up before the first step of an epoch, some steps, and the index of
+the training images at the end. Memory is resident memory without mapped files, which the system can take back, minus
+what the process had after its imports. Needs Linux. Prints a table and a line of JSON.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ WATCH_SECONDS = 0.05
 
 
 def make(root: Path, rows: int) -> None:
-    """A prepared folder of `rows` images, the last of them val."""
+    """Write a prepared folder of `rows` images, the last ones in the val split."""
     (root / FEATURES_FOLDER).mkdir(parents=True)
     for number, first in enumerate(range(0, rows, ROWS_PER_FILE)):
         shape = (min(ROWS_PER_FILE, rows - first), FEATURE_SIZE)
@@ -67,13 +66,13 @@ def make(root: Path, rows: int) -> None:
 
 
 def memory() -> int:
-    """Resident memory in MiB that is no mapped file."""
+    """Resident memory in MiB, without mapped files."""
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(lines["RssAnon"].split()[0]) // 1024
 
 
 class Watch(Thread):
-    """Remembers the most memory that the process had."""
+    """Records the peak memory of the process."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)

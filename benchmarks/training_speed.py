@@ -1,11 +1,11 @@
-"""Tokens a second of `imgcap train` and of the loop that people write themselves, side by side on the same model.
+"""Tokens per second of `imgcap train` and of a plain training loop, on the same model.
 
     python benchmarks/training_speed.py PREPARED [--steps 40] [--repeats 3] [--threads N]
 
 PREPARED is a folder written by `imgcap prepare`. The plain loop pads every batch to the longest caption of the data set
 and computes the padding too; imgcap sorts captions by length in pools and packs them. Both train the same decoder on
-the same features with AdamW; tokens are words and `<end>`, without padding. Prints a table, the time that one epoch
-with its validation would take, and a line of JSON.
+the same features with AdamW; tokens are words and `<end>`, without padding. Prints a table, the estimated time of an
+epoch with its validation, and a line of JSON.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from imgcap.training.trainer import Trainer
 
 
 class PlainLoop:
-    """One optimiser step after the other on random captions, padded to the longest of all."""
+    """Optimiser steps on random captions, padded to the longest of all."""
 
     def __init__(self, trainer: Trainer, options: TrainingOptions) -> None:
         self.features = trainer.prepared.features

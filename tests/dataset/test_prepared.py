@@ -173,6 +173,6 @@ def test_records_that_do_not_fit_their_index_are_an_error(run: Prepare, tmp_path
     file.unlink()
     file.write_text(text.replace('"split": "val"', '"split": null').replace('"split": "test"', '"split": "val" '))
     prepared = PreparedFolder(tmp_path / "out")
-    with pytest.raises(ImgcapError, match="does not fit its index") as told:
+    with pytest.raises(ImgcapError, match="does not fit its index") as caught:
         list(prepared.records)
-    assert RECORDS_INDEX_FILE in told.value.hint
+    assert RECORDS_INDEX_FILE in caught.value.hint

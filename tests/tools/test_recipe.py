@@ -1,4 +1,4 @@
-"""Every phase of the default model's making, on a few images, by the commands of docs/default-model.md."""
+"""All phases that make the default model, on a few images, by the commands of docs/default-model.md."""
 
 from __future__ import annotations
 
