@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -109,6 +111,25 @@ def test_captions_without_an_image_are_named_in_the_hint(tmp_path: Path) -> None
     with pytest.raises(ImgcapError) as caught:
         read_dataset(image_folder, tmp_path / "all.csv")
     assert caught.value.hint == "It names x0.jpg, x1.jpg, x2.jpg and 2 more."
+
+
+@pytest.mark.parametrize("captions", ["all.csv", "images"])
+def test_a_sub_folder_that_cannot_be_read_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, captions: str
+) -> None:
+    image_folder = write_images(tmp_path / "images", "a.jpg", "sub/b.jpg")
+    write(tmp_path, {"all.csv": "image,caption\na.jpg,x\n", "images/a.txt": "x", "images/sub/b.txt": "y"})
+    scandir = os.scandir
+
+    def refuse(folder: str) -> object:
+        if Path(folder) == image_folder / "sub":
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    dataset = read_dataset(image_folder, tmp_path / captions)
+    assert [record.path for record in dataset.records] == ["a.jpg"]
+    assert left_out(dataset) == {"sub": f"The folder {image_folder / 'sub'} cannot be read: permission denied."}
 
 
 @pytest.mark.shared_data

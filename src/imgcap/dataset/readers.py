@@ -11,7 +11,7 @@ from imgcap.dataset.sidecars import read_sidecars
 from imgcap.dataset.splits import automatic_splits, read_split_lists
 from imgcap.dataset.tars import TarDataset
 from imgcap.errors import ImgcapError, UsageError, listing
-from imgcap.images.discovery import is_image_name, no_images
+from imgcap.images.discovery import expand, is_image_name
 from imgcap.images.finder import ImageFinder
 from imgcap.text.columns import DETECTED, Columns
 from imgcap.text.tokenizer import has_words
@@ -38,11 +38,10 @@ def read_dataset(
     if isinstance(images, Path) and read is None:
         raise UsageError("Images in a folder need captions.", "Give the caption file or folder by --captions.")
     tars = TarDataset(images, columns) if isinstance(images, str) else None
-    finder = ImageFinder(tars.images, tars.root) if tars else ImageFinder.in_folder(Path(images))
-    if not finder.paths:
-        raise no_images(images) if isinstance(images, Path) else ImgcapError(f"{images} holds no images.")
-
     left_out: dict[str, str] = dict(tars.left_out) if tars else {}
+    finder = ImageFinder(tars.images, tars.root) if tars else _find_images(Path(images), left_out)
+    if not finder.paths:
+        raise ImgcapError(f"{images} holds no images.")
     found: Iterable[Entry | LeftOut] = read() if read else tars.entries if tars else ()
     grouped, missing = _group_by_image(found, finder, left_out)
     missing |= _without_contradictions(grouped, finder)
@@ -71,6 +70,22 @@ def read_dataset(
     if tars:
         return Dataset(tars.root, records, unused, tars.archives, tars.images)
     return Dataset(Path(images), records, unused)
+
+
+def _find_images(folder: Path, left_out: dict[str, str]) -> ImageFinder:
+    """A finder for all images in `folder`. Sub-folders that cannot be read go to `left_out`.
+
+    Raises `ImgcapError` if `folder` itself cannot be read, or holds no images.
+    """
+    paths: list[str] = []
+    for found in expand([folder]):
+        if isinstance(found, Path):
+            paths.append(found.relative_to(folder).as_posix())
+        elif found.path == str(folder):
+            raise found
+        else:
+            left_out[Path(found.path).relative_to(folder).as_posix()] = str(found)
+    return ImageFinder(paths, folder)
 
 
 def _captions_reader(

@@ -8,27 +8,33 @@ from pathlib import Path
 from imgcap.dataset.records import Entry, LeftOut
 from imgcap.errors import ImgcapError
 from imgcap.files import read_text
-from imgcap.images.discovery import find_images
+from imgcap.images.discovery import expand
 from imgcap.images.sidecars import TEXT_SUFFIXES, SidecarPaths
 
 
 def read_sidecars(folder: Path, images: Path | None = None) -> Iterator[Entry | LeftOut]:
     """The captions in sidecars of images in `folder`, and in those that mirror the images of `images` under `folder`.
 
-    A sidecar that cannot be read, is empty, or could be of several images is left out. Raises `ImgcapError` if a folder
-    cannot be read.
+    A sidecar that cannot be read, is empty, or could be of several images is left out. Raises `ImgcapError` if `folder`
+    is not a folder.
     """
+    if not folder.is_dir():
+        raise ImgcapError(f"The folder {folder} cannot be read: not a directory.")
     is_inside = images is not None and folder.resolve().is_relative_to(images.resolve())
     prefix = folder.resolve().relative_to(images.resolve()) if images and is_inside else Path()
     beside = [SidecarPaths(suffix) for suffix in TEXT_SUFFIXES]
     done: set[Path] = set()
-    for image in find_images(folder):
+    for image in _readable_images(folder):
         name = prefix / image.relative_to(folder)
         yield from _captions(name.as_posix(), image, folder, beside, done)
     if images and not is_inside:
         mirrored = [SidecarPaths(suffix, folder, images) for suffix in TEXT_SUFFIXES]
-        for image in find_images(images):
+        for image in _readable_images(images):
             yield from _captions(image.relative_to(images).as_posix(), image, folder, mirrored, done)
+
+
+def _readable_images(folder: Path) -> Iterator[Path]:
+    return (found for found in expand([folder]) if isinstance(found, Path))
 
 
 def _captions(
