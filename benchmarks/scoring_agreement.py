@@ -1,10 +1,10 @@
-"""Scores of `imgcap eval` beside those of pycocoevalcap with its own Java tokeniser, on the same caption files.
+"""Compare the scores of `imgcap eval` with those of pycocoevalcap and its Java tokeniser, on the same files.
 
     python benchmarks/scoring_agreement.py --flickr8k FOLDER [--captions FILE.jsonl]
 
-The folder holds `Flickr8k.token.txt` and `Flickr_8k.testImages.txt`. Of each test image, caption 1 to 5 in turn is
-scored against the other four; the captions of the file, objects with `image_id` and `caption`, against all five. Prints
-a table; exit code 1 if any two scores differ by more than 0.0005.
+The folder holds `Flickr8k.token.txt` and `Flickr_8k.testImages.txt`. Each of the five captions of a test image is
+scored against the other four; the captions of FILE, objects with `image_id` and `caption`, against all five. Prints a
+table. The exit code is 1 if two scores differ by more than 0.0005.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""CPU seconds to score captions with five references each: pycocoevalcap and imgcap side by side on the same tokens.
+"""CPU time for scoring captions with five references each, for pycocoevalcap and imgcap on the same tokens.
 
     python benchmarks/scoring_speed.py [--flickr8k FOLDER] [--captions 40000]
 
-The folder holds `Flickr8k.token.txt`, whose captions are drawn anew, with some of their words exchanged; without it,
-the words are synthetic, with the frequencies of Zipf's law. Also bootstraps the intervals of 1,000 images. Prints a
-table and a line of JSON; exit code 1 if the two disagree.
+The folder holds `Flickr8k.token.txt`. Its captions are sampled, and some of their words exchanged. Without it, the
+words are synthetic, with the frequencies of Zipf's law. Also computes the bootstrap intervals of 1,000 images. Prints a
+table and a line of JSON. The exit code is 1 if the scores differ.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def draw(images: list[list[Caption]], count: int, source: random.Random) -> tupl
 
 
 def timed(call: Callable[[], Any]) -> tuple[float, Any]:
-    begun = time.process_time()  # both sides run in one thread, and other programs matter less
+    begun = time.process_time()  # both run in one thread, and CPU time depends less on other programs
     value = call()
     return time.process_time() - begun, value
 

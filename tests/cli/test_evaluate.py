@@ -268,7 +268,7 @@ def test_files_are_written_whatever_happens_to_the_terminal(files: list[object],
             assert b"CIDEr-D" in done.stdout
 
 
-@pytest.mark.parametrize(("name", "content", "sentence"), UNUSABLE)
+@pytest.mark.parametrize(("name", "content", "sentence"), UNUSABLE[::10])  # tests/scoring/test_pairs.py has all
 def test_files_that_cannot_be_used_are_one_sentence_and_a_failure(
     imgcap_here: Run, files: list[object], tmp_path: Path, name: str, content: object, sentence: str
 ) -> None:

@@ -1,4 +1,4 @@
-"""Sets of tokenised captions with their references, to compare metrics with coco-caption's on the same tokens."""
+"""Tokenised captions with references, for comparing metrics with those of coco-caption."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def sets_of(references: st.SearchStrategy[Caption], most: int = 4) -> st.SearchS
 
 
 def reordered(captions: Set, source: random.Random) -> tuple[Set, list[int]]:
-    """The same set with its images, and the references of each, in another order; and which image stands where."""
+    """The set with its images and references in another order, and the old index of each image."""
     hypotheses, references = captions
     order = source.sample(range(len(hypotheses)), len(hypotheses))
     shuffled = [source.sample(references[i], len(references[i])) for i in order]
@@ -35,7 +35,7 @@ def reordered(captions: Set, source: random.Random) -> tuple[Set, list[int]]:
 
 
 def random_sets(count: int) -> Iterator[Set]:
-    """Captions of few different words: 0 to 12 words a caption, 1 to 12 a reference, 1 to 5 references an image."""
+    """Sets with few different words: captions of 0 to 12 words, references of 1 to 12, 1 to 5 references per image."""
     source = random.Random(0)
     for _ in range(count):
         words = ["a", "dog", "runs", "the", "t-shirt", "3,000"][: source.randint(2, 6)]
@@ -59,7 +59,7 @@ def _many_references() -> Set:
 
 
 def _long_captions() -> Set:
-    """Hundreds of words, which no machine word has bits for, beside short ones."""
+    """Captions of hundreds of words beside short ones."""
     source = random.Random(2)
     words = [f"word{i}" for i in range(40)]
     references = [[source.choices(words, k=k) for k in (5, 300)] for _ in range(4)]
@@ -93,6 +93,6 @@ ODD_SETS: dict[str, Set] = {
 def coco_dicts(
     hypotheses: Sequence[Caption], references: Sequence[Sequence[Caption]]
 ) -> tuple[dict[int, list[str]], ...]:
-    """References and captions as coco-caption's scorers take them, by image."""
+    """References and captions by image, in the form that coco-caption's scorers take."""
     gts = {i: [" ".join(tokens) for tokens in texts] for i, texts in enumerate(references)}
     return gts, {i: [" ".join(tokens)] for i, tokens in enumerate(hypotheses)}

@@ -156,7 +156,7 @@ def test_an_empty_caption_is_kept_to_be_scored(tmp_path: Path) -> None:
 
 
 def test_many_rows_are_read(tmp_path: Path) -> None:
-    rows = [one(number, f"caption {number}") for number in range(50_000)]
+    rows = [one(number, f"caption {number}") for number in range(20_000)]
     pairs = read_pairs(write(tmp_path, "hyp.json", rows), [write(tmp_path, "ref.jsonl", reversed(rows))])
     assert pairs.hypotheses == [captions[0] for captions in pairs.references] == [row["caption"] for row in rows]
 
@@ -164,6 +164,32 @@ def test_many_rows_are_read(tmp_path: Path) -> None:
 def test_all_captions_of_a_file_are_read_in_its_order(tmp_path: Path) -> None:
     file = write(tmp_path, "a.jsonl", [one("b", ["x", "y"]), one("a", ""), one("b", "z")])
     assert list(read_captions(file).items()) == [("b", ["x", "y", "z"]), ("a", [""])]
+
+
+# Folders
+
+
+def test_an_imagefolder_holds_captions_of_its_sub_folders(tmp_path: Path) -> None:
+    for name in ("train", "test"):
+        (tmp_path / name).mkdir()
+    write(tmp_path / "train", "metadata.csv", "file_name,caption_0,caption_1\n1.jpg,a,b\n")
+    write(
+        tmp_path / "test", "metadata.jsonl", [{"file_name": "1.jpg", "text": "c"}, {"file_name": "2.jpg", "text": "d"}]
+    )
+    assert read_captions(tmp_path) == {"test/1.jpg": ["c"], "test/2.jpg": ["d"], "train/1.jpg": ["a", "b"]}
+    assert read_captions(tmp_path / "train") == {"1.jpg": ["a", "b"]}
+    hypotheses = write(tmp_path, "hyp.jsonl", [one("data/test/1.jpg", "x"), one("data/test/2.jpg", "y")])
+    assert read_pairs(hypotheses, [tmp_path], some=True).references == [["c"], ["d"]]
+
+
+def test_a_folder_with_sidecars_holds_a_caption_for_each_line(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    for name in ("a.jpg", "b.jpg", "b.png", "x/a.jpg", "c.jpg"):
+        (tmp_path / name).touch()
+    for name, text in (("a.txt", "one\n\ntwo\n"), ("b.jpg.txt", "jpg"), ("b.png.txt", "png"), ("x/a.caption", "three")):
+        write(tmp_path, name, text)
+    expected = {"a.jpg": ["one", "two"], "b.jpg": ["jpg"], "b.png": ["png"], "x/a.jpg": ["three"]}
+    assert read_captions(tmp_path) == expected
 
 
 # What `imgcap caption` writes

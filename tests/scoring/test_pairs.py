@@ -245,7 +245,7 @@ def test_missing_files_and_folders_are_one_sentence(tmp_path: Path, name: str) -
     for pair in ((other, [missing]), (missing, [other])):
         assert str(refusal(read_pairs, *pair)) == f"{missing} cannot be read: no such file or directory."
     for pair in ((other, [folder]), (folder, [other])):
-        assert str(refusal(read_pairs, *pair)) == f"{folder} cannot be read: is a directory."
+        assert str(refusal(read_pairs, *pair)) == f"{folder} holds no captions."
 
 
 def test_a_file_that_may_not_be_read_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,12 +10,15 @@ The ending of the file name gives the format:
                     - NAME<TAB>caption in each line that is not blank, if there is a tab (`imgcap caption`); if the
                       first NAME ends in #K, all do, and #K is not part of the name (Flickr8k's token file)
                     - plain text, if there is no tab: line N of every file is about the same image
+
+A folder has metadata.csv or metadata.jsonl, itself or in its sub-folders (imagefolder of Hugging Face), or a text file
+for each image (`imgcap caption --sidecar`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,9 +26,12 @@ from typing import Any, NamedTuple
 
 from imgcap.errors import ImgcapError, listing
 from imgcap.files import read_json, read_json_lines, read_text
+from imgcap.images.discovery import find_images
+from imgcap.images.sidecars import TEXT_SUFFIXES, SidecarPaths
 from imgcap.text.columns import CAPTIONS, DETECTED, FILE_NAMES, Columns, caption_texts, cell_captions
 from imgcap.text.tables import from_cell, parse_table
 
+_METADATA = ("metadata.csv", "metadata.jsonl")
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 """What JSON can escape, but no text contains: NUL and surrogates."""
 _NAMES_HINT = f"Name it {', '.join(FILE_NAMES[:-1])} or image_id; or use --image-column."
@@ -42,6 +48,22 @@ class FileCaption(NamedTuple):
     """Other names of the image, such as its file name if the id is a number."""
     text: str | None
     """None if captioning failed or the caption was withheld."""
+
+
+@dataclass(frozen=True)
+class _RowColumns:
+    """What the columns of a row hold."""
+
+    image: str | None
+    captions: list[str]
+    other_names: list[str]
+    """The file name beside an id, and COCO's id beside a file name."""
+
+    @classmethod
+    def of(cls, names: tuple[str, ...], columns: Columns) -> _RowColumns:
+        image, file_name = columns.find_image(names, id_first=True), columns.find_image(names)
+        others = [name for name in (file_name, "cocoid") if name in names and name != image]
+        return cls(image, columns.find_captions(names), [name for name in others if name])
 
 
 @dataclass(frozen=True)
@@ -65,9 +87,11 @@ class CaptionFile:
 
 
 def read_caption_file(file: Path, columns: Columns = DETECTED) -> CaptionFile:
-    """The captions in `file`. Raises `ImgcapError` naming the line that cannot be used."""
+    """The captions in `file`, which may be a folder. Raises `ImgcapError` naming the line that cannot be used."""
+    if file.is_dir():
+        return _read_folder(file, columns)
     ending, plain = file.suffix.lower(), False
-    seen: set[tuple[str, ...]] = set()
+    seen: dict[tuple[str, ...], _RowColumns] = {}
     if ending in (".jsonl", ".ndjson"):
         found = _from_rows(((f"line {number}", row) for number, row in read_json_lines(file)), file, columns, seen)
     elif ending == ".json":
@@ -107,22 +131,51 @@ def check_complete(captions: CaptionFile) -> None:
         )
 
 
+def _read_folder(folder: Path, columns: Columns) -> CaptionFile:
+    metadata = sorted(file for name in _METADATA for file in (*folder.glob(name), *folder.glob(f"*/{name}")))
+    by_id: dict[str, list[FileCaption]] = {}
+    seen: frozenset[str] = frozenset()
+    for file in metadata:
+        inside = file.parent.relative_to(folder)
+        found = read_caption_file(file, columns)
+        seen |= found.columns
+        for caption in (each for several in found.by_id.values() for each in several):
+            image_id, *others = ((inside / name).as_posix() for name in (caption.image_id, *caption.other_names))
+            place = f"{file.relative_to(folder).as_posix()} {caption.place}"
+            by_id.setdefault(image_id, []).append(FileCaption(place, image_id, tuple(others), caption.text))
+    for caption in _sidecar_captions(folder) if not metadata else ():
+        by_id.setdefault(caption.image_id, []).append(caption)
+    if not by_id:
+        raise ImgcapError(f"{folder} holds no captions.", f"They are in {', '.join(_METADATA)} or in sidecars.")
+    return CaptionFile(folder, by_id, plain=False, columns=seen)
+
+
+def _sidecar_captions(folder: Path) -> Iterator[FileCaption]:
+    """One caption for each line of the sidecars in `folder`, as `imgcap prepare` reads them."""
+    places = [SidecarPaths(suffix) for suffix in TEXT_SUFFIXES]
+    for image in find_images(folder):
+        sidecar = next((found for place in places if (found := place.find(image))), None)
+        for line in read_text(sidecar).split("\n") if sidecar else ():
+            if sidecar and line.strip():
+                place, name = (path.relative_to(folder).as_posix() for path in (sidecar, image))
+                yield FileCaption(place, name, (), line.strip())
+
+
 def _from_rows(
-    rows: Iterable[tuple[str, Any]], file: Path, columns: Columns, seen: set[tuple[str, ...]]
+    rows: Iterable[tuple[str, Any]], file: Path, columns: Columns, seen: dict[tuple[str, ...], _RowColumns]
 ) -> Iterator[FileCaption]:
-    """The captions of `rows`; the names of their columns are added to `seen`."""
+    """The captions of `rows`; their columns are added to `seen`."""
     for place, row in rows:
         where = f"{file}, {place}"
         if not isinstance(row, dict):
             raise ImgcapError(f"{where} is not a JSON object.")
         names = tuple(row)
-        seen.add(names)
-        id_column = columns.find_image(names, id_first=True)
-        if id_column is None:
+        found = seen.get(names) or seen.setdefault(names, _RowColumns.of(names, columns))
+        if found.image is None:
             raise ImgcapError(f"{where} has no image id.", _NAMES_HINT)
-        image_id = _image_id(row[id_column], where)
-        texts = _texts(row, columns.find_captions(names), where)
-        others = _other_names(row, columns, image_id)
+        image_id = _image_id(row[found.image], where)
+        texts = _texts(row, found.captions, where)
+        others = _other_names(row, found.other_names, image_id)
         if not any(texts) and (row.get("error") or row.get("withheld")):
             yield FileCaption(place, image_id, others, None)
             continue
@@ -145,10 +198,10 @@ def _texts(row: dict[str, Any], caption_columns: list[str], where: str) -> list[
         raise ImgcapError(f"{where} has a caption that is not text.") from None
 
 
-def _other_names(row: dict[str, Any], columns: Columns, image_id: str) -> tuple[str, ...]:
-    """The file name beside an id, and the ids of COCO beside a file name."""
-    names = (row.get(columns.find_image(tuple(row)) or ""), row.get("cocoid"))
-    texts = (str(name).strip() for name in names if isinstance(name, (str, int)))
+def _other_names(row: dict[str, Any], columns: Sequence[str], image_id: str) -> tuple[str, ...]:
+    if not columns:
+        return ()
+    texts = (str(row[name]).strip() for name in columns if isinstance(row[name], (str, int)))
     return tuple(name for name in texts if name and name != image_id)
 
 

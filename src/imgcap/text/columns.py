@@ -65,6 +65,8 @@ def caption_texts(value: object) -> list[str | None]:
 
     None stands for null. Raises `ValueError` for anything else.
     """
+    if isinstance(value, str):
+        return [value]
     values = value if isinstance(value, list) else [value]
     return [_caption_text(each) for each in values]
 

@@ -35,14 +35,14 @@ def coco_cider(hypotheses: Sequence[Caption], references: Sequence[Sequence[Capt
 
 def test_cider_d_of_random_captions_is_coco_captions() -> None:
     compared = 0
-    for hypotheses, references in random_sets(300):
+    for hypotheses, references in random_sets(150):
         expected = coco_cider(hypotheses, references)
         found = CiderD(references).score(hypotheses)
         assert found.shape == (len(hypotheses),)
         assert found.dtype == np.float64
         np.testing.assert_allclose(found, expected, atol=1e-6, rtol=0)
         compared += max(expected) > 0.1
-    assert compared > 200
+    assert compared > 100
 
 
 @pytest.mark.parametrize("name", ODD_SETS)
