@@ -13,10 +13,10 @@ lost worker:
     copies      as resumed, but a worker without a shard computes a copy of the one that would end last, if the copy is
                 expected to end sooner; the first to finish counts
 
-Times are multiples of the ideal, in which all workers only caption, until the same moment, at the same speeds. "start-
-up" is the fraction of computing time spent on start-ups, "tail" the time from the first worker without a shard to the
-end, "twice" the fraction of images captioned a second time. Columns without a name are for `resumed`. Each line is the
-mean of `--repeats` draws. Prints a table and a line of JSON.
+Times are multiples of the ideal, in which all workers only caption, until the same moment, at the same speeds.
+"start-up" is the fraction of computing time spent on start-ups, "tail" the time from the first worker without a shard
+to the end, "twice" the fraction of images captioned a second time. Columns without a name are for `resumed`. Each line
+is the mean of `--repeats` draws. Prints a table and a line of JSON.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class _Run:
         self.attempts = [0] * cluster.workers
         self.shard = [-1] * cluster.workers
         self.done = [0] * cluster.workers  # images of the shard that had rows when the attempt began
-        self.begun = [0.0] * cluster.workers
+        self.started = [0.0] * cluster.workers
         self.ready = [0.0] * cluster.workers  # when the attempt begins its first image
         self.end = [0.0] * cluster.workers  # when the attempt ends, unless the worker fails
         self.holders: dict[int, list[int]] = {}  # workers of a shard
@@ -126,7 +126,7 @@ class _Run:
     def start(self, worker: int, shard: int, now: float, lifetime: float, done: int = 0) -> None:
         """Begin an attempt at `shard`, `done` images of which have rows; the worker fails after `lifetime`."""
         self.attempts[worker] += 1
-        self.shard[worker], self.done[worker], self.begun[worker] = shard, done, now
+        self.shard[worker], self.done[worker], self.started[worker] = shard, done, now
         ready = self.ready[worker] = now + self.cluster.start_up + done / self.cluster.rows_rate
         end = self.end[worker] = ready + (self.size(shard) - done) / self.speed[worker]
         heapq.heappush(self.events, (min(end, now + lifetime), worker, self.attempts[worker]))
@@ -134,8 +134,8 @@ class _Run:
     def leave(self, worker: int, now: float) -> float:
         """Count an attempt that ends now; returns the number of images that it captioned."""
         captioned = max(0.0, now - self.ready[worker]) * self.speed[worker]
-        self.busy += now - self.begun[worker]
-        self.preparing += min(now, self.ready[worker]) - self.begun[worker]
+        self.busy += now - self.started[worker]
+        self.preparing += min(now, self.ready[worker]) - self.started[worker]
         self.captioned += captioned
         return captioned
 
@@ -186,11 +186,11 @@ class _Run:
         self.left -= 1
         holders = self.holders.pop(self.shard[worker])
         for holder in holders:
-            self.leave(holder, max(now, self.begun[holder]))
+            self.leave(holder, max(now, self.started[holder]))
             self.attempts[holder] += 1  # so that its pending event is ignored
         if self.left:
             for holder in holders:
-                self.take(holder, max(now, self.begun[holder]))
+                self.take(holder, max(now, self.started[holder]))
 
     def outcome(self) -> Outcome:
         now, ideal = 0.0, self.images / sum(self.speed)
@@ -219,7 +219,7 @@ class _Run:
 def simulate(
     cluster: Cluster, images: int, shard_size: int, resume: bool = True, copies: bool = False, seed: int = 0
 ) -> Outcome:
-    """Caption `images` in shards of `shard_size`; equal seeds draw equal speeds, whatever the size."""
+    """Caption `images` in shards of `shard_size`; equal seeds draw equal speeds for every size."""
     return _Run(cluster, images, shard_size, resume, copies, seed).outcome()
 
 

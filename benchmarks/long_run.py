@@ -95,10 +95,10 @@ def main() -> None:
         link(args.images, folder, args.count)
         whole, killed = root / "whole.jsonl", root / "killed.jsonl"
 
-        begun = time.monotonic()
+        started = time.monotonic()
         process = start(folder, whole, model)
         first, last = watched(process, whole)
-        seconds = time.monotonic() - begun
+        seconds = time.monotonic() - started
         assert process.returncode == 0, "the uninterrupted run failed"
 
         chance, kills = random.Random(0), 0

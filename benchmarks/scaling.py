@@ -225,9 +225,9 @@ def measure_processes(counts: list[int], encoder: Path | None, root: Path) -> It
             ["caption", images, "-o", rows, "-q", "--model", model, *cpu],
             ["train", prepared, "-o", trained, "--epochs", "1", *cpu],
         ):
-            begun = time.perf_counter()
+            started = time.perf_counter()
             run(["-m", "torch.distributed.run", "--nproc-per-node", str(count), "-m", "imgcap", *command])
-            yield command[0], count, time.perf_counter() - begun
+            yield command[0], count, time.perf_counter() - started
 
 
 def print_processes(found: list[tuple[str, int, float]]) -> None:

@@ -267,7 +267,7 @@ def test_caption_reports_names_that_are_too_long(
     ],
     ids=lambda value: " ".join(value).replace(LONG, "LONG") if isinstance(value, list) else "",
 )
-def test_an_output_that_cannot_be_written_is_told_of_before_the_first_image_is_read(
+def test_an_output_that_cannot_be_written_is_reported_before_any_image_is_read(
     imgcap_here: Run,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

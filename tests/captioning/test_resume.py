@@ -1,4 +1,4 @@
-"""Going on with a file of rows: what is done stays, what is torn or stale is done again."""
+"""Resuming a file of rows: complete rows stay, incomplete and stale ones are removed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def write(file: Path, rows: list[Row], torn: bytes = b"") -> bytes:
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"path": "3.p', b"\0\0\0", b'{"path": "3.png"}'])
-def test_whole_lines_are_done_and_a_torn_one_is_cut_off(tmp_path: Path, images: list[Path], torn: bytes) -> None:
+def test_an_incomplete_last_line_is_cut_off(tmp_path: Path, images: list[Path], torn: bytes) -> None:
     file = tmp_path / "rows.jsonl"
     data = write(file, [row(p) for p in images[:3]], torn)
     done = resume(file, ORIGIN, KEEP)

@@ -119,7 +119,7 @@ def write_shard(rows: Path, whole: bytes, number: int, images: Path) -> RowShard
 
 @pytest.fixture
 def unfinished(whole: bytes, images: Path, tmp_path: Path) -> Path:
-    """The place of rows of which one of three shards is complete, one torn, and one not begun."""
+    """The file of a run in three shards, of which one is complete, one incomplete, and one not started."""
     rows = tmp_path / "out" / "rows.jsonl"
     for number in (3, 2):
         write_shard(rows, whole, number, images)

@@ -26,7 +26,7 @@ def test_an_interrupt_that_python_drops_ends_the_block_at_the_next_check(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dropped: list[Any] = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda told: dropped.append(told.exc_type))
+    monkeypatch.setattr(sys, "unraisablehook", lambda dropping: dropped.append(dropping.exc_type))
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(typer.Exit) as end, interruptible("Start again.") as check:
         check()

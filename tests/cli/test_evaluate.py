@@ -172,7 +172,7 @@ def test_files_are_not_replaced_unless_asked(
     command = ["eval", prepared.root, "--model", model_folder, option, file]
     done = imgcap_here(*command)
     assert done.returncode == ExitCode.FAILED
-    assert f"{file} is there already." in done.stderr
+    assert f"{file} already exists." in done.stderr
     assert file.read_text() == "precious"
     assert imgcap_here(*command, "--overwrite").returncode == ExitCode.DONE
     assert file.read_text() != "precious"

@@ -95,7 +95,7 @@ def _run() -> None:
 
 
 def _exit_at_once(end: SystemExit) -> None:
-    """Exit without winding up Python: a thread of Gloo would abort the process meanwhile."""
+    """Exit without Python's clean-up, during which a thread of Gloo would abort the process."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(end.code if isinstance(end.code, int) else int(end.code is not None))

@@ -136,7 +136,7 @@ class OutputFiles:
                 raise UsageError(f"{file} cannot hold two things.")
             if file.is_dir() or (file.exists() and not self.overwrite):
                 hint = "Give another file" + ("." if file.is_dir() else ", or replace it with --overwrite.")
-                raise ImgcapError(f"{file} is there already.", hint)
+                raise ImgcapError(f"{file} already exists.", hint)
             make_folder(file.absolute().parent)
         if self.per_image and self.per_image.suffix.lower() not in (".jsonl", ".csv"):
             raise UsageError(f"{self.per_image} is neither .jsonl nor .csv.", "--per-image writes these two.")

@@ -2,7 +2,7 @@
 
 A sidecar is a small file with the caption of one image. It has the image's name with another ending: `photo.jpg` has
 `photo.txt`. Images of one folder that would share a sidecar keep their own ending too: `photo.jpg.txt` and
-`photo.png.txt`. So no two images share a sidecar, whichever of them are captioned, and in whatever order.
+`photo.png.txt`. So no two images share a sidecar, in whatever order they are captioned.
 """
 
 from __future__ import annotations
