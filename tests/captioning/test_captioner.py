@@ -258,8 +258,8 @@ def test_the_command_warns_in_one_line_on_stderr(telling_model: Path, images: li
     assert len(done.stdout.splitlines()) == len(images)
     [line] = done.stderr.splitlines()
     assert re.fullmatch(
-        r"The features of these images are [\d.]+ standard deviations or more from those that the model was trained on, "
-        r"so captions will mean little: imgcap doctor finds out what is wrong\.",
+        r"The features of these images are [\d.]+ standard deviations or more from those that the model was trained "
+        r"on, so captions will mean little: imgcap doctor finds out what is wrong\.",
         line,
     )
     assert ".py" not in line
