@@ -18,7 +18,7 @@ from imgcap.images.metadata.container import (
     only_packet,
     splice,
 )
-from imgcap.images.metadata.texts import decode, exif_texts, iptc_texts, is_by_person, photoshop_texts
+from imgcap.images.metadata.texts import Text, decode, exif_texts, iptc_texts, is_by_person, photoshop_texts
 
 LARGEST_COMPRESSED_TEXT = 16 << 20
 """Most bytes that a compressed chunk may unpack to; more counts as a decompression bomb."""
@@ -26,6 +26,7 @@ LARGEST_COMPRESSED_TEXT = 16 << 20
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _XMP_KEYWORD = b"XML:com.adobe.xmp\0"
 _RAW_PROFILE = b"Raw profile type "
+_PROFILE_STARTS = (b"Exif\0\0", b"Photoshop 3.0\0")
 _TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt")
 _KEYWORDS = frozenset(
     {
@@ -47,66 +48,73 @@ def read_png(content: bytes) -> Container:
     place = 0  # after the header, before all chunks whose order matters
     others: list[str] = []
     erasures: list[Edit] = []
-    in_profiles: list[str] = []
     for chunk in _chunks(content):
         place = place or chunk.end
         body = content[chunk.body : chunk.body_end]
         if chunk.kind == b"iTXt" and body.startswith(_XMP_KEYWORD):
             found.append(chunk)
-        elif chunk.kind in _TEXT_CHUNKS and body.startswith(_RAW_PROFILE):
-            in_profiles += _profile_texts(chunk.kind, body)
-        elif chunk.kind in _TEXT_CHUNKS and (text := _description(chunk.kind, body)):
-            others.append(text)
-            erasures.append((chunk.start, chunk.end, b""))
-        elif chunk.kind == b"eXIf" and (texts := exif_texts(body)):
-            others += (each.text for each in texts)
-            erased = b"".join(splice(body, (each.edit for each in texts)))
-            erasures.append((chunk.start, chunk.end, _chunk(chunk.kind, erased)))
+            continue
+        texts, rest = _descriptions(chunk.kind, body)
+        if texts:
+            others += texts
+            erasures.append((chunk.start, chunk.end, rest))
     old = only_packet(found) or Part(b"iTXt", place, place, place, place)
 
     def edits(packet: bytes) -> list[Edit]:
-        if in_profiles:
-            raise MetadataError(
-                "keeps its description in a raw profile, a form that imgcap does not change.",
-                "Rewrite it with a metadata editor, such as exiftool.",
-            )
         new = _chunk(b"iTXt", _XMP_KEYWORD + bytes(4) + packet)  # not compressed, no language, no translated keyword
         return [(place, place, new), (old.start, old.end, b""), *erasures]
 
     packet = _international_text(content[old.body + len(_XMP_KEYWORD) : old.body_end])
-    return Container(content, packet, edits, others=(*others, *in_profiles))
+    return Container(content, packet, edits, others=tuple(others))
 
 
-def _description(kind: bytes, body: bytes) -> str | None:
-    """A person's description in a text chunk."""
+def _descriptions(kind: bytes, body: bytes) -> tuple[list[str], bytes]:
+    """A person's descriptions in a chunk, and the chunk without them."""
+    if kind == b"eXIf":
+        texts = exif_texts(body)
+        return [each.text for each in texts], _chunk(kind, _without(body, texts))
+    if kind not in _TEXT_CHUNKS:
+        return [], b""
     keyword, _, rest = body.partition(b"\0")
+    if keyword.startswith(_RAW_PROFILE):
+        return _in_profile(kind, keyword, rest)
     if keyword.decode("latin-1").strip().lower() not in _KEYWORDS:
-        return None
-    data = _text(kind, rest)
-    text = decode(data) if data is not None else ""
-    return text if is_by_person(text) else None
+        return [], b""
+    text = decode(_text(kind, rest) or b"")
+    return [text] if is_by_person(text) else [], b""
 
 
-def _profile_texts(kind: bytes, body: bytes) -> list[str]:
-    """Descriptions in a profile that ImageMagick wrote in hexadecimal digits. Raises `MetadataError` if it is XMP."""
-    keyword, _, rest = body.partition(b"\0")
-    name = keyword.removeprefix(_RAW_PROFILE).lower()
-    if name == b"xmp":
+def _in_profile(kind: bytes, keyword: bytes, rest: bytes) -> tuple[list[str], bytes]:
+    """The same for a profile, in hexadecimal digits, as ImageMagick writes it. Raises `MetadataError` if it is XMP."""
+    name = keyword.removeprefix(_RAW_PROFILE)
+    if name.lower() == b"xmp":
         raise MetadataError(
             "keeps its XMP in a raw profile, a form that imgcap does not change.",
             "Rewrite it with a metadata editor, such as exiftool.",
         )
+    title, _, digits = [*(_text(kind, rest) or b"").lstrip(b"\n").split(b"\n", 2), b"", b""][:3]
     try:
-        data = bytes.fromhex("".join((_text(kind, rest) or b"").decode("latin-1").split()[2:]))  # after name and length
+        data = bytes.fromhex(digits.decode("latin-1"))
     except ValueError:
-        return []
-    if name in (b"exif", b"app1"):
-        texts = exif_texts(data.removeprefix(b"Exif\0\0"))
-    elif name in (b"iptc", b"8bim"):
-        texts = photoshop_texts(data.removeprefix(b"Photoshop 3.0\0")) or iptc_texts(data)
+        return [], b""
+    start = next((prefix for prefix in _PROFILE_STARTS if data.startswith(prefix)), b"")
+    block = data[len(start) :]
+    if name.lower() in (b"exif", b"app1"):
+        texts = exif_texts(block)
     else:
-        return []
-    return [each.text for each in texts if is_by_person(each.text)]
+        texts = _iptc_texts(block) if name.lower() in (b"iptc", b"8bim") else []
+    data = start + _without(block, texts)
+    profile = zlib.compress(b"\n%b\n%8d\n%b\n" % (title, len(data), data.hex().encode()))
+    return [each.text for each in texts], _chunk(b"zTXt", keyword + b"\0\0" + profile)
+
+
+def _iptc_texts(block: bytes) -> list[Text]:
+    """Descriptions in IPTC's records, with Photoshop's resources around them or not."""
+    return photoshop_texts(block) or [each for each in iptc_texts(block) if is_by_person(each.text)]
+
+
+def _without(block: bytes, texts: list[Text]) -> bytes:
+    return b"".join(splice(block, (each.edit for each in texts)))
 
 
 def _text(kind: bytes, rest: bytes) -> bytes | None:
