@@ -207,7 +207,7 @@ def read_text(path: Path, errors: str = "strict", newline: str | None = None) ->
 
     Raises `ImgcapError` naming the line that is not text.
     """
-    hint = "Save it as UTF-8, or unpack it if it is compressed."
+    hint = "Save it as UTF-8 (in a spreadsheet: CSV UTF-8), or unpack it if it is compressed."
     try:
         with path.open(encoding="utf-8-sig", errors=errors, newline=newline) as file:
             text = file.read()

@@ -257,6 +257,17 @@ def test_a_file_that_may_not_be_read_is_one_sentence(tmp_path: Path, monkeypatch
     assert str(refusal(read_pairs, file, [file])) == f"{file} cannot be read: permission denied."
 
 
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-16-le", "utf-32", "shift_jis"])
+def test_captions_in_another_encoding_are_one_sentence_that_says_how_to_save_them(
+    tmp_path: Path, encoding: str
+) -> None:
+    text = "image,caption\na.jpg,a \u72ac in a caf\u00e9\n"
+    error = refusal(read_captions, write(tmp_path, "a.csv", text.encode(encoding, "ignore")))
+    assert str(error).startswith(f"{tmp_path / 'a.csv'}, line ")
+    assert error.hint == "Save it as UTF-8 (in a spreadsheet: CSV UTF-8), or unpack it if it is compressed."
+    assert read_captions(write(tmp_path, "b.csv", text.encode("utf-8-sig"))) == {"a.jpg": ["a \u72ac in a caf\u00e9"]}
+
+
 def test_an_image_in_place_of_captions_is_one_sentence(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg")
     sentence = f"{tmp_path / 'a.jpg'}, line 1 is not UTF-8 text."

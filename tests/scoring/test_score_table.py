@@ -51,6 +51,8 @@ def test_missing_scores_are_dashes() -> None:
     assert {row[-1] for row in rows.values()} == {"-"}
     assert "verbatim in training" not in rows  # which nobody told
     assert "ceiling: needs a second reference of every image." in score_table.notes(found)
+    assert score_table.notes(found)[0] == "3 images with 1 reference."
+    assert score_table.notes(evaluate(CAPTIONS[:1], REFERENCES[:1]))[0] == "1 image with 2 references."
 
 
 def test_markdown_is_a_table_with_as_many_cells_in_each_row(found: Evaluation) -> None:

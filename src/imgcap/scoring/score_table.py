@@ -108,7 +108,8 @@ def notes(evaluation: Evaluation) -> list[str]:
     number = f"{most}" if fewest == most else f"{fewest} to {most}"
     other = [f"other: the captions of {evaluation.comparison.name}."] if evaluation.comparison else []
     return [
-        f"{len(evaluation.images):,} images with {number} references.",
+        f"{len(evaluation.images):,} {_plural('image', len(evaluation.images))} with {number} "
+        f"{_plural('reference', most)}.",
         *other,
         f'floor: "{evaluation.floor_caption}" said of every image.',
         f"ceiling: mean of each of the first {min(fewest, MAX_PEOPLE)} references against the others."
