@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from helpers.data import TINY_TRAINING
 from helpers.training import Killer
@@ -14,7 +15,7 @@ from imgcap.dataset.prepared import PreparedFolder
 from imgcap.errors import ImgcapError, UsageError
 from imgcap.files import read_json
 from imgcap.model.store import CONFIG_FILE, DECODER_FILE, ENCODER_FILE, INDEX_FILE, verify
-from imgcap.training.checkpoint import CHECKPOINT_FILE
+from imgcap.training.checkpoint import CHECKPOINT_FILE, Checkpoint
 from imgcap.training.options import TrainingOptions
 from imgcap.training.trainer import train
 
@@ -77,3 +78,12 @@ def test_a_torn_checkpoint_is_one_sentence(prepared: PreparedFolder, tmp_path: P
     (tmp_path / "model" / CHECKPOINT_FILE).write_bytes(b"half of a state")
     with pytest.raises(ImgcapError, match=r"The checkpoint .* cannot be read"):
         train(prepared, TINY_TRAINING, tmp_path / "model", resume=True)
+
+
+def test_a_checkpoint_of_an_earlier_version_has_the_present_names(tmp_path: Path) -> None:
+    names = ["now.decoder.picture.weight", "average.decoder.module.lstm.bias", "best.decoder.picture.bias"]
+    checkpoint = Checkpoint(TINY_TRAINING, "digest", [], {name: torch.ones(1) for name in names})
+    checkpoint.save(tmp_path / CHECKPOINT_FILE)
+    loaded = Checkpoint.load(tmp_path / CHECKPOINT_FILE)
+    assert sorted(loaded.tensors) == sorted(name.replace("picture", "image") for name in names)
+    assert loaded.options == TINY_TRAINING

@@ -19,6 +19,9 @@ from imgcap.training.progress import EpochResult
 
 CHECKPOINT_FILE = "training-state.safetensors"
 
+_RENAMED = ("decoder.picture.", "decoder.image.")
+"""Part of the tensor names in checkpoints of earlier versions, and its present form."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -55,6 +58,7 @@ class Checkpoint:
         if metadata.get("sha256") != _digest(state, tensors):
             raise ImgcapError(f"The checkpoint {file} is damaged.", "Start the training again in another folder.")
         header = json.loads(state)
+        tensors = {name.replace(*_RENAMED): tensor for name, tensor in tensors.items()}
         log = [EpochResult(**{**row, "val_bleu": tuple(row["val_bleu"])}) for row in header["log"]]
         return cls(TrainingOptions.from_dict(header["options"]), header["digest"], log, tensors)
 
