@@ -46,7 +46,9 @@ Include = Annotated[
 Exclude = Annotated[list[str] | None, _images(help="Skip these images, such as 'thumbs/**'. May be repeated.")]
 MaxPixels = Annotated[
     int | None,
-    _images(help="Skip images with more pixels; by default those that take over 450 MB to decode.", show_default=False),
+    _images(
+        help="Refuse images with more pixels; by default those that take over 450 MB to decode.", show_default=False
+    ),
 ]
 
 # Wording
@@ -102,7 +104,7 @@ Gallery = Annotated[
     Path | None, _output("--html", help="Also write a gallery page with thumbnails.", callback=not_stdout)
 ]
 Sidecar = Annotated[
-    str | None, _output(metavar="ENDING", help="Write each caption to a file of its own, for example .txt.")
+    str | None, _output(metavar="ENDING", help="Write each caption to a file of its own, for example .txt or .xmp.")
 ]
 SidecarDir = Annotated[
     Path | None,
