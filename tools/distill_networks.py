@@ -1,4 +1,4 @@
-"""The parts of `distill.py` that learn or are learned from: views of the images, the teachers, a filter of edges."""
+"""Parts of `distill.py`: views of the images, the teachers, and a filter for padded convolutions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MEAN_MOMENTUM = 0.1
 
 @dataclass(frozen=True)
 class Views:
-    """What is seen of B images in one step: a function of the step alone."""
+    """The views of B images in one step; the number of the step fixes them."""
 
     rows: Tensor
     """int64 (B,)"""
@@ -135,11 +135,11 @@ def resampled(maps: Tensor, size: int) -> Tensor:
 
 
 class MeanFilter:
-    """Keeps a padded convolution from answering to the mean of its input.
+    """Keep a padded convolution from responding to the mean of its input.
 
-    Batch norm takes the answer to a constant away inside the image, but not at its edge, where the padding is zero
-    and not the mean. Nothing else holds that answer in check, and once it has drifted it draws a frame around every
-    image whose variance is all that the batch norm sees: the image itself is scaled down to nothing.
+    Batch norm removes the response to a constant inside the image, but not at its edge, where the padding is zero and
+    not the mean. Nothing else limits that response. Once it has drifted, it draws a frame around every image, the batch
+    norm sees only the variance of the frame, and the image itself is scaled down to nothing.
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:
