@@ -43,10 +43,10 @@ def test_exiftool_reads_the_description_and_finds_nothing_else_changed(tmp_path:
 def test_what_exiftool_rewrites_is_still_imgcaps_and_what_it_changes_is_not(tmp_path: Path, name: str) -> None:
     file = save(tmp_path, name)
     write_description(file, TEXT)
-    exiftool("-q", "-overwrite_original", "-XMP-xmp:Rating=3", file)
+    exiftool("-overwrite_original", "-XMP-xmp:Rating=3", file)
     assert write_description(file, "A cat.")
     assert read_description(file) == "A cat."
-    exiftool("-q", "-overwrite_original", "-XMP-dc:Description=mine", file)
+    exiftool("-overwrite_original", "-XMP-dc:Description=mine", file)
     assert is_untouched(file)
     assert write_description(file, TEXT, overwrite=True)
     found = exiftool("-s3", "-XMP-xmp:Rating", "-XMP-dc:Description", "-XMP-iptcCore:AltTextAccessibility", file)

@@ -232,7 +232,7 @@ def test_what_exiftool_writes_is_kept_and_replaced_if_asked(tmp_path: Path, name
         pytest.skip("a WebP file has no place for IPTC")
     file = save(tmp_path, name)
     utf_8 = ["-codedcharacterset=utf8"] if name.endswith("jpg") else []
-    exiftool("-q", "-overwrite_original", "-use", "MWG", *utf_8, f"-{tag}={MINE}", "-XMP-xmp:Rating=3", file)
+    exiftool("-overwrite_original", "-use", "MWG", *utf_8, f"-{tag}={MINE}", "-XMP-xmp:Rating=3", file)
     before = exiftool("-validate", "-s3", "-warning", file)
     assert read_description(file) == MINE
     assert is_untouched(file)
@@ -246,8 +246,8 @@ def test_what_exiftool_writes_is_kept_and_replaced_if_asked(tmp_path: Path, name
 def test_imgcaps_description_that_exiftool_copied_to_the_other_places_is_still_its_own(tmp_path: Path) -> None:
     file = save(tmp_path, "plain.jpg")
     write_description(file, "A cat.")
-    exiftool("-q", "-overwrite_original", "-XMP-dc:Description>EXIF:ImageDescription", file)
-    exiftool("-q", "-overwrite_original", "-XMP-dc:Description>IPTC:Caption-Abstract", file)
+    exiftool("-overwrite_original", "-XMP-dc:Description>EXIF:ImageDescription", file)
+    exiftool("-overwrite_original", "-XMP-dc:Description>IPTC:Caption-Abstract", file)
     assert mwg(file) == "A cat."
     assert write_description(file, TEXT)
     assert mwg(file) == TEXT

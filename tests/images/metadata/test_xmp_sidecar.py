@@ -192,5 +192,5 @@ def test_exiftool_reads_the_sidecar(image: Path, sidecar: Path) -> None:
     write_xmp_sidecar(new, image, TEXT)
     assert exiftool("-s3", "-XMP-dc:Description", "-XMP-iptcCore:AltTextAccessibility", new).splitlines() == [TEXT] * 2
     shutil.copy(new, sidecar)
-    exiftool("-q", "-overwrite_original", "-XMP-xmp:Rating=2", new)
+    exiftool("-overwrite_original", "-XMP-xmp:Rating=2", new)
     assert write_xmp_sidecar(new, image, "A cat.")
