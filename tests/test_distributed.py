@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -139,6 +140,7 @@ def test_a_killed_process_costs_one_epoch_and_another_number_of_processes_can_re
     process = start(2, *options, "-o", tmp_path / "restarted", restarts=1)
     while not (tmp_path / "restarted" / "training-state.safetensors").exists():
         assert process.poll() is None
+        time.sleep(0.01)
     os.kill(workers(process)[1], signal.SIGKILL)
     errors = process.communicate()[1]
     assert process.returncode == ExitCode.DONE, errors
@@ -148,6 +150,7 @@ def test_a_killed_process_costs_one_epoch_and_another_number_of_processes_can_re
     process = start(2, *options, "-o", tmp_path / "resumed", launcher=slow)
     while not (tmp_path / "resumed" / "training-state.safetensors").exists():
         assert process.poll() is None
+        time.sleep(0.01)
     os.kill(workers(process)[1], signal.SIGKILL)
     errors = process.communicate()[1]
     assert process.returncode == ExitCode.FAILED
@@ -169,6 +172,7 @@ def test_a_process_killed_on_one_of_two_machines_restarts_both(
     machines = [start(1, *options, "-o", tmp_path / "two", restarts=3, launcher=launcher) for _ in range(2)]
     while not (tmp_path / "two" / "training-state.safetensors").exists():
         assert [machine.poll() for machine in machines] == [None, None]
+        time.sleep(0.01)
     os.kill(workers(machines[1])[0], signal.SIGKILL)
     errors = [machine.communicate()[1] for machine in machines]
     assert [machine.returncode for machine in machines] == [ExitCode.DONE] * 2, errors
@@ -192,6 +196,7 @@ def test_prepare_caption_and_eval_are_the_same_in_one_two_and_three_processes(
     progress = tmp_path / "two" / ".shards" / "2-of-2" / "progress.jsonl"
     while not (progress.exists() and progress.read_bytes().count(b"\n") > 1):
         assert process.poll() is None
+        time.sleep(0.01)
     os.kill(workers(process)[1], signal.SIGKILL)
     process.communicate()
     assert process.returncode == ExitCode.FAILED
@@ -207,6 +212,7 @@ def test_prepare_caption_and_eval_are_the_same_in_one_two_and_three_processes(
     rows = tmp_path / "killed" / "rows.2-of-2.jsonl"
     while not (rows.exists() and rows.stat().st_size):
         assert process.poll() is None
+        time.sleep(0.01)
     os.kill(workers(process)[0], signal.SIGKILL)
     process.communicate()
     assert process.returncode == ExitCode.FAILED
@@ -241,6 +247,7 @@ def test_an_evaluation_with_a_killed_process_leaves_no_partial_files(
     process = start(2, *score("two"))
     while not (len(workers(process)) == 2 and has_opened(workers(process)[1], prepared.root)):
         assert process.poll() is None
+        time.sleep(0.01)
     os.kill(workers(process)[1], signal.SIGKILL)
     process.communicate()
     assert process.returncode == ExitCode.FAILED

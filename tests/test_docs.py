@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 import imgcap as package
+from helpers import forked
 from helpers.data import Run
 from imgcap.cli import app
 
@@ -68,8 +67,9 @@ PYTHON_BLOCKS = [block for page in GUIDES for block in blocks(page, "python")]
 
 
 @pytest.mark.parametrize("block", PYTHON_BLOCKS)
-def test_a_python_example_runs_and_prints_what_its_comments_say(block: str) -> None:
-    done = subprocess.run([sys.executable, "-c", block], cwd=ROOT, capture_output=True, text=True, check=False)
+def test_a_python_example_runs_and_prints_what_its_comments_say(block: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    done = forked.run(forked.python, [block])
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
     promised = re.findall(r"^print\(.*\)  # (.*)$", block, re.MULTILINE)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from helpers.command import COMMAND, captions, read_json_lines
+from helpers import forked
+from helpers.command import captions, read_json_lines
 from helpers.data import Run
 from helpers.image_zoo import build_zoo
 from imgcap.errors import ExitCode
@@ -78,9 +78,9 @@ def test_images_come_from_stdin_and_from_lists(
     assert captions(done.stdout) == {path: expected[path] for path in some}
 
     def piped(data: bytes, *arguments: object) -> str:
-        command = [COMMAND, "caption", *arguments, "--model", telling_model]
-        done = subprocess.run(list(map(str, command)), input=data, capture_output=True, timeout=900, check=True)
-        return done.stdout.decode()
+        done = forked.run(forked.imgcap, ["caption", *arguments, "--model", telling_model], stdin=data)
+        assert done.returncode == ExitCode.DONE, done.stderr
+        return done.stdout
 
     assert piped(Path(some[0]).read_bytes(), "-") == expected[some[0]] + "\n"
     assert captions(piped("\0".join(some).encode(), "--from-file", "-")) == {path: expected[path] for path in some}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 import signal
-import subprocess
 import time
 from pathlib import Path
 
-from helpers.command import COLOURS, COMMAND, read_json_lines
+from helpers.command import COLOURS, read_json_lines
 from helpers.data import Run, draw
+from helpers.forked import ForkedProcess
+from helpers.forked import imgcap as imgcap_main
 from imgcap.errors import ExitCode
 
 
@@ -36,11 +37,12 @@ def test_killed_at_random_moments_and_resumed_the_file_is_that_of_an_uninterrupt
     kills = 0
     for rows_more in (chance.randrange(1, 50) for _ in range(4)):
         before = killed.stat().st_size if killed.exists() else 0
-        process = subprocess.Popen([str(COMMAND), *map(str, [*base, killed])], stderr=subprocess.DEVNULL)
+        process = ForkedProcess(imgcap_main, [*base, killed])
         while process.poll() is None and not (killed.exists() and killed.stat().st_size > before + 200 * rows_more):
             time.sleep(0.005)
         process.kill()
-        kills += process.wait() == -signal.SIGKILL
+        process.communicate()
+        kills += process.returncode == -signal.SIGKILL
         with killed.open("ab") as file:
             file.write(b'{"path": "torn')
     assert kills >= 2
@@ -55,11 +57,11 @@ def test_ctrl_c_finishes_the_batch_and_says_how_to_continue(album: Path, telling
         draw(COLOURS[i % 4], i, 65 + i).save(album / f"{i}.png")
     output = tmp_path / "rows.jsonl"
     arguments = ["caption", album, "--model", telling_model, "-o", output, "--batch-size", 4]
-    process = subprocess.Popen([str(COMMAND), *map(str, arguments)], stderr=subprocess.PIPE, text=True)
+    process = ForkedProcess(imgcap_main, arguments)
     while process.poll() is None and not (output.exists() and output.stat().st_size):
         time.sleep(0.005)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=900)
+    _, errors = process.communicate()
     assert process.returncode == ExitCode.INTERRUPTED
     assert "--resume" in errors
     assert "Traceback" not in errors

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -14,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from helpers.data import Run, draw, write_data_set
+from helpers.forked import ForkedProcess
+from helpers.forked import imgcap as imgcap_main
 from imgcap._version import __version__
 from imgcap.cli import main
 from imgcap.dataset.prepared import PreparedFolder
@@ -102,13 +103,12 @@ def test_a_broken_file_does_not_stop_the_others(imgcap: Run, model_folder: Path,
 def test_sigkill_during_prepare_and_again_gives_the_same_bytes(imgcap: Run, encoder_file: Path, tmp_path: Path) -> None:
     captions = write_data_set(tmp_path, 100)
     base = ["prepare", "--images", tmp_path / "images", "--captions", captions, "--encoder", encoder_file, "-o"]
-    command = [Path(sys.executable).with_name("imgcap"), *base, tmp_path / "killed"]
-    process = subprocess.Popen([str(part) for part in command], stderr=subprocess.DEVNULL)
+    process = ForkedProcess(imgcap_main, [*base, tmp_path / "killed"])
     progress = tmp_path / "killed" / ".partial" / "progress.jsonl"
     while not (progress.exists() and progress.read_bytes().count(b"\n") > 1) and process.poll() is None:
-        pass
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+        time.sleep(0.005)
+    process.kill()
+    process.communicate()
     assert not (tmp_path / "killed" / "prepared.json").exists()
     assert imgcap(*base, tmp_path / "killed").returncode == ExitCode.DONE
     assert imgcap(*base, tmp_path / "whole").returncode == ExitCode.DONE
@@ -117,18 +117,13 @@ def test_sigkill_during_prepare_and_again_gives_the_same_bytes(imgcap: Run, enco
 
 
 def test_sigint_during_train_says_how_to_continue(imgcap: Run, prepared: PreparedFolder, tmp_path: Path) -> None:
-    command = [Path(sys.executable).with_name("imgcap"), "train", prepared.root, "-o", tmp_path / "model", *TINY]
-    process = subprocess.Popen(
-        [*map(str, command), "--epochs", "20000", "--patience", "20000"],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "COLUMNS": "99"},
-    )
+    endless = ["--epochs", 20000, "--patience", 20000]
+    process = ForkedProcess(imgcap_main, ["train", prepared.root, "-o", tmp_path / "model", *TINY, *endless])
     state = tmp_path / "model" / "training-state.safetensors"
     while not state.exists() and process.poll() is None:
-        pass
+        time.sleep(0.005)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=900)
+    _, errors = process.communicate()
     assert process.returncode == ExitCode.INTERRUPTED
     assert "--resume" in errors
     assert "Traceback" not in errors

@@ -35,15 +35,18 @@ Main = Callable[[Sequence[str]], None]
 class ForkedProcess:
     """A running program, used like a `subprocess.Popen` whose output is text; `stdout` is where it goes instead."""
 
-    def __init__(self, main: Main, arguments: Sequence[object], stdout: Path | None = None) -> None:
+    def __init__(
+        self, main: Main, arguments: Sequence[object], *, stdin: bytes = b"", stdout: Path | None = None
+    ) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
         folder = Path(tempfile.mkdtemp())
         self._files = [folder / name for name in ("stdout", "stderr")]
         for file in self._files:
             file.touch()
-        outputs = [stdout or self._files[0], self._files[1]]
-        start = (main, list(map(str, arguments)), dict(os.environ), Path.cwd(), outputs)
+        (folder / "stdin").write_bytes(stdin)
+        streams = [folder / "stdin", stdout or self._files[0], self._files[1]]
+        start = (main, list(map(str, arguments)), dict(os.environ), Path.cwd(), streams)
         self._process = context.Process(target=_start, args=start)
         self._process.start()
         assert self._process.pid
@@ -55,6 +58,9 @@ class ForkedProcess:
 
     def poll(self) -> int | None:
         return self._process.exitcode
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
 
     def send_signal(self, number: int) -> None:
         os.kill(self.pid, number)
@@ -70,9 +76,9 @@ class ForkedProcess:
         return out, errors
 
 
-def run(main: Main, arguments: Sequence[object]) -> subprocess.CompletedProcess[str]:
+def run(main: Main, arguments: Sequence[object], stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
     """Run a program to its end."""
-    process = ForkedProcess(main, arguments)
+    process = ForkedProcess(main, arguments, stdin=stdin)
     out, errors = process.communicate()
     assert process.returncode is not None
     return subprocess.CompletedProcess(list(map(str, arguments)), process.returncode, out, errors)
@@ -84,6 +90,12 @@ def imgcap(arguments: Sequence[str]) -> None:
 
     sys.argv = ["imgcap", *arguments]
     main()
+
+
+def python(arguments: Sequence[str]) -> None:
+    """`python -c CODE`."""
+    [code] = arguments
+    exec(code, {"__name__": "__main__"})
 
 
 def torchrun(arguments: Sequence[str]) -> None:
@@ -128,12 +140,12 @@ def _work(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
 
 
 def _start(
-    main: Main, arguments: Sequence[str], environment: Mapping[str, str], folder: Path, outputs: Sequence[Path]
+    main: Main, arguments: Sequence[str], environment: Mapping[str, str], folder: Path, streams: Sequence[Path]
 ) -> None:
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    for descriptor, file in enumerate((Path(os.devnull), *outputs)):
+    for descriptor, file in enumerate(streams):
         opened = os.open(file, os.O_RDWR)
         os.dup2(opened, descriptor)
         os.close(opened)
