@@ -10,7 +10,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import subprocess
 import sys
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -103,26 +102,28 @@ def imgcap(monkeypatch: pytest.MonkeyPatch) -> Run:
     """The command in a process of its own: `imgcap("caption", "photo.jpg")` -> the finished process, output as text."""
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("NO_COLOR", "1")
-    return partial(run_command, fresh=sys.platform != "linux")
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        return forked.run(forked.imgcap, arguments)
+
+    return run
 
 
 @pytest.fixture
 def imgcap_fresh(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """The installed command, started like a user does: takes seconds to load torch.
+    """The installed command, started as a user starts it, which takes seconds.
 
     With `without_network=True`, any use of a socket ends the process.
     """
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("NO_COLOR", "1")
-    return partial(run_command, fresh=True)
 
+    def run(*arguments: object, without_network: bool = False) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", NO_NETWORK] if without_network else [Path(sys.executable).with_name("imgcap")]
+        command = [str(part) for part in (*command, *arguments)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
 
-def run_command(*arguments: object, fresh: bool, without_network: bool = False) -> subprocess.CompletedProcess[str]:
-    if not fresh:
-        return forked.run(forked.imgcap, arguments)
-    command = [sys.executable, "-c", NO_NETWORK] if without_network else [Path(sys.executable).with_name("imgcap")]
-    command = [str(part) for part in (*command, *arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    return run
 
 
 @pytest.fixture

@@ -14,9 +14,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+"""Windows cannot fork: there, each process is a new Python, in which everything else is the same."""
 PRELOADED = [
     "torch._dynamo",
     "torch.distributed.run",
@@ -38,7 +41,7 @@ class ForkedProcess:
     def __init__(
         self, main: Main, arguments: Sequence[object], *, stdin: bytes = b"", stdout: Path | None = None
     ) -> None:
-        context = multiprocessing.get_context("forkserver")
+        context = multiprocessing.get_context(METHOD)
         context.set_forkserver_preload(PRELOADED)
         folder = Path(tempfile.mkdtemp())
         self._files = [folder / name for name in ("stdout", "stderr")]
@@ -47,7 +50,7 @@ class ForkedProcess:
         (folder / "stdin").write_bytes(stdin)
         streams = [folder / "stdin", stdout or self._files[0], self._files[1]]
         start = (main, list(map(str, arguments)), dict(os.environ), Path.cwd(), streams)
-        self._process = context.Process(target=_start, args=start)
+        self._process: BaseProcess = context.Process(target=_start, args=start)
         self._process.start()
         assert self._process.pid
         self.pid = self._process.pid
