@@ -153,7 +153,7 @@ def xmp_of(file: Path) -> bytes:
 
 
 def inserted(old: bytes, new: bytes) -> bytes:
-    """What was put into `old` at one place to make `new`."""
+    """The bytes inserted at one place of `old` to make `new`."""
     place = len(os.path.commonprefix([old, new]))
     rest = len(old) - place
     assert new[len(new) - rest :] == old[place:]
@@ -174,7 +174,7 @@ def webp_chunks(content: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def refuses(file: Path, text: str = TEXT, **options: bool) -> ImgcapError:
-    """The error, which is one sentence about a file that has not changed."""
+    """Assert that writing fails with one sentence and does not change the file. Returns the error."""
     before = file.read_bytes() if file.is_file() else None
     with pytest.raises(ImgcapError) as caught:
         write_description(file, text, **options)
@@ -190,7 +190,7 @@ def refuses(file: Path, text: str = TEXT, **options: bool) -> ImgcapError:
 
 
 def is_untouched(file: Path, text: str = TEXT) -> bool:
-    """Whether the description is a person's, and the file is left alone."""
+    """Whether writing keeps a person's description; asserts that the file does not change."""
     before = file.read_bytes(), file.stat()
     if write_description(file, text):
         return False

@@ -258,7 +258,7 @@ def _other_formats() -> list[tuple[str, bytes, Good]]:
 
 
 def heif_bytes(image: Image.Image, exif: Image.Exif | None = None) -> bytes:
-    """A HEIC file, made without telling Pillow about the format; `exif` may say how to turn it."""
+    """A HEIC file, made without registering the format in Pillow; `exif` may hold an orientation."""
     import pillow_heif
 
     heif, file = pillow_heif.from_pillow(image), io.BytesIO()

@@ -8,6 +8,6 @@ from PIL import features
 
 @pytest.fixture(autouse=True)
 def needs_avif(request: pytest.FixtureRequest) -> None:
-    """Skips what needs AVIF where Pillow was built without it."""
+    """Skip tests of AVIF if Pillow was built without it."""
     if ".avif" in request.node.name and not features.check("avif"):
         pytest.skip("this Pillow has no AVIF")

@@ -19,7 +19,7 @@ from imgcap.images import archives
 
 @pytest.fixture(scope="module")
 def walls(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of 24 images, of which one is damaged, and the same in shards."""
+    """A folder of 24 images, one of them damaged, and the same images in shards."""
     folder = tmp_path_factory.mktemp("walls")
     captions = write_data_set(folder)
     (folder / "images" / "013.png").write_bytes(b"damaged")
@@ -33,14 +33,14 @@ def shards(walls: Path) -> str:
 
 
 def rows(file: Path) -> list[tuple[str, object, object]]:
-    """Name of the image, caption and kind of error of each row."""
+    """The image's name, the caption and the kind of error in each row."""
     parsed = map(json.loads, file.read_text().splitlines())
     return [(Path(row["path"]).name, row.get("caption"), row.get("error_kind")) for row in parsed]
 
 
 @pytest.fixture(scope="module")
 def expected(walls: Path, telling_model: Path) -> list[tuple[str, object, object]]:
-    """Rows of the folder."""
+    """The rows for the folder."""
     from imgcap.captioning.captioner import load_model
 
     found: list[tuple[str, object, object]] = []

@@ -125,7 +125,7 @@ def long_header(file: Path) -> None:
 
 
 def many_long_names(file: Path) -> None:
-    """Headers that each belong to the next one."""
+    """Headers that each describe the next one."""
     write_tar(file, [("a.png", b"1")])
     one = header("././@LongLink", tarfile.GNUTYPE_LONGNAME, size=1).tobuf() + b"x".ljust(512, b"\0")
     file.write_bytes(file.read_bytes()[:1024] + one * 5000)

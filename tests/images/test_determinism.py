@@ -36,7 +36,7 @@ precisions = pytest.mark.parametrize(
 
 @pytest.fixture(autouse=True)
 def threads() -> Iterator[None]:
-    """Threads are as before after each test."""
+    """Restore the number of threads after each test."""
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
@@ -44,7 +44,7 @@ def threads() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of photographs and walls, 11 in all, so that last batches are smaller."""
+    """A folder of 11 photographs and walls, so that the last batch is smaller."""
     folder = tmp_path_factory.mktemp("images")
     for file in EXAMPLES.glob("*.jpg"):
         (folder / file.name).write_bytes(file.read_bytes())

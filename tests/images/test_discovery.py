@@ -221,7 +221,7 @@ def test_an_excluded_folder_is_not_looked_into(tmp_path: Path, monkeypatch: pyte
 
 
 def recorded(monkeypatch: pytest.MonkeyPatch, forbidden: str = "") -> list[Path]:
-    """The folders that are looked into from now on; the one of this name cannot be."""
+    """Record the folders that are searched from now on; the one named `forbidden` cannot be read."""
     looked_into: list[Path] = []
     scandir = os.scandir
 
@@ -260,7 +260,7 @@ def test_a_folder_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
     assert str(caught.value) == f"The folder {tmp_path / 'missing'} cannot be read: no such file or directory."
 
 
-def test_expand_goes_on_past_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_expand_skips_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "a/1.jpg", "b/2.jpg", "c/3.jpg")
     recorded(monkeypatch, forbidden="b")
     first, error, last = expand([tmp_path])

@@ -70,7 +70,7 @@ def test_names_find_their_image_and_no_other(name: str, path: str | None) -> Non
     assert ImageFinder(PATHS, "/home/me/photos").find(name) == path
 
 
-def test_the_reason_is_told_where_a_file_name_exists() -> None:
+def test_the_reason_names_images_with_the_same_file_name() -> None:
     finder = ImageFinder(PATHS)
     assert finder.why_not("002.jpg") == "several images have this name: cats/002.jpg, dogs/002.JPG"
     assert finder.why_not("cats/001.jpg") == "no image in its folder has this name, only dogs/001.jpg"

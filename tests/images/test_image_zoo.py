@@ -59,7 +59,7 @@ def test_every_bad_file_is_one_sentence_of_its_kind_and_takes_no_time(zoo: Zoo) 
         assert message.isprintable()
 
 
-def test_a_search_finds_what_is_named_like_a_image_and_is_a_file(zoo: Zoo) -> None:
+def test_a_search_finds_files_with_the_ending_of_an_image(zoo: Zoo) -> None:
     folder, good, bad = zoo
     found = list(expand([folder]))
     names = [path.relative_to(folder).as_posix() for path in found if isinstance(path, Path)]
@@ -69,7 +69,7 @@ def test_a_search_finds_what_is_named_like_a_image_and_is_a_file(zoo: Zoo) -> No
     assert sorted(names) == sorted(expected)
 
 
-def test_a_run_over_everything_goes_on_to_the_end(zoo: Zoo) -> None:
+def test_a_run_over_everything_reaches_the_end(zoo: Zoo) -> None:
     folder, good, bad = zoo
     sources = list(expand(folder / name for name in [*good, *bad]))
     results: list[Pixels | ImageError] = [item for batch in load_batches(sources, 8, 7) for item in batch]

@@ -78,7 +78,7 @@ def test_the_threads_leave_the_warning_filters_as_they_were(tmp_path: Path) -> N
 
 
 def header_alone(width: int, height: int) -> bytes:
-    """A PNG that has none of the pixels that it promises."""
+    """A PNG without the pixels that its header promises."""
     return png(8, 2, b"", size=(width, height))
 
 

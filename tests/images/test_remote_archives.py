@@ -213,7 +213,7 @@ def test_a_server_that_cannot_be_reached_is_one_sentence(monkeypatch: pytest.Mon
 
 
 def missing_module(name: str) -> Callable[[str], object]:
-    """What importing a class of a package that is not installed does in fsspec."""
+    """Fails as fsspec does when a package is not installed."""
 
     def fail(_path: str) -> object:
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)

@@ -90,7 +90,7 @@ def mutations(content: bytes, count: int) -> Iterable[bytes]:
 
 
 def repaired(content: bytes) -> bytes:
-    """`content` with right checksums, as far as it is a PNG, so that its chunks are looked into."""
+    """`content` with correct checksums if it is a PNG, so that its chunks are read."""
     start, parts = 8, [content[:8]]
     while content.startswith(b"\x89PNG") and start < len(content):
         size = int.from_bytes(content[start : start + 4], "big")

@@ -77,7 +77,7 @@ def test_imgcap_replaces_its_own_description(tmp_path: Path, name: str) -> None:
     ],
 )
 @pytest.mark.parametrize("name", ["plain.jpg", "plain.png", "simple.webp"])
-def test_any_text_comes_back_without_what_xml_cannot_hold(
+def test_any_text_is_read_back_without_characters_that_xml_forbids(
     tmp_path: Path, name: str, text: str, expected: str | None
 ) -> None:
     file = save(tmp_path, name)
@@ -93,7 +93,7 @@ def test_an_empty_text_is_wrong_usage(tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "other"), [("plain.jpg", "a.png"), ("plain.png", "a.webp"), ("simple.webp", "a")])
-def test_the_format_is_told_by_the_content(tmp_path: Path, name: str, other: str) -> None:
+def test_the_content_decides_the_format(tmp_path: Path, name: str, other: str) -> None:
     file = save(tmp_path, name).rename(tmp_path / other)
     before = frames(file)
     assert write_description(file, TEXT)

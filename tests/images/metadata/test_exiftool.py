@@ -13,7 +13,7 @@ from imgcap.images.metadata.description import read_description, write_descripti
 
 
 def tags(folder: Path) -> dict[str, dict[str, Any]]:
-    """All metadata of the files in `folder`, and what is wrong with them, without what writing must change."""
+    """All metadata and warnings of the files in `folder`, except the tags that writing must change."""
     changing = ("SourceFile", "File:File", "MPF:MPImageStart", "RIFF:WebP_Flags")
     rows = json.loads(exiftool("-j", "-G", "-a", "-validate", "-warning", "-error", "-all", folder))
     return {

@@ -32,7 +32,7 @@ def test_a_webp_gets_a_header_that_fits(tmp_path: Path, name: str, kinds: list[b
     assert new[1:-1] == [entry for entry in old if entry[0] != b"VP8X"]
 
 
-def test_a_webps_xmp_stands_after_exif_and_before_unknown_chunks(tmp_path: Path) -> None:
+def test_xmp_follows_exif_and_precedes_unknown_chunks(tmp_path: Path) -> None:
     file = save(tmp_path, "simple.webp", exif=exif())
     content = file.read_bytes() + b"abcd\x03\0\0\0xyz\0"
     file.write_bytes(content[:4] + (len(content) - 8).to_bytes(4, "little") + content[8:])

@@ -51,7 +51,7 @@ def test_what_a_person_wrote_is_kept_unless_it_is_to_be_overwritten(tmp_path: Pa
         ("imgcap:descriptionHash=", "imgcap:other="),
     ],
 )
-def test_a_description_of_imgcap_that_a_person_changed_is_a_persons(tmp_path: Path, old: str, new: str) -> None:
+def test_a_person_owns_a_description_of_imgcap_that_they_changed(tmp_path: Path, old: str, new: str) -> None:
     file = save(tmp_path, "plain.png")
     write_description(file, "A cat.")
     changed = xmp_of(file).decode().replace(old, new, 1)
@@ -60,7 +60,7 @@ def test_a_description_of_imgcap_that_a_person_changed_is_a_persons(tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", ["dc:description", "Iptc4xmpCore:AltTextAccessibility"])
-def test_what_is_left_of_imgcaps_own_description_is_still_its_own(tmp_path: Path, name: str) -> None:
+def test_half_of_imgcaps_own_description_is_still_its_own(tmp_path: Path, name: str) -> None:
     file = save(tmp_path, "plain.png")
     write_description(file, "A cat.")
     start, rest = xmp_of(file).decode().split(f"<{name}>")
@@ -82,7 +82,7 @@ def test_what_is_left_of_imgcaps_own_description_is_still_its_own(tmp_path: Path
         f'\ufeff<rdf:RDF xmlns:rdf="{RDF}"></rdf:RDF>'.encode(),
     ],
 )
-def test_an_empty_description_and_those_of_other_things_are_no_persons(tmp_path: Path, xmp: bytes) -> None:
+def test_empty_descriptions_and_those_of_ingredients_do_not_count(tmp_path: Path, xmp: bytes) -> None:
     file = with_xmp(tmp_path, xmp)
     assert read_description(file) is None
     assert write_description(file, TEXT)
@@ -120,7 +120,7 @@ def test_other_properties_and_prefixes_stay_as_they_were_written(tmp_path: Path)
     assert b"imgcap:descriptionHash" in inserted(left.encode(), xmp_of(file))
 
 
-def test_a_node_with_nothing_left_is_cut_and_its_about_is_kept(tmp_path: Path) -> None:
+def test_an_emptied_node_is_removed_and_its_about_is_kept(tmp_path: Path) -> None:
     file = with_xmp(tmp_path, packet(attributes='dc:description="mine"').replace(b"uuid:1", b"a&amp;&quot;b"))
     write_description(file, TEXT, overwrite=True)
     (node,) = ElementTree.fromstring(xmp_of(file)).iter(f"{{{RDF}}}Description")
