@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -220,3 +221,17 @@ def test_the_umask_of_the_user_determines_who_can_read_a_file(tmp_path: Path) ->
     with replacing(tmp_path / "file") as partial:
         write_for_the_owner_alone(partial)
     assert (tmp_path / "file").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs permission bits and symbolic links")
+def test_a_file_that_is_replaced_keeps_its_permissions_and_a_link_stays(tmp_path: Path) -> None:
+    (tmp_path / "target.txt").write_text("before")
+    (tmp_path / "target.txt").chmod(0o440)
+    (tmp_path / "link.txt").symlink_to("target.txt")
+    write_text(tmp_path / "link.txt", "after")
+    assert (tmp_path / "link.txt").is_symlink()
+    assert (tmp_path / "target.txt").read_text() == "after"
+    assert (tmp_path / "target.txt").stat().st_mode & 0o777 == 0o440
+    (tmp_path / "new.txt").symlink_to("nowhere.txt")
+    write_text(tmp_path / "new.txt", "new")
+    assert (tmp_path / "nowhere.txt").read_text() == "new"

@@ -37,8 +37,11 @@ _SCRATCH, _LOCK_FILE = ".imgcap-", ".lock"
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path; once it is written, flush it to disk and rename it to `path`.
 
-    A file that is replaced hands down its owner, permissions and extended attributes, as far as the system allows.
+    A file that is replaced hands down its owner, permissions and extended attributes, as far as the system allows. A
+    symbolic link stays, and the file that it points to is replaced.
     """
+    if path.is_symlink():
+        path = Path(os.path.realpath(path))
     with suppress(FileNotFoundError):
         if S_ISDIR(path.lstat().st_mode):  # fail before anything is written; so does a name that is too long
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
@@ -50,7 +53,7 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.chmod(mode)
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
-        if path.is_file() and not path.is_symlink():
+        if path.is_file():
             copy_attributes(path, partial)  # after opening it: the file may be read-only
         partial.replace(path)
         flush_folder(path.parent)
