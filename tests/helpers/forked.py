@@ -41,7 +41,7 @@ class ForkedProcess:
     def __init__(
         self, main: Main, arguments: Sequence[object], *, stdin: bytes = b"", stdout: Path | None = None
     ) -> None:
-        context = multiprocessing.get_context(METHOD)
+        context: Any = multiprocessing.get_context(METHOD)
         context.set_forkserver_preload(PRELOADED)
         folder = Path(tempfile.mkdtemp())
         self._files = [folder / name for name in ("stdout", "stderr")]
