@@ -25,7 +25,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def slow(session: nox.Session) -> None:
-    """Run the slow tests: the campaigns against kills, full disks and hostile files."""
+    """Run the slow tests: the fuzzer, the recipe of the shipped model, commands without a network."""
     session.run(PYTHON, "-m", "pytest", "-n", "auto", "-m", "slow", *session.posargs)
 
 
