@@ -278,11 +278,21 @@ def _read_list(data: bytes, name: str) -> list[str]:
 
     A byte order mark is skipped. Raises `ImgcapError` for UTF-16, which PowerShell writes.
     """
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or (len(data) > 3 and 0 == data[1] == data[3]):
+    if _is_utf16(data):
         raise ImgcapError(f"{name} is UTF-16, not UTF-8 text.", "In PowerShell: Out-File -Encoding utf8.")
     data = data.removeprefix(codecs.BOM_UTF8)
     lines = data.split(b"\0") if b"\0" in data else data.splitlines()
     return [os.fsdecode(line) for line in lines if line.strip()]
+
+
+def _is_utf16(data: bytes) -> bool:
+    """Whether `data` has the mark of UTF-16, or a NUL in each of its first four characters, at the same place.
+
+    Taken for NUL-separated paths, it would be names of one character, such as `/`.
+    """
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return True
+    return bytes(4) in (data[0:8:2], data[1:8:2])
 
 
 def _is_collection(source: Path | str) -> bool:
