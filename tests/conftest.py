@@ -17,9 +17,9 @@ import pytest
 import torch
 
 from imgcap.cli import main
+from imgcap.dataset.loading import read_dataset
 from imgcap.dataset.preparation import NamedEncoder, prepare
 from imgcap.dataset.prepared import PreparedFolder
-from imgcap.dataset.readers import read_dataset
 from imgcap.model.encoder import Encoder, EncoderConfig, save_encoder
 from imgcap.model.inception import InceptionV3
 from imgcap.training.trainer import train

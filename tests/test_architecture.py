@@ -14,7 +14,7 @@ import imgcap
 
 ROOT = Path(imgcap.__file__).parent
 LAYERS = [
-    {"errors", "_version", "attributes", "files", "sharding", "device"},
+    {"errors", "_version", "file_attributes", "files", "sharding", "device"},
     {"distributed"},
     {"text"},
     {"images"},

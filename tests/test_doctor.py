@@ -316,7 +316,7 @@ def test_features_that_are_not_numbers_are_wrong(captioner: Captioner, monkeypat
 @pytest.fixture
 def expected(captioner: Captioner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Record the small model's features and caption of the cat."""
-    monkeypatch.setattr(doctor, "EXPECTED_FILE", tmp_path / "expected.safetensors")
+    monkeypatch.setattr(doctor, "EXPECTED_FILE", tmp_path / "doctor_expected.safetensors")
     doctor.write_expected(captioner)
 
 

@@ -2,9 +2,9 @@
 
     python tools/package_model.py MODEL PREPARED CARD.md [--beam-size 5] [--length-penalty 0.8]
 
-writes src/imgcap/model/default, with the search options that were chosen on dev. For `imgcap doctor` it also writes
-src/imgcap/expected.safetensors with the features and caption of a bundled image. PREPARED is the folder that the model
-was trained on: confidence calibration and training index are computed again for these options. Rounding changes the
+writes src/imgcap/model/default, with the search options that were chosen on dev. For `imgcap doctor` it also writes the
+features and caption of a bundled image, to src/imgcap/doctor_expected.safetensors. PREPARED is the folder that the
+model was trained on: calibration and training index are computed again for these options. Rounding changes the
 scores slightly, so score the packaged model, not the trained one.
 """
 

@@ -48,7 +48,7 @@ FEATURE_TOLERANCE = 0.01
 With the default model, folded and packed weights cause 0.00005, and the smallest mismatch of the input 0.4.
 """
 
-EXPECTED_FILE = Path(__file__).with_name("expected.safetensors")
+EXPECTED_FILE = Path(__file__).with_name("doctor_expected.safetensors")
 """Features and caption of the bundled image of a cat, recorded when the model was packaged; see `write_expected`."""
 
 _REINSTALL = f"Install {DISTRIBUTION} again, into a new virtual environment."

@@ -17,8 +17,8 @@ from stat import S_ISDIR
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from imgcap.attributes import copy_attributes
 from imgcap.errors import ImgcapError
+from imgcap.file_attributes import copy_attributes
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock

@@ -11,7 +11,7 @@ import pytest
 
 from helpers.hostile import COCO, json_lines
 from imgcap.dataset.formats import FORMATS
-from imgcap.dataset.readers import read_dataset
+from imgcap.dataset.loading import read_dataset
 from imgcap.errors import ImgcapError
 from imgcap.files import write_json_lines
 

@@ -14,9 +14,9 @@ from helpers.data import draw, write_data_set
 from helpers.preparation import BATCH, BROKEN, IMAGES, ROWS, FakeEncoder, Prepare, rows_in_a_file
 from imgcap.dataset import preparation
 from imgcap.dataset.features import FeatureOptions
+from imgcap.dataset.loading import read_dataset
 from imgcap.dataset.preparation import NamedEncoder, prepare
 from imgcap.dataset.prepared import PreparedFolder
-from imgcap.dataset.readers import read_dataset
 from imgcap.dataset.records import Dataset
 from imgcap.model.encoder import Encoder
 

@@ -8,7 +8,7 @@ import pytest
 
 from helpers.data_sets import COCO, FLICKR8K, KARPATHY, Captions, Files, contents, csv_text, write, write_images
 from imgcap.dataset.formats import FORMATS, detect_format
-from imgcap.dataset.readers import read_dataset
+from imgcap.dataset.loading import read_dataset
 from imgcap.errors import UsageError
 
 # What the caption file, or the folder of them, is called; the files; the images; and what is read of them.

@@ -14,8 +14,8 @@ from PIL import ImageOps
 from helpers.data import draw
 from helpers.preparation import BROKEN, IMAGES, SIDE, FakeEncoder, NoEncoder, Prepare, content
 from imgcap.dataset.features import FeatureOptions
+from imgcap.dataset.loading import read_dataset
 from imgcap.dataset.prepared import FEATURES_FOLDER, LEFT_OUT_FILE, METADATA_FILE, RECORDS_FILE, PreparedFolder
-from imgcap.dataset.readers import read_dataset
 from imgcap.dataset.records import Dataset
 from imgcap.errors import ImgcapError, UsageError
 from imgcap.images.decoding import open_image, squash

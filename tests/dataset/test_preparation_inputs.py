@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 from helpers.data import draw
 from helpers.preparation import Crash, NoEncoder, Prepare, content, crash_after, crash_at_line
 from imgcap.dataset import preparation
+from imgcap.dataset.loading import read_dataset
 from imgcap.dataset.preparation import NamedEncoder, prepare
 from imgcap.dataset.prepared import PreparedFolder
-from imgcap.dataset.readers import read_dataset
 from imgcap.dataset.records import Dataset
 from imgcap.dataset.unfinished import UnfinishedFeatures
 from imgcap.errors import ImgcapError

@@ -11,9 +11,9 @@ from helpers.data import write_data_set
 from helpers.preparation import rows_in_a_file
 from imgcap.dataset import preparation
 from imgcap.dataset.features import FeatureOptions
+from imgcap.dataset.loading import read_dataset
 from imgcap.dataset.preparation import NamedEncoder, prepare, prepare_shard
 from imgcap.dataset.prepared import PARTIAL_FOLDER
-from imgcap.dataset.readers import read_dataset
 from imgcap.dataset.records import Dataset
 from imgcap.dataset.unfinished import PROGRESS_FILE, SHARDS_FOLDER
 from imgcap.errors import ImgcapError

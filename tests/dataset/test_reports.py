@@ -9,7 +9,7 @@ import pytest
 
 from helpers.data import SHARED_DATA
 from helpers.data_sets import contents, left_out
-from imgcap.dataset.readers import read_dataset
+from imgcap.dataset.loading import read_dataset
 from imgcap.dataset.splits import split_note
 from imgcap.images.sidecars import SidecarPaths
 from imgcap.text.scripts import unspaced_note

@@ -8,7 +8,7 @@ import pytest
 
 from helpers.data_sets import contents, left_out, write, write_images
 from helpers.tars import write_tar
-from imgcap.dataset.readers import read_dataset
+from imgcap.dataset.loading import read_dataset
 from imgcap.images.sidecars import SidecarPaths
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from helpers.data_sets import FLICKR8K, contents, csv_text, left_out, write, write_images
-from imgcap.dataset.readers import read_dataset
+from imgcap.dataset.loading import read_dataset
 from imgcap.dataset.splits import SPLITS, split_name, split_note
 from imgcap.errors import ImgcapError
 

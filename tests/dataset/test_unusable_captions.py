@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from helpers.data_sets import COCO, FLICKR8K, contents, left_out, write, write_images
-from imgcap.dataset.readers import read_dataset
+from imgcap.dataset.loading import read_dataset
 from imgcap.errors import ImgcapError, UsageError
 from imgcap.text.columns import Columns
 

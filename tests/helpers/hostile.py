@@ -26,6 +26,7 @@ from imgcap.captioning.resume import ResumeOptions, resume
 from imgcap.captioning.row_files import read_rows
 from imgcap.captioning.rows import Origin
 from imgcap.dataset.features import FeatureOptions
+from imgcap.dataset.loading import read_dataset
 from imgcap.dataset.prepared import (
     FEATURES_FOLDER,
     LEFT_OUT_FILE,
@@ -35,7 +36,6 @@ from imgcap.dataset.prepared import (
     PreparedFolder,
     PreparedMetadata,
 )
-from imgcap.dataset.readers import read_dataset
 from imgcap.dataset.unfinished import PROGRESS_FILE, UnfinishedFeatures
 from imgcap.files import write_json, write_json_lines
 from imgcap.model.confidence import Calibration

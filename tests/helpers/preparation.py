@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from imgcap.dataset import features, preparation, prepared, unfinished
+from imgcap.dataset.loading import read_dataset
 from imgcap.dataset.preparation import NamedEncoder, prepare
 from imgcap.dataset.prepared import PreparedFolder
-from imgcap.dataset.readers import read_dataset
 from imgcap.images.decoding import Pixels
 from imgcap.model.encoder import Encoder, EncoderConfig
 

@@ -10,7 +10,7 @@ import pytest
 from helpers.archives import header
 from helpers.data import write_data_set
 from helpers.tars import write_shards, write_tar
-from imgcap.dataset.readers import read_dataset
+from imgcap.dataset.loading import read_dataset
 from imgcap.dataset.records import Dataset
 from imgcap.dataset.splits import SPLITS
 from imgcap.errors import ImgcapError, UsageError

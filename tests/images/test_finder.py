@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from helpers.data import SHARED_DATA
-from imgcap.dataset.readers import read_dataset
+from imgcap.dataset.loading import read_dataset
 from imgcap.dataset.records import Dataset
 from imgcap.images.finder import ImageFinder
 

@@ -11,7 +11,7 @@ from pycocoevalcap.cider.cider import Cider
 
 from helpers.caption_sets import coco_dicts, random_sets
 from helpers.data import SHARED_DATA
-from imgcap.dataset.readers import read_dataset
+from imgcap.dataset.loading import read_dataset
 from imgcap.errors import ImgcapError
 from imgcap.scoring.metrics.bleu import corpus_bleu
 from imgcap.scoring.metrics.cider import CiderD

@@ -13,8 +13,8 @@ from typing import TextIO
 
 from imgcap.captioning.batch import Outputs, Tally, caption_batches, check_model
 from imgcap.captioning.captioner import Captioner, ImageSource, image_name, load_model
-from imgcap.captioning.observer import Observer
 from imgcap.captioning.options import RunOptions
+from imgcap.captioning.progress import RunListener
 from imgcap.captioning.resume import DoneRows, resume
 from imgcap.captioning.row_files import open_rows, read_rows
 from imgcap.captioning.rows import STDIN, Origin, RowOptions
@@ -52,15 +52,15 @@ class Outcome:
     """Complete shards of this part of a run, which `merge` needs together with the other parts."""
 
 
-def run(options: RunOptions, observer: Observer | None = None) -> Outcome | None:
+def run(options: RunOptions, listener: RunListener | None = None) -> Outcome | None:
     """Caption the images; returns None in all processes but the first.
 
     Raises `ImgcapError` if the model or an output cannot be used, and `UsageError` for options that exclude each other.
     """
-    observer = observer or Observer()
+    listener = listener or RunListener()
     outputs, part = options.outputs, options.shard
     with joined(options.device) as world:
-        observer.joined(world)
+        listener.joined(world)
         sharded = _plan_shards(options, world)
         captioner = load_model(options.model, str(world.device), options.precision)
         search = options.choose_search(captioner.model.config.search)
@@ -70,9 +70,9 @@ def run(options: RunOptions, observer: Observer | None = None) -> Outcome | None
         if isinstance(outputs.rows, Path) and outputs.restart and part == WHOLE and world.is_first:
             remove_shards(outputs.rows, except_count=world.size)
         if sharded and sharded.is_started and part == WHOLE:
-            observer.resuming_shards(sharded)
-        observer.ready(_advice(options, sharded))
-        job = _Job(captioner, search, make_origin(captioner, search, options.batches.rows), options, observer)
+            listener.resuming_shards(sharded)
+        listener.ready(_advice(options, sharded))
+        job = _Job(captioner, search, make_origin(captioner, search, options.batches.rows), options, listener)
         if sharded:
             results = list(job.caption_shards(sharded, sharded.shards(part)[world.rank :: world.size]))
         else:
@@ -205,7 +205,7 @@ class _Job:
     search: SearchOptions
     origin: Origin
     options: RunOptions
-    observer: Observer
+    listener: RunListener
 
     def caption_shards(self, sharded: ShardedRun, shards: list[RowShard]) -> Iterator[_Result]:
         """Caption one shard after the other, until one ends early."""
@@ -248,17 +248,17 @@ class _Job:
             done = DoneRows()
             if earlier:
                 done = resume(earlier, self.origin, options.resume)
-                self.observer.resuming(earlier, done)
+                self.listener.resuming(earlier, done)
             opened = stack.enter_context(self._open_outputs(output, earlier))
-            stack.enter_context(self.observer.captioning())
+            stack.enter_context(self.listener.captioning())
             if not any(source == STDIN or is_url(str(source)) for source in options.inputs.sources):
-                self.observer.listed(_without(done, None, part.items(self._images(), batch_size)))
+                self.listener.listed(_without(done, None, part.items(self._images(), batch_size)))
             left = _without(done, outputs.sidecars if outputs.skip_existing else None, part.items(listing, batch_size))
             batches = caption_batches(self.captioner, left, self.search, options.batches, opened, self.origin, tally)
             try:
                 for rows in batches:
-                    self.observer.captioned(rows, tally)
-                    if self.observer.is_stopping():
+                    self.listener.captioned(rows, tally)
+                    if self.listener.is_stopping():
                         is_stopped = True
                         break
             except KeyboardInterrupt:  # the rows of the batches before are written

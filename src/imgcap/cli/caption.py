@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, TextIO, cast
 
 import typer
 
-from imgcap.captioning.observer import Observer
 from imgcap.captioning.options import BATCH_SIZE, BatchOptions, Inputs, OutputOptions, RunOptions
+from imgcap.captioning.progress import RunListener
 from imgcap.captioning.resume import DoneRows, ResumeOptions
 from imgcap.captioning.row_files import FORMATS
 from imgcap.captioning.rows import STDIN, RowOptions
@@ -151,7 +151,7 @@ def caption(
         _report(outcome, terminal, output, seconds=time.monotonic() - started)
 
 
-class _Terminal(Observer):
+class _Terminal(RunListener):
     """Shows a run on the terminal."""
 
     def __init__(self, outputs: OutputOptions, silent: bool) -> None:

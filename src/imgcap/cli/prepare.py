@@ -82,7 +82,7 @@ def prepare(
     split_files = _split_files(split or [])
     from imgcap.dataset import preparation
     from imgcap.dataset.features import FeatureOptions
-    from imgcap.dataset.readers import read_dataset
+    from imgcap.dataset.loading import read_dataset
     from imgcap.distributed import joined
     from imgcap.sharding import WHOLE, Shard
 

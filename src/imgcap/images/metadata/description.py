@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from imgcap.attributes import copy_mtime
 from imgcap.errors import ImgcapError, UsageError
+from imgcap.file_attributes import copy_mtime
 from imgcap.files import reason, replacing
 from imgcap.images.metadata.container import Container, MetadataError, splice
 from imgcap.images.metadata.jpeg import read_jpeg

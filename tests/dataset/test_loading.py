@@ -11,7 +11,7 @@ import pytest
 
 from helpers.data import SHARED_DATA
 from helpers.data_sets import contents, left_out, write, write_images
-from imgcap.dataset.readers import read_dataset
+from imgcap.dataset.loading import read_dataset
 from imgcap.errors import ImgcapError
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from imgcap.distributed import World
 
 
-class Observer:
+class RunListener:
     """Follows a run. The methods do nothing; override those of interest."""
 
     def joined(self, world: World) -> None:
