@@ -28,10 +28,10 @@ def test_a_killed_and_resumed_training_ends_with_the_same_weights(
     prepared: PreparedFolder, model_folder: Path, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     start = str(model_folder) if "self_critical" in changes else None
-    options = replace(TINY_TRAINING, epochs=3, encoder_learning_rate=1e-3, start_from=start, **changes)
+    options = replace(TINY_TRAINING, epochs=2, encoder_learning_rate=1e-3, start_from=start, **changes)
     train(prepared, options, tmp_path / "whole")
     with pytest.raises(RuntimeError):
-        train(prepared, options, tmp_path / "killed", listener=Killer(3, RuntimeError))
+        train(prepared, options, tmp_path / "killed", listener=Killer(2, RuntimeError))
     assert not (tmp_path / "killed" / DECODER_FILE).exists()
     train(prepared, TrainingOptions(), tmp_path / "killed", resume=True)
     for name in (DECODER_FILE, ENCODER_FILE, INDEX_FILE):
