@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
@@ -111,16 +110,19 @@ def test_a_failed_check_has_a_remedy_and_does_not_stop_the_others(
 def test_a_terminal_gets_a_table_that_fits_without_reading_markup(
     imgcap_here: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    screen = io.StringIO()
-    monkeypatch.setattr(command, "out", Console(file=screen, force_terminal=True, no_color=True, width=40))
+    terminal = Console(force_terminal=True, no_color=True, width=40)
+    monkeypatch.setattr(command, "out", terminal)
+    monkeypatch.setattr("imgcap.cli.console.out", terminal)
     findings = [doctor.Finding("[red]a", True, "b\x1b[2J"), doctor.Finding("c", False, "d " * 40, "Mend it.")]
     monkeypatch.setattr(doctor, "examine", lambda model: iter(findings))
-    assert imgcap_here("doctor").returncode == ExitCode.FAILED
-    text = "".join(c for c in screen.getvalue() if c.isprintable() or c == "\n")
+    done = imgcap_here("doctor")
+    assert done.returncode == ExitCode.FAILED
+    text = "".join(c for c in done.stdout if c.isprintable() or c == "\n")
     assert "[red]a" in text
     assert "b\\x1b[2J" in text
     assert "Mend it." in text
     assert len(text.splitlines()) > 3
+    assert all(len(line) <= 40 for line in text.splitlines())
 
 
 @pytest.mark.parametrize(

@@ -360,8 +360,8 @@ def _fits(version: str, bounds: str) -> bool:
 
 
 def _existing(path: Path) -> Path:
-    """`path` if it exists, else its nearest parent that exists."""
-    return next(parent for parent in (path, *path.parents) if parent.exists())
+    """`path` if it exists, else its nearest parent that exists, as far as this user can see."""
+    return next(parent for parent in (path, *path.parents) if os.path.exists(parent))  # noqa: PTH110 (never raises)
 
 
 def _size(folder: Path) -> int:

@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -36,9 +38,14 @@ def run(stranger: list[str], environment: dict[str, str], *arguments: object) ->
 
 
 @pytest.fixture
-def caches(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+def caches() -> Iterator[dict[str, dict[str, str]]]:
     """The environment of each way to have no cache."""
-    folder = tmp_path_factory.mktemp("caches")
+    with TemporaryDirectory() as folder:  # other users cannot enter those of pytest
+        Path(folder).chmod(0o755)
+        yield make_caches(Path(folder))
+
+
+def make_caches(folder: Path) -> dict[str, dict[str, str]]:
     for name, mode in (("read-only", 0o755), ("unreadable", 0o700), ("unreadable/home", 0o755)):
         (folder / name).mkdir()
         (folder / name).chmod(mode)
