@@ -68,7 +68,7 @@ def wheel(session: nox.Session) -> None:
         programs = Path(folder, "user", "Scripts" if sys.platform == "win32" else "bin")
         session.run(str(programs / "pip"), "install", "-q", str(file))
         with session.chdir(folder):
-            caption = session.run(str(programs / "imgcap"), "caption", str(image), silent=True, log=False)
+            caption = session.run(str(programs / "imgcap"), "caption", str(image), silent=True, stderr=None)
         session.log(caption)
         if not caption:
             session.error("The installed wheel printed no caption.")
