@@ -162,6 +162,18 @@ GOOD = {"image": "a.jpg", "caption": "x"}
             "l.jsonl, line 2",
             "has a caption that is not text",
         ),
+        (
+            "l.jsonl",
+            [GOOD, {"image": "b.jpg", "caption": "caf\udce9"}],
+            "l.jsonl, line 2",
+            "has a caption with U+DCE9 in it, which no text can hold",
+        ),
+        (
+            "l.jsonl",
+            [GOOD, {"image": "b.jpg", "captions": ["a\0dog"]}],
+            "l.jsonl, line 2",
+            "has a caption with U+0000 in it, which no text can hold",
+        ),
         ("l.jsonl", [{**GOOD, "captions": [None]}, GOOD], "l.jsonl, line 1", None),
         (
             "l.jsonl",

@@ -13,7 +13,7 @@ from imgcap.dataset.tars import TarDataset
 from imgcap.errors import ImgcapError, UsageError, listing
 from imgcap.images.discovery import expand, is_image_name
 from imgcap.images.finder import ImageFinder
-from imgcap.text.columns import DETECTED, Columns
+from imgcap.text.columns import DETECTED, Columns, why_no_text
 from imgcap.text.tokenizer import has_words
 
 
@@ -121,6 +121,8 @@ def _group_by_image(
             left_out[entry.name] = entry.reason
         elif (path := finder.find(entry.name)) is None:
             missing[entry.name] = _why_not_found(entry.name, finder)
+        elif reason := why_no_text(entry.caption):
+            left_out[entry.place] = reason
         elif has_words(entry.caption):
             grouped.setdefault(path, []).append(entry)
         else:

@@ -28,12 +28,10 @@ from imgcap.errors import ImgcapError, listing
 from imgcap.files import read_json, read_json_lines, read_text
 from imgcap.images.discovery import find_images
 from imgcap.images.sidecars import TEXT_SUFFIXES, SidecarPaths
-from imgcap.text.columns import CAPTIONS, DETECTED, FILE_NAMES, Columns, caption_texts, cell_captions
+from imgcap.text.columns import CAPTIONS, DETECTED, FILE_NAMES, Columns, caption_texts, cell_captions, why_no_text
 from imgcap.text.tables import from_cell, parse_table
 
 _METADATA = ("metadata.csv", "metadata.jsonl")
-_NO_TEXT = re.compile("[\0\ud800-\udfff]")
-"""What JSON can escape, but no text contains: NUL and surrogates."""
 _NAMES_HINT = f"Name it {', '.join(FILE_NAMES[:-1])} or image_id; or use --image-column."
 _CAPTIONS_HINT = f"Name it {', '.join(CAPTIONS[:-1])} or {CAPTIONS[-1]}; or use --caption-column."
 
@@ -184,8 +182,8 @@ def _from_rows(
         for text in texts:
             if text is None:
                 raise ImgcapError(f"{where} has a caption that is not text.")
-            if broken := _NO_TEXT.search(text):
-                raise ImgcapError(f"{where} has a caption with U+{ord(broken[0]):04X} in it, which no text can hold.")
+            if reason := why_no_text(text):
+                raise ImgcapError(f"{where} {reason}.")
             yield FileCaption(place, image_id, others, text)
 
 

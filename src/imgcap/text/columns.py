@@ -28,6 +28,8 @@ CAPTIONS = (
 """Columns of captions, the preferred ones first; each may be numbered, as in `caption_0`, `caption_1`."""
 
 _NUMBER = r"[ _-]?\d+"
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+"""What JSON can escape, but no text contains: NUL and surrogates."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,12 @@ def caption_texts(value: object) -> list[str | None]:
         return [value]
     values = value if isinstance(value, list) else [value]
     return [_caption_text(each) for each in values]
+
+
+def why_no_text(caption: str) -> str | None:
+    """What is wrong with a caption that no UTF-8 file can hold; None if nothing is."""
+    broken = _NO_TEXT.search(caption)
+    return f"has a caption with U+{ord(broken[0]):04X} in it, which no text can hold" if broken else None
 
 
 def cell_captions(cell: str) -> list[str | None]:
