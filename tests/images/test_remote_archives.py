@@ -104,7 +104,7 @@ def test_captions_are_those_of_the_folder(
     assert (tmp_path / "parts.jsonl").read_bytes() == whole
 
 
-def test_prepared_features_and_fine_tuning_are_those_of_the_folder(
+def test_prepared_features_are_those_of_the_folder(
     imgcap_here: Run, walls: Path, url: str, encoder_file: Path, tmp_path: Path
 ) -> None:
     prepare = ["prepare", "--encoder", encoder_file, "--images"]
@@ -120,8 +120,15 @@ def test_prepared_features_and_fine_tuning_are_those_of_the_folder(
     assert isinstance(source, ArchivedFile)
     assert source.read() == (walls / "images" / "023.png").read_bytes()
     assert imgcap_here(*prepare, f"{url}/{{00..02}}.tar", "-o", tmp_path / "remote").returncode == ExitCode.DONE
-    if url.startswith("memory"):
-        return
+
+
+@pytest.mark.slow
+def test_fine_tuning_from_a_bucket_is_that_from_the_folder(
+    imgcap_here: Run, walls: Path, bucket: str, encoder_file: Path, tmp_path: Path
+) -> None:
+    prepare = ["prepare", "--encoder", encoder_file, "--images"]
+    imgcap_here(*prepare, walls / "images", "--captions", walls / "captions.csv", "-o", tmp_path / "folder")
+    imgcap_here(*prepare, f"{bucket}/{{00..02}}.tar", "-o", tmp_path / "remote")
     train = ["--fine-tune-encoder", "--epochs", 1, "--embedding-size", 16, "--hidden-size", 16, "--min-count", 1]
     for name in ("folder", "remote"):
         done = imgcap_here("train", tmp_path / name, "-o", tmp_path / f"{name}-model" / "model", *train)
