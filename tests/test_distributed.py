@@ -118,7 +118,8 @@ def test_training_is_the_same_in_one_two_and_four_processes(
         assert imgcap_here("model", "verify", tmp_path / name).returncode == ExitCode.DONE
 
 
-@pytest.mark.parametrize("more", [[], pytest.param(["--self-critical"], marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [[], ["--self-critical"]])
 def test_fine_tuning_the_encoder_in_two_processes(
     imgcap_here: Run, prepared: PreparedFolder, model_folder: Path, tmp_path: Path, more: list[str]
 ) -> None:

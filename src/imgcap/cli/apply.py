@@ -25,10 +25,11 @@ def apply(
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write the captions of a file, which may be corrected by hand, into sidecars or the metadata of the images.
+    """Write captions from a file, with your corrections, into sidecars or the metadata of the images.
 
-    Run it in the folder in which `imgcap caption` ran: the paths are those of the file. Rows without a caption are
-    skipped. The descriptions count as written by a person, so `imgcap caption` keeps them unless told otherwise.
+    Run it in the folder in which `imgcap caption` ran, because the file's paths are relative to it. Rows without a
+    caption are skipped. The descriptions count as written by a person: `imgcap caption` keeps them unless you give
+    --overwrite.
     """
     _check(keep_mtime, write_metadata, sidecar is not None or sidecar_dir is not None)
     from imgcap.captioning.batch import KEPT, write_caption

@@ -18,7 +18,7 @@ def bench(
     device: options.Device = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Measure the encoder, the start of a command, and a folder of large photographs. Takes about a minute.
+    """Measure the encoder, the startup time of a command, and a folder of large images. Takes about a minute.
 
     On a CPU, the encoder is also compared with plain torchvision and with the rate of matrix products (torch.mm). Other
     programs that are running make the figures worse.

@@ -237,7 +237,8 @@ def _summary(outcome: Outcome, seconds: float) -> str:
     if not tally.images:
         return "There was nothing left to do" + (f"; {skipped}." if unreadable else ".")
     rate = tally.images / max(seconds, 1e-9)
-    parts = [f"Captioned {tally.captioned:,} of {tally.images:,} images in {seconds:,.1f} s, {rate:.1f} a second"]
+    per_second = f"{rate:.1f}" if rate >= 0.1 else f"{rate:.2g}"
+    parts = [f"Captioned {tally.captioned:,} of {tally.images:,} images in {seconds:,.1f} s, {per_second} a second"]
     if tally.withheld:
         parts.append(f"{tally.withheld:,} withheld for low confidence")
     if tally.kept:

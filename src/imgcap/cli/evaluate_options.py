@@ -17,7 +17,7 @@ from imgcap.text.columns import Columns
 if TYPE_CHECKING:
     from imgcap.model.search import SearchOptions
 
-_FILES, _TRUST = "Captions from files", "Trust"
+_FILES, _TRUST = "Captions from files", "Comparison"
 
 Prepared = Annotated[Path | None, typer.Argument(help="Folder written by `imgcap prepare`.", show_default=False)]
 Split = Annotated[str, typer.Option(help="Split to score: train, val or test.")]
@@ -63,7 +63,7 @@ Floor = Annotated[
     ),
 ]
 MinReferences = Annotated[
-    int, typer.Option("--min-refs", help="Fewest references of an image.", rich_help_panel=_TRUST)
+    int, typer.Option("--min-refs", help="Minimum references per image.", rich_help_panel=_TRUST)
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel=options.OUTPUT)]
 Markdown = Annotated[

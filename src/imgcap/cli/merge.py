@@ -11,10 +11,10 @@ from imgcap.cli.console import interruptible, print_message
 
 
 def merge(
-    output: Annotated[Path, typer.Argument(help="The file that `imgcap caption --shard` was given with -o.")],
+    output: Annotated[Path, typer.Argument(help="The -o file of the sharded run.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
 ) -> None:
-    """Merge the shards that `imgcap caption --shard` wrote into one file, and remove them.
+    """Merge the shards that `imgcap caption --shard` wrote into one file, and delete the shards.
 
     The file is the same as that of a run without shards.
     """

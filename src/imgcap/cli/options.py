@@ -38,16 +38,16 @@ Images = Annotated[
     list[str] | None,
     typer.Argument(help="Images, folders or .tar archives to search for images, or - for an image on stdin."),
 ]
-FromFile = Annotated[Path | None, _images(help="A list of paths, one a line; - for stdin.")]
+FromFile = Annotated[Path | None, _images(help="A file with one path per line; - for stdin.")]
 Recursive = Annotated[bool, _images(help="Search sub-folders too.")]
 Include = Annotated[
-    list[str] | None, _images(help="Take only these images of a folder, such as '*.jpg'. May be repeated.")
+    list[str] | None, _images(help="Take only these images of a folder, such as '*.jpg'. Can be repeated.")
 ]
-Exclude = Annotated[list[str] | None, _images(help="Skip these images, such as 'thumbs/**'. May be repeated.")]
+Exclude = Annotated[list[str] | None, _images(help="Skip these images, such as 'thumbs/**'. Can be repeated.")]
 MaxPixels = Annotated[
     int | None,
     _images(
-        help="Refuse images with more pixels; by default those that take over 450 MB to decode.", show_default=False
+        help="Refuse images with more pixels; by default, those that need more than 450 MB to decode.", show_default=False
     ),
 ]
 
@@ -64,14 +64,14 @@ LengthPenalty = Annotated[
 ]
 MinLength = Annotated[int | None, _wording(help="Minimum number of words in a caption.")]
 MaxLength = Annotated[int | None, _wording(help="Maximum number of words in a caption. By default the model's choice.")]
-Ban = Annotated[list[str] | None, _wording(help="A word that captions must not contain. May be repeated.")]
+Ban = Annotated[list[str] | None, _wording(help="A word that captions must not contain. Can be repeated.")]
 Sample = Annotated[bool, _wording("--sample", help="Draw captions at random instead of searching for the best.")]
 Temperature = Annotated[float, _wording(help="With --sample: below 1 safer, above 1 more varied.")]
-TopP = Annotated[float, _wording(help="With --sample: draw from the most probable words up to this probability.")]
+TopP = Annotated[float, _wording(help="With --sample: draw from the most probable words, up to this total probability.")]
 Seed = Annotated[int, _wording(help="With --sample: equal seeds give equal captions.")]
 Prefix = Annotated[str, _wording(help="Text before each caption.")]
 Suffix = Annotated[str, _wording(help="Text after each caption.")]
-Trigger = Annotated[str, _wording(help="A word and a comma before everything else, for fine-tuning sets.")]
+Trigger = Annotated[str, _wording(help="A word and a comma before everything else, as image generators are fine-tuned with.")]
 
 # Details
 
@@ -110,7 +110,7 @@ SidecarDir = Annotated[
     Path | None,
     _output(help="Write sidecars under this folder, with the same sub-folders; .txt by default.", callback=not_stdout),
 ]
-Append = Annotated[bool, _output("--append", help="Add captions to text sidecars that exist, one a line.")]
+Append = Annotated[bool, _output("--append", help="Add captions to text sidecars that exist, one per line.")]
 WriteMetadata = Annotated[
     bool,
     _output(
@@ -129,7 +129,7 @@ Overwrite = Annotated[
 
 Resume = Annotated[bool, _run("--resume", help="Continue the .jsonl file of --output.")]
 RetryFailed = Annotated[bool, _run("--retry-failed", help="With --resume: try failed images again.")]
-ByContent = Annotated[bool, _run("--by-content", help="Detect changes by SHA-256, not by size and time of change.")]
+ByContent = Annotated[bool, _run("--by-content", help="Detect changes by SHA-256, not by size and modification time.")]
 SkipExisting = Annotated[bool, _run("--skip-existing", help="Skip images that have a sidecar.")]
 FailFast = Annotated[bool, _run("--fail-fast", help="Stop at the first failure.")]
 BatchSize = Annotated[int, _run(help="Images computed together; does not change captions.")]

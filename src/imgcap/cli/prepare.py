@@ -57,7 +57,7 @@ def prepare(
     ] = None,
     split: Annotated[
         list[str] | None,
-        typer.Option(help="SPLIT=FILE with one image name a line; SPLIT is train, val or test. Repeat it."),
+        typer.Option(help="SPLIT=FILE with one image name per line; SPLIT is train, val or test. Can be repeated."),
     ] = None,
     encoder: Annotated[
         str, typer.Option(help="default, imagenet (downloaded once), a model, or a .safetensors file.")

@@ -57,10 +57,10 @@ def train(
         int, typer.Option(help="Ignore words that occur less often in the training captions.")
     ] = DEFAULTS.min_count,
     fine_tune_encoder: Annotated[
-        bool, typer.Option("--fine-tune-encoder", help="Train the CNN too, from the images themselves.")
+        bool, typer.Option("--fine-tune-encoder", help="Train the encoder too, from the images themselves.")
     ] = DEFAULTS.fine_tune_encoder,
     encoder_learning_rate: Annotated[
-        float, typer.Option(help="Peak learning rate of the CNN.")
+        float, typer.Option(help="Peak learning rate of the encoder.")
     ] = DEFAULTS.encoder_learning_rate,
     self_critical: Annotated[
         bool,
