@@ -62,9 +62,7 @@ Floor = Annotated[
         rich_help_panel=_TRUST,
     ),
 ]
-MinReferences = Annotated[
-    int, typer.Option("--min-refs", help="Minimum references per image.", rich_help_panel=_TRUST)
-]
+MinReferences = Annotated[int, typer.Option("--min-refs", help="Minimum references per image.", rich_help_panel=_TRUST)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel=options.OUTPUT)]
 Markdown = Annotated[
     bool, typer.Option("--markdown", help="Print a table for a README.", rich_help_panel=options.OUTPUT)

@@ -47,7 +47,7 @@ Exclude = Annotated[list[str] | None, _images(help="Skip these images, such as '
 MaxPixels = Annotated[
     int | None,
     _images(
-        help="Refuse images with more pixels; by default, those that need more than 450 MB to decode.", show_default=False
+        help="Refuse images with more pixels; by default, those that need over 450 MB to decode.", show_default=False
     ),
 ]
 
@@ -67,11 +67,11 @@ MaxLength = Annotated[int | None, _wording(help="Maximum number of words in a ca
 Ban = Annotated[list[str] | None, _wording(help="A word that captions must not contain. Can be repeated.")]
 Sample = Annotated[bool, _wording("--sample", help="Draw captions at random instead of searching for the best.")]
 Temperature = Annotated[float, _wording(help="With --sample: below 1 safer, above 1 more varied.")]
-TopP = Annotated[float, _wording(help="With --sample: draw from the most probable words, up to this total probability.")]
+TopP = Annotated[float, _wording(help="With --sample: draw from the most probable words, of this total probability.")]
 Seed = Annotated[int, _wording(help="With --sample: equal seeds give equal captions.")]
 Prefix = Annotated[str, _wording(help="Text before each caption.")]
 Suffix = Annotated[str, _wording(help="Text after each caption.")]
-Trigger = Annotated[str, _wording(help="A word and a comma before everything else, as image generators are fine-tuned with.")]
+Trigger = Annotated[str, _wording(help="A word and a comma before all else; image generators are fine-tuned with it.")]
 
 # Details
 
