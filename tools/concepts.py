@@ -1,0 +1,193 @@
+"""Fit the concept layer, from the 2048 features to the log-odds of concepts.
+
+    python tools/concepts.py FEATURES TEACHERS OUT.pt --flickr8k FLICKR8K --general GENERAL
+
+FEATURES and TEACHERS are folders of `encode_sets.py`. The targets are between 0 and 1:
+
+- For a Flickr8k image, the share of its captions that use the word. For words that are rare in Flickr8k, the
+  probability that the teachers give to their classes.
+- For a general image, 1 for the words of its label. For other words, the larger of two predictions: the teachers'
+  classes through `class_words.txt`, and a layer on the teachers' pooled vectors that is fitted on Flickr8k.
+
+OUT.pt holds the layer fitted on all images, the targets, and for each image the log-odds of a layer that has not seen
+it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import concept_words
+from concept_words import Concepts
+
+CHUNK = 256
+"""Rows of a chunk of `encode_sets.py`."""
+MANY_IMAGES = 12
+"""A word with fewer Flickr8k images is learned from the teachers only."""
+ANIMALS_TRUST = 0.3
+"""Factor for animals in predictions of the layer fitted on Flickr8k, which knows few animals except dogs."""
+
+
+@dataclass(frozen=True)
+class Set:
+    """N images that both the trunk and the teachers have encoded."""
+
+    rows: list[int]
+    """Their rows in the set's list of images."""
+    names: list[str]
+    features: Tensor
+    """float32 (N, 2048)"""
+    pooled: Tensor
+    """float32 (N, 3840)"""
+    classes: Tensor
+    """float32 (N, 1000): mean probabilities of the teachers."""
+
+
+def done_rows(folder: Path) -> set[int]:
+    """Rows of a set that `encode_sets.py` has completed."""
+    names = (folder / "images.txt").read_text().split("\n")[:-1]
+    done = np.load(folder / "done.npy")
+    return {row for row in range(len(names)) if done[row // CHUNK]}
+
+
+def read_set(features: Path, teachers: Path, name: str) -> Set:
+    names = (features / name / "images.txt").read_text().split("\n")[:-1]
+    rows = sorted(done_rows(features / name) & done_rows(teachers / name))
+    values = torch.from_numpy(np.load(features / name / "features.npy", mmap_mode="r")[rows])
+    pooled = torch.from_numpy(np.load(teachers / name / "pooled.npy", mmap_mode="r")[rows]).float().flatten(1)
+    logits = torch.from_numpy(np.load(teachers / name / "logits.npy", mmap_mode="r")[rows]).float()
+    return Set(rows, [names[row] for row in rows], values, pooled, logits.softmax(-1).mean(1))
+
+
+@dataclass
+class Layer:
+    """Standardises values (N, D) and maps them to log-odds (N, K)."""
+
+    mean: Tensor
+    std: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    def __call__(self, values: Tensor) -> Tensor:
+        return F.linear(((values - self.mean) / self.std).clamp(-5, 5), self.weight, self.bias)
+
+
+def fit(
+    values: Tensor, targets: Tensor, weights: Tensor, decay: float, epochs: int, batch: int, rate: float = 1e-3
+) -> Layer:
+    """Fit a logistic layer with AdamW on the cross-entropy with soft targets."""
+    mean, std = values.mean(0), values.std(0).clamp(min=1e-4)
+    standardized = ((values - mean) / std).clamp(-5, 5)
+    linear = nn.Linear(values.shape[1], targets.shape[1])
+    nn.init.zeros_(linear.weight)
+    linear.bias.data.copy_(torch.logit((targets * weights[:, None]).sum(0) / weights.sum(), eps=1e-4))
+    groups = [{"params": [linear.weight], "weight_decay": decay}, {"params": [linear.bias], "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
+    steps = epochs * (len(values) // batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(epochs):
+        order = torch.randperm(len(values), generator=generator)
+        for rows in order[: len(values) // batch * batch].view(-1, batch):
+            logits = linear(F.dropout(standardized[rows], 0.1))
+            losses = F.binary_cross_entropy_with_logits(logits, targets[rows], reduction="none").sum(1)
+            optimizer.zero_grad()
+            ((losses * weights[rows]).sum() / weights[rows].sum()).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+    return Layer(mean, std, linear.weight.detach(), linear.bias.detach())
+
+
+def shares(captions: dict[str, list[list[str]]], names: list[str], concepts: Concepts) -> Tensor:
+    """float32 (N, K): the share of an image's captions that name a concept."""
+    found = torch.zeros(len(names), len(concepts.words))
+    for row, name in enumerate(names):
+        for caption in captions[name]:
+            found[row, concepts.of_tokens(caption)] += 1 / len(captions[name])
+    return found
+
+
+def general_targets(
+    general: Set, labels: list[str | None], concepts: Concepts, common: Tensor, expected: Tensor
+) -> Tensor:
+    """float32 (N, K): targets of the general images."""
+    matrix = concepts.class_matrix()
+    named = matrix.sum(0) > 0
+    by_class = (general.classes @ matrix).clamp(max=1)
+    animal = matrix[:, concepts.place["animal"]] > 0
+    animal_words = matrix[animal].sum(0) > 0
+    trust = torch.where(animal_words, ANIMALS_TRUST, torch.where(named, 0.7, 1.0)) * common
+    targets = torch.maximum(by_class, expected * trust)
+    for i, row in enumerate(general.rows):
+        if label := labels[row]:
+            targets[i, concepts.of_words(label)] = 1
+    return targets
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("features", type=Path)
+    parser.add_argument("teachers", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--flickr8k", type=Path, required=True)
+    parser.add_argument("--general", type=Path, required=True)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--decay", type=float, default=0.3)
+    parser.add_argument("--folds", type=int, default=3, help="0 fits the layer only; a decoder needs folds")
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    captions = concept_words.read_flickr8k(args.flickr8k)
+    concepts = concept_words.build(captions, [tokens for _, tokens in concept_words.read_others(args.general)])
+    flickr8k = read_set(args.features, args.teachers, "flickr8k-train")
+    general = read_set(args.features, args.teachers, "general")
+    print(len(flickr8k.rows), "Flickr8k,", len(general.rows), "general,", len(concepts.words), "concepts", flush=True)
+
+    shown = shares(captions, flickr8k.names, concepts)
+    common = ((shown > 0).sum(0) >= MANY_IMAGES).float()
+    expert = fit(flickr8k.pooled, shown, torch.ones(len(shown)), decay=1.0, epochs=8, batch=args.batch)
+    expected = expert(general.pooled).sigmoid()
+    matrix = concepts.class_matrix()
+    shown = torch.where(common > 0, shown, torch.maximum(shown, 0.7 * (flickr8k.classes @ matrix).clamp(max=1)))
+    labels = concept_words.label_words(args.general)
+    targets = torch.cat([shown, general_targets(general, labels, concepts, common, expected)])
+    values = torch.cat([flickr8k.features, general.features])
+    weights = torch.ones(len(values))
+
+    logits = torch.zeros_like(targets)
+    fold = torch.randperm(len(values), generator=torch.Generator().manual_seed(1)) % max(1, args.folds)
+    for number in range(args.folds):
+        seen = fold != number
+        layer = fit(values[seen], targets[seen], weights[seen], args.decay, args.epochs, args.batch)
+        logits[~seen] = layer(values[~seen])
+        loss = F.binary_cross_entropy_with_logits(logits[~seen], targets[~seen], reduction="none").sum(1)
+        is_general = torch.arange(len(values))[~seen] >= len(flickr8k.rows)
+        print("fold", number, "loss", loss[~is_general].mean().item(), loss[is_general].mean().item(), flush=True)
+    layer = fit(values, targets, weights, args.decay, args.epochs, args.batch)
+    if not args.folds:
+        logits = layer(values)
+
+    names = [f"flickr8k-train/{name}" for name in flickr8k.names] + [f"general/{name}" for name in general.names]
+    torch.save(
+        {
+            "words": concepts.words,
+            "layer": layer.__dict__,
+            "names": names,
+            "targets": targets.half(),
+            "logits": logits.half(),
+        },
+        args.out,
+    )
+
+
+if __name__ == "__main__":
+    main()

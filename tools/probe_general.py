@@ -1,0 +1,140 @@
+"""Measure a trunk in three ways: Flickr8k's words, the subjects of unfamiliar images, Caltech-101's classes.
+
+    python tools/probe_general.py FEATURES TEACHERS --flickr8k FLICKR8K --general GENERAL [--rows FEATURES]
+
+FEATURES and TEACHERS are folders of `encode_sets.py`. The three figures:
+
+- the probe of `probe.py`
+- the share of `dev/naming` whose subject is among the one or three most probable basic words, by a ridge regression
+  from the features to the teachers' classes, fitted on the general images
+- the accuracy on Caltech-101 of a ridge classifier, fitted on 15 images per class
+
+Each is at the best of five penalties, chosen on the images that it is measured on. Compare only figures of the same
+images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from concept_words import class_words
+from concepts import done_rows, read_set
+from naming import DICTIONARY, Naming
+from probe import probe
+
+PENALTIES = (1e3, 3e3, 1e4, 3e4, 1e5)
+TRAINED_PER_CLASS = 15
+
+
+def standardized(train: Tensor, *others: Tensor) -> list[Tensor]:
+    """All tensors, standardised by the statistics of the first."""
+    mean, std = train.mean(0), train.std(0) + 1e-6
+    return [((x - mean) / std).clamp(-5, 5) for x in (train, *others)]
+
+
+def ridge(x: Tensor, y: Tensor, penalties: tuple[float, ...]) -> list[Tensor]:
+    """Weights (D, K) of a ridge regression, for each penalty."""
+    gram, cross = (x.T @ x).double(), (x.T @ (y - y.mean(0))).double()
+    return [torch.linalg.solve(gram + p * torch.eye(len(gram)), cross).float() for p in penalties]
+
+
+def naming_figures(
+    features: Tensor, classes: Tensor, dev: Tensor, names: list[str], basic: list[str], naming: Naming
+) -> tuple[float, float]:
+    """Shares of images named with one word and with three, at the best penalty."""
+    listed = sorted(set(basic))
+    place = {word: i for i, word in enumerate(listed)}
+    matrix = torch.zeros(1000, len(listed))
+    matrix[torch.arange(1000), [place[word] for word in basic]] = 1
+    x, x_dev = standardized(features, dev)
+    right = torch.tensor([[naming.names_subject(name, word) for word in listed] for name in names])
+    best = (0.0, 0.0)
+    for fit in ridge(x, classes @ matrix, PENALTIES):
+        top = (x_dev @ fit).topk(3).indices
+        hits = right.gather(1, top)
+        best = max(best, (hits[:, 0].float().mean().item(), hits.any(1).float().mean().item()))
+    return best
+
+
+def basic_words(general: Path) -> list[str]:
+    """One word for each ImageNet class: from the general set's list, else the first in `class_words.txt`."""
+    basic = [own[0] for own in class_words()]
+    for line in (general / "imagenet_words.tsv").read_text().splitlines():
+        number, _, _, word = line.split("\t")
+        basic[int(number)] = word or basic[int(number)]
+    return basic
+
+
+def caltech_figure(features: Tensor, labels: list[str]) -> tuple[float, int]:
+    """Accuracy at the best penalty, and the number of test images."""
+    rows: dict[str, list[int]] = collections.defaultdict(list)
+    for row, label in enumerate(labels):
+        rows[label].append(row)
+    kept = {label: own for label, own in sorted(rows.items()) if len(own) > TRAINED_PER_CLASS}
+    if len(kept) < 2:
+        return 0.0, 0
+    train = [row for own in kept.values() for row in own[:TRAINED_PER_CLASS]]
+    test = [row for own in kept.values() for row in own[TRAINED_PER_CLASS:]]
+    number = {label: i for i, label in enumerate(kept)}
+    x, x_test = standardized(features[train], features[test])
+    y = torch.zeros(len(train), len(kept))
+    y[torch.arange(len(train)), [number[labels[row]] for row in train]] = 1
+    truth = torch.tensor([number[labels[row]] for row in test])
+    return max(((x_test @ f).argmax(1) == truth).float().mean().item() for f in ridge(x, y, PENALTIES)), len(test)
+
+
+def flickr8k_figure(features: Path, rows: Path, flickr8k: Path) -> float:
+    """The figure of `probe.py`, on the images whose features are complete."""
+    found = {}
+    with TemporaryDirectory() as folder:
+        lists = Path(folder)
+        for split in ("train", "dev"):
+            name = f"flickr8k-{split}"
+            done = done_rows(rows / name)
+            values = np.load(features / name / "features.npy", mmap_mode="r")
+            names = (features / name / "images.txt").read_text().split("\n")[:-1]
+            found.update({n: values[i] for i, n in enumerate(names) if i in done})
+            listed = (flickr8k / f"Flickr_8k.{split}Images.txt").read_text().split()
+            (lists / f"Flickr_8k.{split}Images.txt").write_text("\n".join(n for n in listed if n in found))
+        (lists / "Flickr8k.token.txt").symlink_to((flickr8k / "Flickr8k.token.txt").resolve())
+        return probe(lambda paths: np.stack([found[path.name] for path in paths]), flickr8k / "images", lists)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("features", type=Path)
+    parser.add_argument("teachers", type=Path)
+    parser.add_argument("--flickr8k", type=Path, required=True)
+    parser.add_argument("--general", type=Path, required=True)
+    parser.add_argument("--rows", type=Path, help="use the rows that are complete in this folder")
+    parser.add_argument("--wordnet", type=Path, default=DICTIONARY)
+    args = parser.parse_args()
+    torch.set_num_threads(2)
+    own = args.rows or args.features
+
+    row: dict[str, float] = {"flickr8k": flickr8k_figure(args.features, own, args.flickr8k)}
+    general = read_set(own, args.teachers, "general")
+    features = torch.from_numpy(np.load(args.features / "general" / "features.npy", mmap_mode="r")[general.rows])
+    dev = torch.from_numpy(np.load(args.features / "dev-naming" / "features.npy"))
+    names = (args.features / "dev-naming" / "images.txt").read_text().split("\n")[:-1]
+    row["one_word"], row["three_words"] = naming_figures(
+        features, general.classes, dev, names, basic_words(args.general), Naming(args.wordnet)
+    )
+    row["general_images"] = len(general.rows)
+    labels = [json.loads(line) for line in (args.general / "images.jsonl").read_text().splitlines()]
+    caltech = [i for i in sorted(done_rows(own / "general")) if labels[i]["source"] == "caltech"]
+    values = torch.from_numpy(np.load(args.features / "general" / "features.npy", mmap_mode="r")[caltech])
+    row["caltech"], row["caltech_images"] = caltech_figure(values, [labels[i]["label"] for i in caltech])
+    print(json.dumps(row))
+
+
+if __name__ == "__main__":
+    main()
