@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,10 @@ import pytest
 
 from helpers.data import Run
 from helpers.unusable_files import UNUSABLE, write
-from imgcap.dataset.prepared import PreparedFolder
+from imgcap.dataset.prepared import METADATA_FILE, PreparedFolder
 from imgcap.errors import ExitCode
+from imgcap.files import read_json, write_json
+from imgcap.model.store import CONFIG_FILE, write_manifest
 from imgcap.scoring.scores import METRICS
 
 CAPTIONS = {"a.jpg": "a dog runs on the grass", "b.jpg": "a cat cat sleeps on a sofa", "c.jpg": "a dog runs on grass"}
@@ -83,8 +86,8 @@ def test_other_captions_are_compared_with_in_plain_words(imgcap_here: Run, files
     other = write(tmp_path, "other.csv", "image_id,caption\n" + "".join(f"{i},{c}\n" for i, c in OTHER.items()))
     done = imgcap_here("eval", *files, "--compare", other)
     assert done.returncode == ExitCode.DONE, done.stderr
-    assert "No verdict: " in done.stdout
-    assert "which chance among these images can explain." in done.stdout
+    assert "Too few images: " in done.stdout
+    assert "but fewer than 6 images can never tell a difference from chance." in done.stdout
     found = json.loads(imgcap_here("eval", *files, "--compare", other, "--json").stdout)["comparison"]
     alone = json.loads(imgcap_here("eval", "--hypotheses", other, *files[2:], "--json").stdout)
     assert found["cider_d"] == alone["cider_d"]  # whose rows stand in another order
@@ -163,6 +166,73 @@ def test_a_model_is_scored_with_its_curves_and_its_name(
     }
 
 
+def test_two_models_are_compared_on_the_same_images(
+    imgcap: Run, prepared: PreparedFolder, model_folder: Path, telling_model: Path, tmp_path: Path
+) -> None:
+    command = ["eval", prepared.root, "--model", model_folder, "--split", "train"]
+    assert imgcap(*command, "--model", telling_model, "--save-captions", tmp_path / "o.jsonl").returncode == 0
+    from_file = json.loads(imgcap(*command, "--compare", tmp_path / "o.jsonl", "--json").stdout)
+    done = imgcap(*command, "--compare-model", telling_model, "--json", "--html", tmp_path / "page.html")
+    assert done.returncode == ExitCode.DONE, done.stderr
+    found = json.loads(done.stdout)
+    assert found["comparison"]["differences"] == from_file["comparison"]["differences"]
+    assert found["comparison"]["intervals"]["cider_d"][0] < found["comparison"]["cider_d"]
+    assert found["comparison"]["verdict"].startswith(f"{model_folder} is better than {telling_model} by ")
+    assert re.search(r"\|compared:telling@[0-9a-f]{16},beam:2,length_penalty:0.7,max_length:8\|", found["signature"])
+    assert found["comparison"]["verdict"] in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_given_search_options_hold_for_both_models_and_differences_between_their_own_are_said(
+    imgcap_here: Run, prepared: PreparedFolder, model_folder: Path, telling_model: Path, tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(telling_model, tmp_path / "other"))
+    config = read_json(other / CONFIG_FILE)
+    write_json(other / CONFIG_FILE, {**config, "search": {**config["search"], "beam_size": 4}})
+    write_manifest(other)
+    command = ["eval", prepared.root, "--model", model_folder, "--compare-model", other]
+    assert (
+        f"Each model searches with its own settings: {model_folder} with beam 2, length penalty 0.7 and at most 8 "
+        f"words, {other} with beam 4, length penalty 0.7 and at most 8 words.\n"
+    ) in imgcap_here(*command).stdout
+    found = json.loads((done := imgcap_here(*command, "--beam-size", 3, "--json")).stdout)
+    assert found["signature"].count("beam:3") == 2
+    assert "its own settings" not in done.stderr
+
+
+def test_a_model_with_another_encoder_captions_the_images_themselves(
+    imgcap_here: Run, prepared: PreparedFolder, model_folder: Path, telling_model: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(prepared.root, tmp_path / "prepared")
+    metadata = read_json(prepared.root / METADATA_FILE)
+    write_json(tmp_path / "prepared" / METADATA_FILE, {**metadata, "encoder_fingerprint": "0" * 64})
+    command = ["eval", tmp_path / "prepared", "--model", model_folder, "--compare-model", telling_model]
+    alone = imgcap_here(*command[:-2])
+    assert alone.returncode == ExitCode.FAILED
+    assert "come from another encoder than the model 'walls' needs" in alone.stderr
+    done = imgcap_here(*command)
+    assert done.returncode == ExitCode.DONE, done.stderr
+    for model in (model_folder, telling_model):
+        assert (
+            f"The features in {tmp_path / 'prepared'} come from another encoder than {model} needs, so its own encoder "
+            "encoded the images again.\n"
+        ) in done.stdout
+    fitting = imgcap_here("eval", prepared.root, *command[2:])
+    assert table(done.stdout)["CIDEr-D"] == table(fitting.stdout)["CIDEr-D"]
+    gone = tmp_path / "gone"
+    write_json(
+        tmp_path / "prepared" / METADATA_FILE,
+        {**metadata, "encoder_fingerprint": "0" * 64, "image_root": str(gone)},
+    )
+    done = imgcap_here(*command)
+    assert done.returncode == ExitCode.FAILED
+    first = next(record for record in prepared.records if record.split == "test")
+    assert done.stderr.lstrip() == (
+        f"imgcap: The features in {tmp_path / 'prepared'} come from another encoder than the model 'walls' needs, and "
+        f"its images cannot be encoded again: {gone / first.path} does not exist.\n"
+        f"  Prepare the images with `--encoder {model_folder}` into another folder.\n"
+    )
+
+
 @pytest.mark.parametrize("option", ["--html", "--per-image", "--save-captions"])
 def test_files_are_not_replaced_unless_asked(
     imgcap_here: Run, prepared: PreparedFolder, model_folder: Path, tmp_path: Path, option: str
@@ -194,6 +264,9 @@ def test_files_are_not_replaced_unless_asked(
         (["PREPARED", "--html", "x.html", "--images", "."], "--images goes with --hypotheses"),
         (["PREPARED", "--training-captions", "x"], "--training-captions goes with --hypotheses"),
         (["PREPARED", "--some"], "--some goes with --hypotheses"),
+        (["FILES", "--compare-model", "default"], "--compare-model goes with a prepared folder."),
+        (["PREPARED", "--compare-model", "x", "--compare", "y"], "--compare and --compare-model cannot both be given."),
+        (["PREPARED", "--compare-model", "default"], "--compare-model names the model that is scored, 'default'."),
     ],
 )
 def test_options_that_do_not_go_together_are_usage_errors(

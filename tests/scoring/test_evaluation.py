@@ -63,10 +63,11 @@ def test_other_captions_are_compared_with() -> None:
     assert found is not None
     assert found.name == "theirs"
     assert found.scores == score(theirs, REFERENCES)
+    assert found.intervals == evaluate(theirs, REFERENCES).intervals
     ours = score(CAPTIONS, REFERENCES).metrics
     for name, difference in found.differences.items():
         assert difference.value == pytest.approx(ours[name] - found.scores.metrics[name])
-    assert found.verdict.startswith("No verdict: ours is ahead of theirs by")  # three images prove nothing
+    assert found.verdict.startswith("Too few images: ours is ahead of theirs by")
 
 
 def signature(captions: list[str], references: list[list[str]], made_by: tuple[str, ...] = ()) -> dict[str, str]:

@@ -150,7 +150,7 @@ def differences(cider_d: tuple[float, float], bleu_4: tuple[float, float] = (0.0
         (
             differences((0.004, 0.71), (0.02, 0.001)),
             "No verdict: ours is ahead of theirs by 0.0040 in CIDEr-D (95 % interval -0.0160 to 0.0240, p = 0.7100), "
-            "which chance among these images can explain.",
+            "which chance among these images can explain. With 500 images, a difference shows from about 0.02 on.",
         ),
         (
             differences((0.031, 0.0012), (-0.02, 0.01)),
@@ -160,9 +160,24 @@ def differences(cider_d: tuple[float, float], bleu_4: tuple[float, float] = (0.0
     ],
 )
 def test_the_verdict_is_in_plain_words(found: dict[str, Difference], sentence: str) -> None:
-    assert verdict(found, "ours", "theirs") == sentence
+    assert verdict(found, "ours", "theirs", 500) == sentence
+
+
+def test_so_few_images_that_no_difference_could_show_are_no_verdict() -> None:
+    ours, theirs = (ImageScores(np.ones((5, 10), dtype=np.int64), np.full(5, v), np.ones(5)) for v in (1.0, 0.5))
+    found = compare(ours, theirs)
+    assert found["cider_d"].p > 0.05
+    assert verdict(found, "ours", "theirs", 5) == (
+        f"Too few images: ours is ahead of theirs by 0.5000 in CIDEr-D (95 % interval 0.5000 to 0.5000, "
+        f"p = {found['cider_d'].p:.4f}), but fewer than 6 images can never tell a difference from chance."
+    )
+
+
+def test_equal_captions_have_no_difference() -> None:
+    sentence = "No difference: ours and theirs have the same CIDEr-D on every image."
+    assert verdict(compare(scored(0), scored(0)), "ours", "theirs", 60) == sentence
 
 
 def test_a_smaller_p_than_the_level_is_needed() -> None:
-    assert verdict(differences((0.02, 0.05)), "a", "b").startswith("No verdict")
-    assert verdict(differences((0.02, 0.0499)), "a", "b").startswith("a is better")
+    assert verdict(differences((0.02, 0.05)), "a", "b", 9).startswith("No verdict")
+    assert verdict(differences((0.02, 0.0499)), "a", "b", 9).startswith("a is better")

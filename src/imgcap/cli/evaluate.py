@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +16,11 @@ from imgcap.model.store import DEFAULT_MODEL
 from imgcap.text.columns import Columns
 
 if TYPE_CHECKING:
+    from imgcap.captioning.split import CaptionedSplit
     from imgcap.dataset.prepared import PreparedFolder
+    from imgcap.distributed import World
     from imgcap.images.archives import ArchivedFile
+    from imgcap.model.search_options import SearchOptions
     from imgcap.scoring.evaluation import Evaluation
 
 
@@ -35,6 +38,8 @@ class HypothesisSet:
     training: Sequence[Sequence[str]] | None = None
     made_by: Sequence[str] = ()
     remarks: Sequence[str] = ()
+    compared: tuple[str, Sequence[str]] | None = None
+    """The name of other captions of the same images, and these captions."""
     find_images: Callable[[], Sequence[Path | ArchivedFile | None]] = field(default=tuple)
     """Finds the image of each caption, for the page; nothing if the images are not known."""
     model_folder: Path | None = None
@@ -55,6 +60,7 @@ def evaluate(
     images: given.Images = None,
     training_captions: given.TrainingCaptions = None,
     compare: given.Compare = None,
+    compare_model: given.CompareModel = None,
     floor: given.Floor = None,
     min_refs: given.MinReferences = 1,
     as_json: given.Json = False,
@@ -73,6 +79,7 @@ def evaluate(
     """
     given.check_sources(prepared, hypotheses, references, save_captions)
     given.check_file_options(prepared, images, training_captions, some)
+    given.check_comparison(prepared, compare, compare_model, model)
     if as_json and markdown:
         raise UsageError("--json and --markdown cannot both be printed.")
     if images and not html:
@@ -89,15 +96,17 @@ def evaluate(
                 prepared,
                 model,
                 split,
+                compare_model,
                 options.search_overrides(beam_size=beam_size, length_penalty=length_penalty, max_length=max_length),
                 save_captions,
             )
             captions = _from_model(run, device, min_refs)
         if captions is None:  # another process of torchrun reports
             return
-        compared = _read_compared(compare, captions, columns, some) if compare else None
-        evaluation = _score(captions, floor, str(compare), compared)
-    _write_files(outputs, captions, evaluation, compared)
+        if compare:
+            captions = replace(captions, compared=(str(compare), _read_compared(compare, captions, columns, some)))
+        evaluation = _score(captions, floor)
+    _write_files(outputs, captions, evaluation)
     _print(evaluation, captions.title, as_json, markdown)
 
 
@@ -127,24 +136,20 @@ def _from_files(source: given.CaptionSources, min_references: int) -> Hypothesis
 
 def _from_model(run: given.ModelRun, device: str | None, min_references: int) -> HypothesisSet | None:
     """The model's captions of the split; None in all processes of torchrun but the first."""
-    from imgcap.captioning.split import caption_split, write_captions
+    from imgcap.captioning.split import comparison_remarks, write_captions
     from imgcap.distributed import joined
     from imgcap.scoring.pairs import check_references
 
     with joined(device) as world:
-        progress, on_progress = counting("Captioning", silent=not world.is_first)
-        with progress:
-            found = caption_split(
-                run.prepared, run.model, run.split, run.choose_search, world=world, on_progress=on_progress
-            )
+        found = _caption(run, run.model, world)
         image_ids = [record.image_id for record in found.records]
         references = [record.references for record in found.records]
         check_references(dict(zip(image_ids, references, strict=True)), min_references, str(run.prepared))
         if run.save_captions and world.is_first:
             write_captions(run.save_captions, found.records)
+        other = _caption(run, run.compared, world) if run.compared else None
     if not world.is_first:
         return None
-    search = found.search
     return HypothesisSet(
         name=run.model,
         title=f"{run.model} on {run.split} of {run.prepared}",
@@ -154,15 +159,44 @@ def _from_model(run: given.ModelRun, device: str | None, min_references: int) ->
         names={record.image_id: [record.path] for record in found.records},
         training=found.training or None,
         made_by=[
-            f"model:{found.model.config.name}@{found.model.hash}",
+            f"model:{_identity(found)}",
             f"split:{run.split}",
-            f"beam:{search.beam_size}",
-            f"length_penalty:{search.length_penalty:g}",
-            f"max_length:{search.max_length}",
+            *_search_settings(found.search),
+            *(["compared:" + ",".join([_identity(other), *_search_settings(other.search)])] if other else []),
         ],
+        remarks=comparison_remarks(found, other) if other else [],
+        compared=(str(run.compared), [record.caption for record in other.records]) if other else None,
         find_images=lambda: [_image(found.prepared, record.path) for record in found.records],
         model_folder=found.model.folder,
     )
+
+
+def _caption(run: given.ModelRun, model: str, world: World) -> CaptionedSplit:
+    from imgcap.captioning.split import caption_split
+
+    progress, on_progress = counting(f"Captioning with {model}", silent=not world.is_first)
+    with progress:
+        return caption_split(
+            run.prepared,
+            model,
+            run.split,
+            run.choose_search,
+            may_encode=run.compared is not None,
+            world=world,
+            on_progress=on_progress,
+        )
+
+
+def _identity(captioned: CaptionedSplit) -> str:
+    return f"{captioned.model.config.name}@{captioned.model.hash}"
+
+
+def _search_settings(search: SearchOptions) -> list[str]:
+    return [
+        f"beam:{search.beam_size}",
+        f"length_penalty:{search.length_penalty:g}",
+        f"max_length:{search.max_length}",
+    ]
 
 
 def _image(prepared: PreparedFolder, path: str) -> Path | ArchivedFile | None:
@@ -180,9 +214,7 @@ def _read_compared(file: Path, captions: HypothesisSet, columns: Columns, some: 
     return read_hypotheses(file, {i: captions.names[i] for i in captions.image_ids}, columns=columns, some=some)
 
 
-def _score(
-    captions: HypothesisSet, constant: str | None, compared_name: str, compared: Sequence[str] | None
-) -> Evaluation:
+def _score(captions: HypothesisSet, constant: str | None) -> Evaluation:
     from imgcap.scoring.evaluation import evaluate as score
 
     return score(
@@ -191,16 +223,15 @@ def _score(
         name=captions.name,
         training=captions.training,
         constant=constant,
-        compared=(compared_name, compared) if compared else None,
+        compared=captions.compared,
         made_by=captions.made_by,
         remarks=captions.remarks,
     )
 
 
-def _write_files(
-    outputs: given.OutputFiles, captions: HypothesisSet, evaluation: Evaluation, compared: Sequence[str] | None
-) -> None:
+def _write_files(outputs: given.OutputFiles, captions: HypothesisSet, evaluation: Evaluation) -> None:
     """Write all files, before anything is printed: the terminal may refuse a character or close."""
+    compared = captions.compared[1] if captions.compared else None
     if outputs.per_image:
         from imgcap.scoring.image_scores import image_rows, write_image_rows
 

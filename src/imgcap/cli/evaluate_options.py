@@ -54,6 +54,14 @@ Compare = Annotated[
     Path | None,
     typer.Option(help="Other captions of the same images, to find out which are better.", rich_help_panel=_TRUST),
 ]
+CompareModel = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL",
+        help="Another model, a name or folder, that captions the same images, to find out which model is better.",
+        rich_help_panel=_TRUST,
+    ),
+]
 Floor = Annotated[
     str | None,
     typer.Option(
@@ -111,6 +119,8 @@ class ModelRun:
     prepared: Path
     model: str
     split: str
+    compared: str | None
+    """Another model that captions the same images."""
     choose_search: Callable[[SearchOptions], SearchOptions]
     save_captions: Path | None
 
@@ -150,6 +160,18 @@ def check_sources(
         raise UsageError("--hypotheses and --references need each other.")
     if hypotheses and save_captions:
         raise UsageError("--save-captions goes with a prepared folder and a model.")
+
+
+def check_comparison(prepared: Path | None, compare: Path | None, compare_model: str | None, model: str) -> None:
+    """Raise `UsageError` unless the captions are compared with those of one file or one other model, if at all."""
+    if compare_model is None:
+        return
+    if not prepared:
+        raise UsageError("--compare-model goes with a prepared folder.", "Compare captions from files with --compare.")
+    if compare:
+        raise UsageError("--compare and --compare-model cannot both be given.")
+    if compare_model == model:
+        raise UsageError(f"--compare-model names the model that is scored, {model!r}.", "Name another model.")
 
 
 def check_file_options(prepared: Path | None, images: Path | None, training: Path | None, some: bool) -> None:

@@ -26,6 +26,8 @@ class Comparison:
 
     name: str
     scores: Scores
+    intervals: dict[str, Interval]
+    """95 % interval of each of their `METRICS`."""
     images: ImageScores
     differences: dict[str, Difference]
     """Ours - theirs, by the names of `METRICS`."""
@@ -88,9 +90,10 @@ def evaluate(
         comparison = Comparison(
             name=compared[0],
             scores=summarize(their_tokens, theirs, known),
+            intervals=intervals(theirs),
             images=theirs,
             differences=differences,
-            verdict=verdict(differences, name, compared[0]),
+            verdict=verdict(differences, name, compared[0], len(images)),
         )
     counts = [len(captions) for captions in references]
     return Evaluation(

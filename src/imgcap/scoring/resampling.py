@@ -17,6 +17,8 @@ SHUFFLES = 10_000
 SEED = 0
 ALPHA = 0.05
 """Significance level: a difference with a smaller p-value is reported."""
+FEWEST_IMAGES = 6
+"""With fewer images, p cannot be below `ALPHA`: of 2^5 exchanges, two always leave the whole difference."""
 VERDICT_METRIC = "cider_d"
 """The metric that decides the verdict. It is chosen in advance: of six metrics, some would differ by chance."""
 
@@ -67,17 +69,27 @@ def compare(ours: ImageScores, theirs: ImageScores) -> dict[str, Difference]:
     }
 
 
-def verdict(differences: dict[str, Difference], ours: str, theirs: str) -> str:
-    """The result of `compare` as a sentence."""
+def verdict(differences: dict[str, Difference], ours: str, theirs: str, images: int) -> str:
+    """The result of `compare` on this many images, in one or two sentences."""
     name, chosen = METRICS[VERDICT_METRIC], differences[VERDICT_METRIC]
     better, worse, (low, high) = ours, theirs, chosen.interval
     if chosen.value < 0:
         better, worse, (low, high) = theirs, ours, (-high, -low)
+    if chosen.value == low == high == 0:
+        return f"No difference: {ours} and {theirs} have the same {name} on every image."
     found = f"{abs(chosen.value):.4f} in {name} (95 % interval {low:.4f} to {high:.4f}, p = {chosen.p:.4f})"
     if chosen.p < ALPHA:
         sentence = f"{better} is better than {worse} by {found}: more than chance among these images explains."
+    elif images < FEWEST_IMAGES:
+        return (
+            f"Too few images: {better} is ahead of {worse} by {found}, but fewer than {FEWEST_IMAGES} images can "
+            "never tell a difference from chance."
+        )
     else:
-        sentence = f"No verdict: {better} is ahead of {worse} by {found}, which chance among these images can explain."
+        sentence = (
+            f"No verdict: {better} is ahead of {worse} by {found}, which chance among these images can explain. "
+            f"With {images:,} images, a difference shows from about {(high - low) / 2:.2f} on."
+        )
     against = [
         METRICS[other]
         for other, difference in differences.items()

@@ -53,6 +53,7 @@ def as_json(evaluation: Evaluation, title: str) -> dict[str, Any]:
         and {
             "name": compared.name,
             **asdict(compared.scores),
+            "intervals": compared.intervals,
             "differences": {name: asdict(difference) for name, difference in compared.differences.items()},
             "verdict": compared.verdict,
         },
