@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -70,9 +71,12 @@ class Browser:
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
     def open(self, file: Path, address: str = "") -> None:
-        self.driver.get("about:blank")  # else a change after # alone would load nothing
-        self.driver.get(file.as_uri() + address)
-        self.run("localStorage.clear()")
+        """Load a page of which the browser remembers nothing."""
+        for _ in range(2):
+            self.driver.get("about:blank")  # else a change after # alone would load nothing
+            self.driver.get(file.as_uri() + address)
+            if not self.run("const remembered = localStorage.length; localStorage.clear(); return remembered"):
+                break
 
     def run(self, script: str, *arguments: object) -> Any:
         return self.driver.execute_script(script, *arguments)
@@ -114,6 +118,20 @@ class Browser:
         urls = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
         own = ("data:", "about:", "chrome:")  # the browser's start page asks for its images when it comes to it
         return {url.split("#")[0] for url in urls if not url.startswith(own)}
+
+    def value(self, selector: str) -> str:
+        return str(self.find(selector).get_property("value"))
+
+    def download(self, selector: str, folder: Path) -> Path:
+        """Click an element and wait for the file that this saves in `folder`."""
+        before = set(folder.iterdir())
+        allowed = {"behavior": "allow", "downloadPath": str(folder)}
+        self.driver.execute_cdp_cmd("Browser.setDownloadBehavior", allowed)
+        self.find(selector).click()
+        complete = re.compile(r".*\.jsonl")
+        self.wait(lambda: any(complete.fullmatch(file.name) for file in set(folder.iterdir()) - before))
+        [file] = set(folder.iterdir()) - before
+        return file
 
     def contrasts(self) -> list[tuple[float, str]]:
         """For each piece of text: its contrast with what lies behind it (WCAG 2.2, 1.4.3), and what it is."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ ROWS: list[dict[str, object]] = [
 ]
 
 
-def write(file: Path, rows: list[dict[str, object]], image: Path | Image.Image | None = None) -> Path:
+def write(file: Path, rows: Sequence[Mapping[str, object]], image: Path | Image.Image | None = None) -> Path:
     with GalleryWriter(file, f"Walls {HOSTILE}") as gallery:
         for row in rows:
             gallery.add(row, image)

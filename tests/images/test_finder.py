@@ -120,6 +120,27 @@ def test_one_image_that_captions_name_by_two_folders_gets_none(tmp_path: Path) -
     assert left_out(dataset) == {"cats/1.jpg": reason, "dogs/1.jpg": reason, "1.jpg": "has no caption"}
 
 
+def test_captions_of_two_folders_stay_with_the_folder_that_they_name(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder / "in").mkdir(parents=True)
+        for name in ("1.jpg", "2.jpg", "in/3.jpg"):
+            (tmp_path / folder / name).touch()
+    names = [f"{folder}/{name}" for folder in ("a", "b") for name in ("1.jpg", "2.jpg", "in/3.jpg")]
+    lines = [f"{name},the image {name}\n" for name in names if name != "a/2.jpg"]
+    (tmp_path / "captions.csv").write_text("image,caption\n" + "".join(lines))
+    dataset = read_dataset(tmp_path / "a", tmp_path / "captions.csv")
+    assert {record.path: record.captions for record in dataset.records} == {
+        "1.jpg": ("the image a/1.jpg",),
+        "in/3.jpg": ("the image a/in/3.jpg",),
+    }
+    other = dict.fromkeys(("b/1.jpg", "b/2.jpg", "b/in/3.jpg"), "is in another folder")
+    assert left_out(dataset) == {**other, "2.jpg": "has no caption"}
+    dataset = read_dataset(tmp_path, tmp_path / "captions.csv")
+    assert {record.path: record.captions for record in dataset.records} == {
+        name: (f"the image {name}",) for name in names if name != "a/2.jpg"
+    }
+
+
 @pytest.mark.shared_data
 def test_the_reported_folders() -> None:
     report = SHARED_DATA.parent / "reports" / "wrong-folder"

@@ -101,7 +101,8 @@ Format = Annotated[
     ),
 ]
 Gallery = Annotated[
-    Path | None, _output("--html", help="Also write a gallery page with thumbnails.", callback=not_stdout)
+    Path | None,
+    _output("--html", help="Also write a gallery page, on which you can correct captions.", callback=not_stdout),
 ]
 Sidecar = Annotated[
     str | None, _output(metavar="ENDING", help="Write each caption to a file of its own, for example .txt or .xmp.")

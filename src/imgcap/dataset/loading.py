@@ -44,7 +44,7 @@ def read_dataset(
         raise ImgcapError(f"{images} holds no images.")
     found: Iterable[Entry | LeftOut] = read() if read else tars.entries if tars else ()
     grouped, missing = _group_by_image(found, finder, left_out)
-    missing |= _without_contradictions(grouped, finder)
+    missing |= _without_other_folders(grouped, finder) | _without_contradictions(grouped, finder)
     left_out |= missing
     if not grouped:
         raise _no_captions(captions or images, images, left_out, missing)
@@ -128,6 +128,26 @@ def _group_by_image(
         else:
             left_out[entry.place] = f"has an empty caption for {entry.name}"
     return grouped, missing
+
+
+def _without_other_folders(grouped: dict[str, list[Entry]], finder: ImageFinder) -> dict[str, str]:
+    """Remove the captions of images in other folders than the root, if some name the root; returns their names and why.
+
+    Captions of `a/1.jpg` and `b/1.jpg` are of two images, of which the folder `a` has one.
+    """
+    named = {
+        entry.name: finder.names_root(entry.name, path)
+        for path, entries in grouped.items()
+        for entry in entries
+        if entry.name != path
+    }
+    if True not in named.values():
+        return {}
+    for path, entries in list(grouped.items()):
+        grouped[path] = [entry for entry in entries if named.get(entry.name) is not False]
+        if not grouped[path]:
+            del grouped[path]
+    return {name: "is in another folder" for name, is_named in named.items() if is_named is False}
 
 
 def _without_contradictions(grouped: dict[str, list[Entry]], finder: ImageFinder) -> dict[str, str]:

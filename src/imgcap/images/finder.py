@@ -54,6 +54,11 @@ class ImageFinder:
             return f"no image in its folder has this name, only {listing(found, 3)}"
         return None
 
+    def names_root(self, name: str, path: str) -> bool | None:
+        """Whether `name`, which finds `path`, begins above the root and names it; None if it does not begin above."""
+        folders, inner = _parts(name)[:-1], len(_parts(path)) - 1
+        return folders[-inner - 1] in self._root_names if len(folders) > inner else None
+
     def contradict(self, names: Iterable[str]) -> bool:
         """Whether `names` of one image name different folders: then one of them means another image."""
         longest: list[str] = []

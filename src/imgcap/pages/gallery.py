@@ -1,7 +1,13 @@
-"""One self-contained HTML page of captioned images."""
+"""One self-contained HTML page of captioned images, on which a person can correct the captions.
+
+What the person decides stays in the browser, under a digest of the images and captions of the page, until the person
+saves it as a file.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
@@ -18,8 +24,11 @@ from imgcap.pages.parts import read_asset, render, thumbnail
 
 _ROWS_PER_BLOCK = 50
 """Rows held in memory, and thumbnails that the page reads together."""
-_SCRIPTS = ("gallery_rows.js", "gallery_grid.js", "gallery_dialog.js", "gallery_controls.js")
-_END = "</body>\n</html>\n"
+_SCRIPTS = (
+    *("gallery_rows.js", "gallery_grid.js", "gallery_check.js", "gallery_save.js"),
+    *("gallery_dialog.js", "gallery_controls.js"),
+)
+_END = '<script type="text/plain" id="digest">{}</script>\n</body>\n</html>\n'
 
 
 class GalleryWriter:
@@ -33,6 +42,7 @@ class GalleryWriter:
         self._target = f"The page {file}"
         self._rows: list[object] = []
         self._thumbnails: list[str] = []
+        self._digest = hashlib.sha256()
         with writing(self._target), ExitStack() as stack:
             partial = stack.enter_context(replacing(file))
             self._page = stack.enter_context(partial.open("w", encoding="utf-8", newline="\n"))
@@ -57,6 +67,8 @@ class GalleryWriter:
         except RecursionError:
             raise ImgcapError(f"The row of {row['path']} is nested too deeply to be shown.") from None
         self._thumbnails.append(thumbnail(image))
+        about = [row["path"], row.get("caption"), self._thumbnails[-1]]
+        self._digest.update(json.dumps(about).encode())
         if len(self._rows) == _ROWS_PER_BLOCK:
             with writing(self._target):
                 self._write_block()
@@ -67,7 +79,7 @@ class GalleryWriter:
             return
         with writing(self._target), self._stack:
             self._write_block()
-            self._page.write(_END)
+            self._page.write(_END.format(f"imgcap {self._digest.hexdigest()}"))
 
     def __enter__(self) -> GalleryWriter:
         return self

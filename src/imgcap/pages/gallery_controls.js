@@ -18,17 +18,30 @@ const MOVES = {
 };
 const screenful = () => columns * Math.max(1, Math.floor((innerHeight - parseFloat(grid.style.getPropertyValue("--covered"))) / step));
 
+const DECISIONS = { a: accept, e: () => edit(), s: skipImage, u: undo };
+
 /** The action of a key, if any. */
 function action({ key, target }) {
-  if (detail.open) return { ArrowLeft: () => turnOver(-1), ArrowRight: () => turnOver(1) }[key];
+  if (target.matches("textarea")) return null;
+  const decision = storageKey && !target.matches("input[type=search]") ? DECISIONS[key.toLowerCase()] : null;
+  if (detail.open) {
+    if (/^[1-9]$/.test(key)) return () => takeOther(key - 1);
+    return decision ?? { ArrowLeft: () => turnOver(-1), ArrowRight: () => turnOver(1), "?": () => keys.showModal() }[key];
+  }
+  if (target.matches(".card") && decision) return decision;
   if (target.matches(".card") && Object.hasOwn(MOVES, key)) return () => activate(active + MOVES[key]());
   if (target === $("text") && key === "ArrowDown") return () => activate(active);
   if (target.matches("input[type=search], select")) return null;
-  return { "/": () => { $("text").focus(); $("text").select(); }, "?": () => keys.showModal() }[key];
+  return { "/": () => { $("text").focus(); $("text").select(); }, "?": () => keys.showModal(), c: startAtFirst, C: startAtFirst, u: undo, U: undo }[key];
 }
 
 document.addEventListener("keydown", event => {
-  if (event.ctrlKey || event.metaKey || event.altKey || keys.open) return;
+  if (keys.open || saving.open || event.isComposing) return;
+  if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "s" && checkable) {
+    event.preventDefault();
+    openSaving();
+  }
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
   const act = action(event);
   if (!act) return;
   event.preventDefault();
@@ -88,7 +101,10 @@ function load() {
     select(kept);
     if (focused) activate(active);
   }
-  if (done) openLinked();
+  if (done) {
+    startChecking();
+    openLinked();
+  }
   else waiting = setTimeout(load, pause *= 2);
 }
 

@@ -2,7 +2,18 @@
 
 const section = (title, list) => list.childElementCount ? [make("h3", "", title), list] : [];
 const ranked = pairs => make("ul", "ranked", ...pairs.map(([name, value]) => make("li", "", make("span", "", visible(name)), make("b", "", value == null ? "" : share(value)))));
-const note = (kind, text) => make("p", `note ${kind}`, icon(kind), make("span", "", make("strong", "", STATES[kind], ": "), text));
+const OUTCOMES = { accepted: "Checked", corrected: "Corrected", skipped: "Skipped: this image is not saved" };
+const note = (kind, text) => make("p", `note ${kind}`, icon(kind), make("span", "", make("strong", "", NAMES[kind], ": "), text));
+
+/** Other captions of the image, as buttons that take them. */
+function others(alternatives) {
+  return make("ul", "ranked others", ...alternatives.map(({ caption, confidence: sure }, place) => {
+    const button = make("button", "", make("span", "", visible(caption)), make("b", "", sure == null ? "" : share(sure)), place < 9 ? make("kbd", "", place + 1) : null);
+    button.type = "button";
+    button.addEventListener("click", () => takeOther(place));
+    return make("li", "", button);
+  }));
+}
 
 function spoken(words) {
   return make("ol", "spoken", ...words.map(([word, probability]) => {
@@ -18,29 +29,38 @@ function facts(row) {
 }
 
 function fill(row) {
-  const title = make("h2", row.state === "captioned" && row.caption ? "" : "no", visible(row.caption) || "No caption");
-  title.id = "detail-caption";
+  const editable = canCheck(row), title = $("detail-caption"), hasNone = row.state === "failed" && row.percent < 0;
   $("detail-image").replaceChildren(preview(row) ?? make("div", "blank", "No preview"), make("p", "file", visible(row.path)));
-  $("detail-text").replaceChildren(
+  $("detail-notes").replaceChildren(
     ...row.state === "failed" ? [note("failed", visible(row.error))] : [],
     ...row.state === "withheld" ? [note("withheld", "the confidence of the caption is below the limit that was set.")] : [],
-    ...row.warning ? [note("warned", visible(row.warning))] : [],
-    title, ...row.state === "failed" && row.percent < 0 ? [] : [confidence(row)],
+    ...row.warning ? [note("warned", visible(row.warning))] : []);
+  edited = editable ? row : null;
+  $("editor").hidden = !editable;
+  title.hidden = editable;
+  title.textContent = visible(row.caption) || "No caption";
+  $("edit").value = clean(row.caption);
+  $("verdict").className = row.verdict;
+  $("verdict").replaceChildren(...row.verdict ? [icon(row.verdict), make("span", "", OUTCOMES[row.verdict], row.verdict === "corrected" && row.given ? visible(`; the model wrote: ${row.given}`) : "")] : ["Not yet checked"]);
+  $("detail-more").replaceChildren(
+    ...hasNone || row.verdict === "corrected" ? [] : [confidence(row)],
     ...section("Words and their probabilities", spoken(row.words)),
-    ...section("Other captions", ranked(row.alternatives.map(other => [other.caption, other.confidence]))),
+    ...section("Other captions", editable ? others(row.alternatives) : ranked(row.alternatives.map(other => [other.caption, other.confidence]))),
     ...section("Most similar training images", ranked(row.nearest)),
     ...section("", facts(row)).slice(1));
-  $("detail-place").textContent = `${number(active + 1)} of ${number(shown.length)}`;
+  $("detail-place").textContent = `Image ${number(active + 1)} of ${number(shown.length)}`;
   $("previous").disabled = active === 0;
   $("next").disabled = active === shown.length - 1;
+  $("accept").disabled = $("skip-image").disabled = !editable || !storageKey;
 }
 
 function open(place) {
+  if (place !== active) keepDraft();
   activate(place);
   fill(shown[active]);
-  if (!detail.open) {
-    detail.showModal();
-    $("close").focus();
+  if (!detail.open) detail.showModal();
+  if (!detail.contains(document.activeElement) || document.activeElement.matches(":disabled, textarea, #close")) {
+    ($("accept").disabled ? $("close") : $("accept")).focus();
   }
   $("detail-body").scrollTop = 0;
   view.image = shown[active].number + 1;
@@ -48,17 +68,20 @@ function open(place) {
 }
 
 function turnOver(by) {
-  const place = active + by, button = document.activeElement;
+  const place = active + by;
   if (place < 0 || place >= shown.length) return;
   open(place);
-  (button.disabled || !detail.contains(button) ? $("close") : button).focus();
+  announce(sentence(shown[active]));
 }
 
 detail.addEventListener("close", () => {
+  keepDraft();
+  edited = null;
   view.image = 0;
+  if (view.state === "unchecked" || view.state === "checked") select(shown[active]);
   writeAddress();
   activate(active);
 });
-for (const dialog of [detail, keys]) dialog.addEventListener("click", event => { if (event.target === dialog) dialog.close(); });
+for (const dialog of [detail, keys, saving]) dialog.addEventListener("click", event => { if (event.target === dialog) dialog.close(); });
 $("previous").addEventListener("click", () => turnOver(-1));
 $("next").addEventListener("click", () => turnOver(1));

@@ -31,6 +31,16 @@ function draw() {
   }
 }
 
+/** Draw the card of a row again, if it is in the document. */
+function redraw(row) {
+  for (const [place, item] of cards) {
+    if (shown[place] !== row) continue;
+    const made = makeCard(place), hadFocus = item.contains(document.activeElement);
+    item.replaceChildren(made.firstChild);
+    if (hadFocus) item.firstChild.focus({ preventScroll: true });
+  }
+}
+
 function activate(place) {
   cards.get(active)?.firstChild.setAttribute("tabindex", "-1");
   active = Math.min(Math.max(place, 0), Math.max(shown.length - 1, 0));
@@ -54,7 +64,12 @@ const ORDERS = {
 };
 const collator = new Intl.Collator("en", { numeric: true });
 
-const inState = (row, state) => state === "all" || (state === "warned" ? Boolean(row.warning) : row.state === state);
+const LASTING = { // states that are offered even if no row is in them
+  all: () => true,
+  unchecked: row => canCheck(row) && !row.verdict,
+  checked: row => row.verdict !== "" && row.verdict !== "skipped",
+};
+const inState = (row, state) => state === "warned" ? Boolean(row.warning) : LASTING[state]?.(row) ?? row.state === state;
 
 function select(kept) {
   if (!sorted.has(view.sort)) sorted.set(view.sort, rows.slice().sort(ORDERS[view.sort]));
@@ -78,10 +93,16 @@ function say(text) {
   if (count.textContent !== text) count.textContent = text;
 }
 
-function summarise() {
+function countStates() {
   for (const input of states.querySelectorAll("input")) {
-    input.parentNode.querySelector("b").textContent = number(rows.filter(row => inState(row, input.value)).length);
+    const n = rows.filter(row => inState(row, input.value)).length;
+    input.parentNode.querySelector("b").textContent = number(n);
+    input.parentNode.hidden = !n && !input.checked && !Object.hasOwn(LASTING, input.value);
   }
+}
+
+function summarise() {
+  countStates();
   const bins = new Array(BINS).fill(0), width = 100 / BINS;
   for (const row of rows) if (row.percent >= 0) bins[Math.min(BINS - 1, Math.floor(row.percent / width))]++;
   const most = Math.max(1, ...bins);

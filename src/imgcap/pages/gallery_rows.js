@@ -3,7 +3,7 @@ const ROWS_AHEAD = 2; // rows of cards drawn above and below the screen
 const MOST_PRINTED = 1000;
 const FIRST_PAUSE = 125; // ms until rows read so far are shown; each pause is twice as long as the one before
 const BINS = 25;
-const STATES = { failed: "Failed", withheld: "Withheld", warned: "Warning" };
+const NAMES = { failed: "Failed", withheld: "Withheld", warned: "Warning", accepted: "Checked", corrected: "Corrected", skipped: "Skipped" };
 const DEFAULTS = { text: "", least: 0, state: "all", sort: "given", image: 0 };
 
 const $ = id => document.getElementById(id);
@@ -26,14 +26,14 @@ function readBlocks() {
   const whole = rowBlocks.length - (document.readyState === "loading" ? 1 : 0);
   for (; blocksRead < whole; blocksRead++) {
     JSON.parse(rowBlocks[blocksRead].textContent).forEach((row, line) => {
-      const caption = row.caption ?? "";
-      rows.push({
-        ...row, caption, number: rows.length, block: blocksRead, line,
+      const given = row.caption ?? "", one = {
+        ...row, caption: given, given, original: clean(given), verdict: "",
+        number: rows.length, block: blocksRead, line,
         state: row.error ? "failed" : row.withheld ? "withheld" : "captioned",
         percent: percent(row.confidence),
         words: row.words ?? [], alternatives: row.alternatives ?? [], nearest: row.nearest ?? [],
-        found: fold(caption + "\n" + row.path),
-      });
+      };
+      rows.push({ ...one, found: found(one) });
     });
   }
   return rows.length;
@@ -46,6 +46,7 @@ function thumbnail(row) {
 
 // Text and elements. Values from a row become text or attributes, never markup.
 
+const found = row => fold(row.caption + "\n" + row.path);
 const fold = text => text.normalize("NFC").toLowerCase();
 const percent = share => share == null ? -1 : Math.round(100 * share);
 const number = value => value.toLocaleString("en");
@@ -88,14 +89,16 @@ function meter(value) {
 }
 
 function confidence(row) {
+  if (row.verdict === "corrected") return make("span", "meter", "Written by a person");
   if (row.percent < 0) return make("span", "meter", row.state === "failed" ? null : "No confidence given");
   const [bar, text] = meter(row.confidence);
   return make("span", "meter", make("span", "name", "Confidence "), bar, make("b", "", text));
 }
 
-const mark = row => row.state !== "captioned" ? row.state : row.warning ? "warned" : "";
+const mark = row => row.verdict || (row.state !== "captioned" ? row.state : row.warning ? "warned" : "");
 
 function sentence(row) {
+  if (row.verdict && row.caption) return visible(row.caption);
   if (row.state === "failed") return visible(row.error);
   if (row.caption) return visible(row.caption);
   return row.state === "withheld" ? "No caption: its confidence is below the limit." : "No caption";
@@ -103,7 +106,7 @@ function sentence(row) {
 
 function label(row) {
   const sure = row.percent < 0 ? "" : `confidence ${share(row.confidence)}`;
-  return [STATES[mark(row)], sentence(row), sure, visible(row.path)].filter(Boolean).map(part => part.replace(/\.$/, "")).join(". ");
+  return [NAMES[mark(row)], sentence(row), sure, visible(row.path)].filter(Boolean).map(part => part.replace(/\.$/, "")).join(". ");
 }
 
 function pathLine(path) {
@@ -113,8 +116,8 @@ function pathLine(path) {
 
 function makeCard(place) {
   const row = shown[place], badge = mark(row);
-  const card = make("button", `card is-${row.state}`,
-    make("span", "image", preview(row) ?? (badge ? null : "No preview"), badge && make("span", `badge ${badge}`, icon(badge), STATES[badge])),
+  const card = make("button", `card is-${row.verdict || row.state}`,
+    make("span", "image", preview(row) ?? (badge ? null : "No preview"), badge && make("span", `badge ${badge}`, icon(badge), NAMES[badge])),
     make("span", "words", make("span", "caption", sentence(row)), confidence(row), pathLine(row.path)));
   card.type = "button";
   card.tabIndex = place === active ? 0 : -1;

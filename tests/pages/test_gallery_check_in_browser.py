@@ -1,0 +1,432 @@
+"""Correcting captions on the gallery page: decisions, what the browser keeps, and the file that is saved."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from selenium.webdriver.common.keys import Keys
+
+from helpers.browser import Browser
+from helpers.data import draw
+from helpers.gallery_rows import HOSTILE, ROWS, write
+from imgcap.captioning.row_files import read_rows
+
+NO_STORAGE = (
+    "Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('no', 'SecurityError'); } })"
+)
+COLOURS = ("red", "green", "blue", "white")
+WALLS: list[dict[str, object]] = [
+    {
+        "path": f"walls/{colour}.png",
+        "caption": f"a {colour} wall",
+        "confidence": 0.5,
+        "alternatives": [{"caption": f"the {colour} wall", "confidence": 0.4}, {"caption": "a wall"}],
+    }
+    for colour in COLOURS
+]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("page") / "walls.html", WALLS, draw("red", 3))
+
+
+@contextmanager
+def storage_denied(browser: Browser, file: Path) -> Iterator[None]:
+    script = browser.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": NO_STORAGE})
+    try:
+        browser.driver.get("about:blank")
+        browser.driver.get(file.as_uri())
+        yield
+    finally:
+        browser.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
+
+
+def badges(browser: Browser) -> list[str]:
+    return [str(text) for text in browser.run("return [...document.querySelectorAll('.badge')].map(e => e.innerText)")]
+
+
+def captions(browser: Browser) -> list[str]:
+    return browser.texts(".card .caption")
+
+
+def place(browser: Browser) -> str:
+    return str(browser.find("#detail-place").text)
+
+
+def progress(browser: Browser) -> str:
+    return str(browser.find("#progress").get_property("textContent"))
+
+
+def saved(browser: Browser, folder: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in browser.download("#write", folder).read_text("utf-8").splitlines()]
+
+
+def test_captions_are_checked_by_keys_alone(browser: Browser, page: Path, tmp_path: Path) -> None:
+    browser.open(page)
+    assert progress(browser) == "0 of 4 checked"
+    browser.press("c")
+    assert place(browser) == "Image 1 of 4"
+    browser.press("a")
+    assert place(browser) == "Image 2 of 4"
+    browser.press("e", " with ivy", Keys.ENTER)
+    assert place(browser) == "Image 3 of 4"
+    browser.press("s")
+    assert (place(browser), progress(browser)) == ("Image 4 of 4", "2 of 4 checked, 1 skipped")
+    browser.press("u")
+    assert (place(browser), progress(browser)) == ("Image 3 of 4", "2 of 4 checked")
+    browser.press("1")
+    assert browser.value("#edit") == "the blue wall"
+    browser.press(Keys.ENTER, Keys.ARROW_LEFT, Keys.ARROW_LEFT)
+    assert browser.texts("#verdict") == ["Corrected; the model wrote: a green wall"]
+    browser.press("s")
+    assert (place(browser), progress(browser)) == ("Image 4 of 4", "2 of 4 checked, 1 skipped")
+    browser.press("a")
+    assert browser.find("#saving").is_displayed()
+    assert browser.texts("#written") == ["All 4 images are checked."]
+    file = browser.download("#write", tmp_path)
+    assert file.name == "walls-checked.jsonl"
+    assert [json.loads(line) for line in file.read_text().splitlines()] == [
+        {"path": "walls/red.png", "caption": "a red wall", "checked": True},
+        {"path": "walls/blue.png", "caption": "the blue wall", "checked": True, "corrected_from": "a blue wall"},
+        {"path": "walls/white.png", "caption": "a white wall", "checked": True},
+    ]
+    browser.press(Keys.ESCAPE, Keys.ESCAPE)
+    assert badges(browser) == ["Checked", "Skipped", "Corrected", "Checked"]
+    assert captions(browser) == ["a red wall", "a green wall", "the blue wall", "a white wall"]
+    assert browser.find(".card").get_attribute("aria-label").startswith("Checked. a red wall. ")
+    assert browser.requests() == {page.as_uri()}
+
+
+def test_captions_are_checked_in_the_grid(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    browser.press(Keys.TAB, Keys.ENTER, "a", "s", "a", Keys.HOME, "u")
+    assert badges(browser) == ["Checked", "Skipped"]
+    browser.press("e")
+    assert browser.run("return document.activeElement.id") == "edit"
+    assert place(browser) == "Image 3 of 4"
+
+
+def test_captions_are_checked_by_mouse(browser: Browser, page: Path, tmp_path: Path) -> None:
+    browser.open(page)
+    browser.find("#check").click()
+    browser.find("#accept").click()
+    browser.find("#edit").click()
+    browser.press(" at night")
+    browser.find("#accept").click()
+    browser.find(".others button").click()
+    browser.find("#accept").click()
+    browser.find("#skip-image").click()
+    browser.find("#saving .round").click()
+    browser.find("#undo").click()
+    browser.find("#close").click()
+    assert captions(browser) == ["a red wall", "a green wall at night", "the blue wall", "a white wall"]
+    browser.find("#save").click()
+    assert len(saved(browser, tmp_path)) == 3
+
+
+def test_all_captions_are_saved_if_chosen(browser: Browser, page: Path, tmp_path: Path) -> None:
+    browser.open(page)
+    browser.press("c", "s", "a", Keys.ESCAPE)
+    browser.find("#save").click()
+    assert browser.find("#write").text == "Save as walls-checked.jsonl"
+    browser.find("#saving [value=all]").click()
+    assert browser.find("#write").text == "Save as walls-all.jsonl"
+    assert [(row["caption"], row["checked"]) for row in saved(browser, tmp_path)] == [
+        ("a green wall", True),
+        ("a blue wall", False),
+        ("a white wall", False),
+    ]
+    commands = browser.find("#commands").text.split("\n")
+    assert commands == [
+        "imgcap prepare --images walls --captions walls-all.jsonl -o prepared",
+        "imgcap train prepared -o my-model",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("paths", "folder"),
+    [
+        (["a/1.png", "a/b/2.png"], "a"),
+        (["a/1.png", "b/2.png"], "."),
+        (["1.png", "a/2.png"], "."),
+        (["/data/a b/1.png", "/data/a b/c/2.png"], "'/data/a b'"),
+        (["/1.png"], "/"),
+        (["../it's/1.png"], "'../it'\\''s'"),
+        (["$(x)/1.png"], "'$(x)'"),
+        (["-x/1.png"], "./-x"),
+    ],
+)
+def test_the_command_to_prepare_names_the_folder_of_all_images(
+    browser: Browser, tmp_path: Path, paths: list[str], folder: str
+) -> None:
+    browser.open(write(tmp_path / "a page.html", [{"path": path, "caption": "a wall"} for path in paths]))
+    browser.press("c", "a", Keys.CONTROL + "s" + Keys.CONTROL)
+    browser.download("#write", tmp_path)
+    expected = f"imgcap prepare --images {folder} --captions 'a page-checked.jsonl' -o prepared"
+    assert browser.find("#commands").text.split("\n")[0] == expected
+
+
+def test_decisions_survive_a_reload_and_stay_with_their_page(browser: Browser, page: Path, tmp_path: Path) -> None:
+    browser.open(page)
+    browser.press("c", "a", "s", "e", "s of brick", Keys.ENTER)
+    browser.driver.refresh()
+    assert progress(browser) == "2 of 4 checked, 1 skipped"
+    assert badges(browser) == ["Checked", "Skipped", "Corrected"]
+    assert captions(browser)[2] == "a blue walls of brick"
+    again = write(tmp_path / "again.html", WALLS, draw("red", 3))
+    others = [{**WALLS[0], "caption": "a pink wall"}, *WALLS[1:]]
+    other_captions = write(tmp_path / "captions.html", others, draw("red", 3))
+    other_images = write(tmp_path / "images.html", WALLS, draw("green", 3))
+    other_order = write(tmp_path / "order.html", WALLS[::-1], draw("red", 3))
+    for file, expected in [
+        (again, "2 of 4 checked, 1 skipped"),
+        (other_captions, "0 of 4 checked"),
+        (other_images, "0 of 4 checked"),
+        (other_order, "0 of 4 checked"),
+    ]:
+        browser.driver.get(file.as_uri())
+        assert progress(browser) == expected
+
+
+@pytest.mark.parametrize("kept", ["{", "null", "7", '[[9,"x"],["a",1],[0],3,[1,{}]]'])
+def test_damaged_decisions_are_ignored(browser: Browser, page: Path, kept: str) -> None:
+    browser.open(page)
+    browser.run("localStorage.setItem(document.querySelector('#digest').textContent, arguments[0])", kept)
+    browser.driver.refresh()
+    assert progress(browser).startswith("0 of 4 checked")
+
+
+def test_another_tab_of_the_page_follows(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    first = browser.driver.current_window_handle
+    browser.driver.switch_to.new_window("tab")
+    browser.driver.get(page.as_uri())
+    browser.press("c", "a", "a")
+    browser.driver.close()
+    browser.driver.switch_to.window(first)
+    browser.wait(lambda: progress(browser) == "2 of 4 checked")
+    browser.press("c", "a")
+    browser.driver.refresh()
+    assert progress(browser) == "3 of 4 checked"
+
+
+@pytest.mark.parametrize("leave", ["next", "close", "save", "reload"])
+def test_what_is_typed_is_kept_when_the_person_moves_on(browser: Browser, page: Path, leave: str) -> None:
+    browser.open(page)
+    browser.press("c", "e", " today")
+    if leave == "reload":
+        browser.driver.refresh()
+    elif leave == "save":
+        browser.press(Keys.CONTROL + "s" + Keys.CONTROL)
+        browser.press(Keys.ESCAPE)
+    else:
+        browser.find(f"#{leave}").click()
+    assert captions(browser)[0] == "a red wall today"
+    assert progress(browser) == "1 of 4 checked"
+
+
+def test_escape_and_undo_take_back_what_is_typed(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    browser.press("c", "e", " today", Keys.ESCAPE)
+    assert browser.find("#detail").is_displayed()
+    assert browser.value("#edit") == "a red wall"
+    browser.press("e", " tomorrow")
+    browser.find("#undo").click()
+    assert browser.value("#edit") == "a red wall"
+    browser.press("e", " tomorrow", Keys.ENTER, "u", "u", "u")
+    assert (browser.value("#edit"), progress(browser)) == ("a red wall", "0 of 4 checked")
+
+
+def test_an_empty_caption_is_not_accepted_and_text_becomes_one_line(
+    browser: Browser, page: Path, tmp_path: Path
+) -> None:
+    browser.open(page)
+    browser.press("c", "e", Keys.CONTROL + "a" + Keys.CONTROL, Keys.DELETE, Keys.ENTER)
+    assert place(browser) == "Image 1 of 4"
+    assert browser.texts("#verdict") == ["Write a caption, or skip the image."]
+    browser.press("  two", Keys.SHIFT + Keys.ENTER + Keys.SHIFT)
+    browser.press(Keys.ARROW_LEFT)
+    browser.choose("#edit", "two \n\u202e lines\t\0 \ud83d\ude00 ")
+    browser.find("#accept").click()
+    browser.press(Keys.ESCAPE)
+    browser.find("#save").click()
+    assert saved(browser, tmp_path)[0]["caption"] == "two lines \N{GRINNING FACE}"
+
+
+def test_images_that_cannot_get_a_caption_are_passed_over(browser: Browser, tmp_path: Path) -> None:
+    browser.open(write(tmp_path / "page.html", [*ROWS, {"path": "-", "caption": "a wall"}], draw("red", 3)))
+    assert progress(browser) == "0 of 5 checked"
+    browser.press("c", "a", "a")
+    assert place(browser) == "Image 3 of 7"  # withheld: it has no caption to accept
+    browser.press("a", "a wall", Keys.ENTER)
+    assert place(browser) == "Image 5 of 7"
+    browser.press("a", Keys.ARROW_LEFT, Keys.ARROW_LEFT)
+    assert place(browser) == "Image 4 of 7"
+    assert not browser.find("#editor").is_displayed()
+    browser.press("a", "e", "s")
+    assert (place(browser), progress(browser)) == ("Image 4 of 7", "4 of 5 checked")
+
+
+def test_a_saved_file_has_the_paths_as_they_were(browser: Browser, tmp_path: Path) -> None:
+    rows = [{"path": path, "caption": "a wall"} for path in (HOSTILE, "caf\u00e9/\udcff.png", "\u4e00 \U0001f600.png")]
+    browser.open(write(tmp_path / "page.html", rows))
+    browser.press("c", "a", "a", "a")
+    file = browser.download("#write", tmp_path)
+    assert [(row["path"], row["caption"]) for row in read_rows(file)] == [(row["path"], "a wall") for row in rows]
+
+
+def test_without_storage_the_page_says_so_and_warns_until_the_file_is_saved(
+    browser: Browser, page: Path, tmp_path: Path
+) -> None:
+    with storage_denied(browser, page):
+        assert progress(browser) == "0 of 4 checked; not kept by this browser"
+        browser.press("c", "a", Keys.CONTROL + "s" + Keys.CONTROL)
+        assert browser.texts("#kept") == [
+            "This browser does not keep your work: save it before you close the page, and continue from the file."
+        ]
+        assert leaving_is_stopped(browser)
+        browser.download("#write", tmp_path)
+        assert not leaving_is_stopped(browser)
+    browser.open(page)
+    browser.press("c", "a")
+    assert not leaving_is_stopped(browser)
+
+
+def leaving_is_stopped(browser: Browser) -> bool:
+    event = "const e = new Event('beforeunload', {cancelable: true}); dispatchEvent(e); return e.defaultPrevented"
+    return bool(browser.run(event))
+
+
+def test_full_storage_is_said(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    browser.run("Storage.prototype.setItem = () => { throw new DOMException('full', 'QuotaExceededError'); }")
+    browser.press("c", "a")
+    assert progress(browser) == "1 of 4 checked; not kept by this browser"
+    assert leaving_is_stopped(browser)
+    browser.press("u")
+    assert progress(browser) == "0 of 4 checked"
+
+
+def test_a_saved_file_is_read_back_into_another_page_and_undone_at_once(
+    browser: Browser, page: Path, tmp_path: Path
+) -> None:
+    browser.open(page)
+    browser.press("c", "a", "e", " with ivy", Keys.ENTER, Keys.ESCAPE)
+    browser.find("#save").click()
+    browser.find("#saving [value=all]").click()
+    file = browser.download("#write", tmp_path)
+    with file.open("a") as lines:
+        lines.write('{"path": "gone.png", "caption": "x"}\nno json\n{"path": "walls/blue.png"}\n\n')
+    newer = [{**row, "caption": "any caption"} for row in WALLS]
+    browser.open(write(tmp_path / "newer.html", newer))
+    browser.find("#save").click()
+    browser.find("#earlier").send_keys(str(file))
+    browser.wait(lambda: browser.texts("#written") != [""])
+    assert browser.texts("#written") == [
+        "Read 2 captions from walls-all.jsonl; 3 lines have no caption for an image of this page."
+    ]
+    browser.press(Keys.ESCAPE)
+    assert captions(browser) == ["a red wall", "a green wall with ivy", "any caption", "any caption"]
+    browser.press("u")
+    assert progress(browser) == "0 of 4 checked"
+
+
+def test_a_view_of_images_not_yet_checked(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    browser.press("c", "a", "s", Keys.ESCAPE)
+    browser.pick("unchecked")
+    assert captions(browser) == ["a blue wall", "a white wall"]
+    browser.press("c", "a")
+    assert place(browser) == "Image 2 of 2"
+    browser.press(Keys.ESCAPE)
+    assert captions(browser) == ["a white wall"]
+    assert browser.texts(".states label")[:3] == ["All 4", "Not yet checked 1", "Checked 2"]
+    browser.pick("checked")
+    assert captions(browser) == ["a red wall", "a blue wall"]
+    browser.press("u", "u")  # the second image is not in this view
+    assert captions(browser) == ["a red wall", "a green wall", "a blue wall", "a white wall"]
+
+
+def test_words_and_order_follow_the_corrections(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    browser.press("c", "e", " of zinc", Keys.ENTER, Keys.ESCAPE)
+    browser.choose("#text", "zinc")
+    assert captions(browser) == ["a red wall of zinc"]
+    assert browser.texts(".card .meter") == ["Written by a person"]
+
+
+def test_the_keys_are_listed_and_none_acts_in_a_text_field(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    browser.press("c")
+    assert (
+        browser.find(".hint").text
+        == "E edit A accept S skip U undo \N{LEFTWARDS ARROW} \N{RIGHTWARDS ARROW} move ? all keys"
+    )
+    browser.press("?")
+    assert browser.find("#keys").is_displayed()
+    browser.press(Keys.ESCAPE, "e", " asu?c")
+    assert browser.value("#edit") == "a red wall asu?c"
+    browser.press(Keys.ESCAPE, Keys.ESCAPE, "/", "casu")
+    assert browser.value("#text") == "casu"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_has_enough_contrast(browser: Browser, page: Path, theme: str) -> None:
+    browser.emulate(theme)
+    browser.open(page)
+    browser.press("c", "a", "s", "e", " x", Keys.ENTER)
+    for _ in WALLS:
+        assert [name for ratio, name in browser.contrasts() if ratio < 4.5] == []
+        browser.press(Keys.ARROW_LEFT)
+    browser.press(Keys.CONTROL + "s" + Keys.CONTROL)
+    assert [name for ratio, name in browser.contrasts() if ratio < 4.5] == []
+
+
+@pytest.mark.parametrize(("width", "height"), [(320, 568), (390, 844), (700, 900), (1200, 600)])
+def test_nothing_is_cut_off_and_nothing_moves_from_image_to_image(
+    browser: Browser, page: Path, width: int, height: int
+) -> None:
+    browser.resize(width, height)
+    browser.open(page)
+    browser.find("#check").click()
+    places = []
+    for _ in WALLS[1:]:
+        box = browser.run("return document.querySelector('#accept').getBoundingClientRect().toJSON()")
+        assert box["right"] <= width
+        assert box["bottom"] <= height
+        places.append((box["left"], box["top"]))
+        browser.find("#accept").click()
+    assert len(set(places)) == 1
+    assert browser.run("const e = document.querySelector('#detail-body'); return e.scrollWidth <= e.clientWidth")
+    browser.find("#skip-image").click()
+    browser.run("document.querySelector('#write').click()")
+    assert browser.run("const e = document.querySelector('.saving'); return e.scrollWidth <= e.clientWidth")
+    assert browser.run("return document.documentElement.scrollWidth <= arguments[0]", width)
+
+
+def test_five_thousand_images_stay_fast(browser: Browser, tmp_path: Path) -> None:
+    rows = [{"path": f"album/{i}.jpg", "caption": f"a dog runs through field {i}"} for i in range(5000)]
+    browser.open(write(tmp_path / "page.html", rows, draw("green", 1, 8)))
+    browser.press("c")
+    times = """
+        const times = [];
+        for (let i = 0; i < 300; i++) {
+          const start = performance.now();
+          document.querySelector("#accept").click();
+          document.body.offsetHeight;
+          times.push(performance.now() - start);
+        }
+        return times.sort((a, b) => a - b)[150]"""
+    started = time.monotonic()
+    assert browser.run(times) < 100
+    assert time.monotonic() - started < 60
+    assert progress(browser) == "300 of 5,000 checked"
+    assert browser.run("return document.querySelectorAll('body *:not(script)').length") < 1500
+    browser.driver.refresh()
+    browser.wait(lambda: progress(browser) == "300 of 5,000 checked")
