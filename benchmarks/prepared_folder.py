@@ -37,7 +37,7 @@ from imgcap.dataset.prepared import (
 )
 from imgcap.distributed import World
 from imgcap.model.inception import FEATURE_SIZE
-from imgcap.training.options import TrainingOptions
+from imgcap.training.options import SCRATCH, TrainingOptions
 from imgcap.training.progress import SilentListener
 from imgcap.training.trainer import Trainer
 from scaling import write_metadata
@@ -106,7 +106,9 @@ def read(root: Path, count: int) -> dict[str, float]:
 def train(root: Path, steps: int) -> dict[str, float]:
     before, begun, watch = memory(), time.perf_counter(), Watch()
     prepared = PreparedFolder(root)
-    trainer = Trainer(prepared, TrainingOptions(), World(device=torch.device("cpu")), SilentListener())
+    trainer = Trainer(
+        prepared, TrainingOptions(start_from=SCRATCH), World(device=torch.device("cpu")), SilentListener()
+    )
     set_up, seconds = memory() - before, []
     batches = trainer.batches.with_parts(trainer.batches.of_epoch(1))
     for _, parts in islice(batches, steps):

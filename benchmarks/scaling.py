@@ -160,12 +160,14 @@ def load_epoch(folder: str) -> None:
 
     from imgcap.dataset.prepared import PreparedFolder
     from imgcap.distributed import World
-    from imgcap.training.options import TrainingOptions
+    from imgcap.training.options import SCRATCH, TrainingOptions
     from imgcap.training.progress import SilentListener
     from imgcap.training.trainer import Trainer
 
     prepared = PreparedFolder(Path(folder, "prepared"))
-    trainer = Trainer(prepared, TrainingOptions(), World(device=torch.device("cpu")), SilentListener())
+    trainer = Trainer(
+        prepared, TrainingOptions(start_from=SCRATCH), World(device=torch.device("cpu")), SilentListener()
+    )
     for _, (part,) in trainer.batches.with_parts(trainer.batches.of_epoch(1)):
         trainer.features(part)
 
@@ -223,7 +225,7 @@ def measure_processes(counts: list[int], encoder: Path | None, root: Path) -> It
         for command in (
             ["prepare", "--images", images, "--captions", table, "-o", prepared, "--encoder", model, *cpu],
             ["caption", images, "-o", rows, "-q", "--model", model, *cpu],
-            ["train", prepared, "-o", trained, "--epochs", "1", *cpu],
+            ["train", prepared, "-o", trained, "--start-from", "none", "--epochs", "1", *cpu],
         ):
             started = time.perf_counter()
             run(["-m", "torch.distributed.run", "--nproc-per-node", str(count), "-m", "imgcap", *command])

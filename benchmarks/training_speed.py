@@ -25,7 +25,7 @@ from imgcap.dataset.prepared import PreparedFolder
 from imgcap.distributed import World
 from imgcap.model.decoder import LSTMDecoder
 from imgcap.text.vocabulary import END, PAD, START
-from imgcap.training.options import TrainingOptions
+from imgcap.training.options import SCRATCH, TrainingOptions
 from imgcap.training.progress import SilentListener
 from imgcap.training.trainer import Trainer
 
@@ -37,7 +37,7 @@ class PlainLoop:
         self.features = trainer.prepared.features
         self.decoder = LSTMDecoder(trainer.networks.decoder.config)
         self.decoder.load_state_dict(trainer.networks.decoder.state_dict())
-        self.optimizer = torch.optim.AdamW(self.decoder.parameters(), options.peak_learning_rate)
+        self.optimizer = torch.optim.AdamW(self.decoder.parameters(), trainer.settings.learning_rate)
         captions = [trainer.captions[number] for number in range(len(trainer.captions))]
         longest = max(map(len, captions))
         self.examples = [
@@ -88,7 +88,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    options = TrainingOptions()
+    options = TrainingOptions(start_from=SCRATCH)
     trainer = Trainer(PreparedFolder(args.prepared), options, World(device=torch.device("cpu")), SilentListener())
     trainer.set_learning_rates(1, 100)
     plain = PlainLoop(trainer, options)
@@ -97,7 +97,8 @@ def main() -> None:
         theirs.append(plain.tokens_a_second(args.steps, repeat * args.steps))
         ours.append(imgcap_tokens_a_second(trainer, args.steps, repeat + 1))
     begun = time.perf_counter()
-    trainer.validation.score(trainer.networks.kept_decoder, None)
+    assert trainer.validation
+    trainer.validation.score(trainer.networks)
     validation = time.perf_counter() - begun
 
     lengths = trainer.captions.lengths(np.arange(len(trainer.captions)))

@@ -28,20 +28,20 @@ SURROGATE = "half \ud83d of a character.jpg"
 class FakePrepared:
     """Images that differ in 40 directions of 2048, the later ones less, and a little noise."""
 
-    def __init__(self, train: int = TRAIN) -> None:
+    def __init__(self, train: int = TRAIN, val: int = VAL) -> None:
         rng = np.random.default_rng(0)
         scales = np.linspace(2, 0.5, HIDDEN)
         self.directions = rng.normal(size=(HIDDEN, FEATURE_SIZE)) / np.sqrt(HIDDEN)
-        hidden = rng.normal(size=(train + VAL, HIDDEN)) * scales
-        noise = 0.02 * rng.normal(size=(train + VAL, FEATURE_SIZE))
+        hidden = rng.normal(size=(train + val, HIDDEN)) * scales
+        noise = 0.02 * rng.normal(size=(train + val, FEATURE_SIZE))
         self.features = (3 + hidden @ self.directions + noise).astype(np.float32)
         self.records = tuple(
             Record(str(i), f"images/{i}.jpg" if i else SURROGATE, (f"A dog number {i}.",), split)
-            for i, split in enumerate(["train"] * train + ["val"] * VAL)
+            for i, split in enumerate(["train"] * train + ["val"] * val)
         )
 
-    def rows(self, split: str) -> Rows:
-        return np.array([i for i, record in enumerate(self.records) if record.split == split])
+    def rows(self, split: str, may_be_empty: bool = False) -> Rows:
+        return np.array([i for i, record in enumerate(self.records) if record.split == split], dtype=np.int64)
 
 
 @pytest.fixture(scope="module")
@@ -197,6 +197,12 @@ def test_a_handful_of_training_images_is_enough(decoder: LSTMDecoder, train: int
     found = build(images, decoder).explain(torch.from_numpy(images.features[:1]), [""])[0]
     assert found.nearest[0][0] == SURROGATE
     assert len(found.nearest) == min(train, NEAREST)
+
+
+def test_without_val_images_nobody_is_warned(decoder: LSTMDecoder) -> None:
+    images = FakePrepared(20, 0)
+    [found] = build(images, decoder).explain(torch.from_numpy(images.features[:1] + 99), [""])
+    assert (found.percentile, found.warning) == (0, "")
 
 
 def test_other_features_replace_the_prepared_ones(images: FakePrepared, decoder: LSTMDecoder) -> None:

@@ -43,7 +43,7 @@ def test_the_whole_loop_prepare_train_eval_caption(imgcap: Run, encoder_file: Pa
 
     done = imgcap("train", prepared, "-o", model, *TINY)
     assert done.returncode == ExitCode.DONE, done.stderr
-    assert "best on val" in done.stderr
+    assert "epoch 2 of 2 is kept, val CIDEr-D" in done.stderr
 
     saved = tmp_path / "captions.jsonl"
     done = imgcap("eval", prepared, "--model", model, "--split", "test", "--save-captions", saved, "--json")

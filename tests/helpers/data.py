@@ -29,6 +29,7 @@ SMALLEST_IMAGE = 75
 
 TINY_TRAINING = TrainingOptions(
     epochs=2,
+    patience=8,
     batch_size=8,
     embedding_size=16,
     hidden_size=16,

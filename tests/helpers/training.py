@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from imgcap.training.progress import EpochResult, SilentListener
@@ -21,10 +23,14 @@ class Killer(SilentListener):
 
 
 class Recorder(SilentListener):
-    """Keeps the results of all epochs."""
+    """Keeps the plan and the results of all epochs."""
 
     def __init__(self) -> None:
+        self.plan: list[str] = []
         self.results: list[EpochResult] = []
+
+    def on_start(self, epochs: int, plan: Sequence[str]) -> None:
+        self.plan = list(plan)
 
     def on_epoch(self, result: EpochResult, best: bool) -> None:
         self.results.append(result)

@@ -55,7 +55,7 @@ def test_fine_tuning_changes_the_encoder_and_stores_it(
         train(prepared, replace(TINY_TRAINING, start_from=str(tuned_folder)), tmp_path / "other")
 
 
-def test_starting_from_a_model_keeps_its_words_and_sizes(
+def test_starting_from_a_model_keeps_its_sizes_and_the_words_that_the_captions_have(
     prepared: PreparedFolder, model_folder: Path, tmp_path: Path
 ) -> None:
     options = replace(TINY_TRAINING, embedding_size=99, start_from=str(model_folder), learning_rate=1e-9)

@@ -12,6 +12,7 @@ from imgcap.training.options import TrainingOptions
     "wrong",
     [
         {"epochs": 0},
+        {"patience": -1},
         {"dropout": 1.0},
         {"average": 1.0},
         {"word_dropout": -0.1},
@@ -27,7 +28,7 @@ def test_options_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None
 
 def test_self_critical_training_needs_a_model_to_start_from() -> None:
     with pytest.raises(UsageError, match="needs a trained model") as caught:
-        TrainingOptions(self_critical=True)
+        TrainingOptions(self_critical=True, start_from="none")
     assert "--start-from" in caught.value.hint
     with pytest.raises(UsageError, match="at least 2 samples"):
         TrainingOptions(self_critical=True, start_from="default", samples=1)

@@ -27,7 +27,7 @@ from imgcap.training.trainer import train
 def test_a_killed_and_resumed_training_ends_with_the_same_weights(
     prepared: PreparedFolder, model_folder: Path, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
-    start = str(model_folder) if "self_critical" in changes else None
+    start = str(model_folder) if "self_critical" in changes else "none"
     options = replace(TINY_TRAINING, epochs=2, encoder_learning_rate=1e-3, start_from=start, **changes)
     train(prepared, options, tmp_path / "whole")
     with pytest.raises(RuntimeError):

@@ -39,6 +39,8 @@ MAX_IMAGES = 2**17
 _PCA_IMAGES = 8192
 _CODE_SCALE = 127
 _CLAMP = 5.0
+_BEYOND_ALL = torch.tensor([1e9])
+"""A distance that no image has."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +86,11 @@ class TrainingIndex:
 
         The index has the images of `indexed_rows`, and all captions. `features`, float32 (N, 2048), one row for each
         record, replace the prepared ones if the model has its own encoder; only those of `indexed_rows` and of val
-        images are read. Raises `ImgcapError` if there are no training or val images.
+        images are read. Without val images, nothing tells how far unseen images are, and no image gets a warning.
+        Raises `ImgcapError` if there are no training images.
         """
         features = prepared.features if features is None else features
-        rows, val_rows = indexed_rows(prepared), prepared.rows("val")
+        rows, val_rows = indexed_rows(prepared), prepared.rows("val", may_be_empty=True)
         mean, std = decoder.feature_mean.cpu(), decoder.feature_std.cpu()
         projection, variances = _principal_components(features, rows, mean, std)
         codes = [
@@ -108,7 +111,7 @@ class TrainingIndex:
             projection=projection,
             variances=variances,
             caption_hashes=torch.unique_consecutive(torch.from_numpy(hashes)),
-            percentiles=torch.cat(distances).quantile(torch.linspace(0, 1, 101)),
+            percentiles=torch.cat(distances or [_BEYOND_ALL]).quantile(torch.linspace(0, 1, 101)),
         )
 
     def save(self, file: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
@@ -14,19 +14,37 @@ from imgcap.cli import options
 from imgcap.cli.console import err, interruptible, print_message
 from imgcap.errors import ExitCode
 from imgcap.training.options import DEFAULTS
+from imgcap.training.settings import SIZE
 
 if TYPE_CHECKING:
     from imgcap.training.progress import EpochResult
     from imgcap.training.trainer import TrainingResult
+
+_BY_SIZE = "by the number of images"
 
 
 def train(
     prepared: Annotated[Path, typer.Argument(help="Folder written by `imgcap prepare`.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Model folder to write.", callback=options.not_stdout)],
     resume: Annotated[bool, typer.Option("--resume", help="Resume an interrupted training.")] = False,
-    epochs: Annotated[int, typer.Option(help="Maximum number of epochs.")] = DEFAULTS.epochs,
+    start_from: Annotated[
+        str,
+        typer.Option(
+            help="Start from this model, a name or folder; none: from scratch; auto: from default if it fits."
+        ),
+    ] = DEFAULTS.start_from,
+    keep_words: Annotated[
+        bool, typer.Option("--keep-words", help="Keep the words of the start model that your captions lack.")
+    ] = DEFAULTS.keep_words,
+    epochs: Annotated[
+        int | None, typer.Option(help="Maximum number of epochs.", show_default=_BY_SIZE)
+    ] = DEFAULTS.epochs,
     patience: Annotated[
-        int, typer.Option(help="Stop after this many epochs without a better val score.")
+        int | None,
+        typer.Option(
+            help="Stop after this many epochs without a better val score, and keep the best; 0: keep the last epoch.",
+            show_default=_BY_SIZE,
+        ),
     ] = DEFAULTS.patience,
     batch_size: Annotated[
         int, typer.Option(help="Captions in a batch; images with --fine-tune-encoder or --self-critical.")
@@ -35,24 +53,27 @@ def train(
         int, typer.Option(help="Compute each batch in this many parts, to save memory.")
     ] = DEFAULTS.accumulation,
     learning_rate: Annotated[
-        float | None,
-        typer.Option(
-            help="Peak learning rate of the decoder: 0.001 by default, 0.0001 with --self-critical.", show_default=False
-        ),
+        float | None, typer.Option(help="Peak learning rate of the decoder.", show_default=_BY_SIZE)
     ] = DEFAULTS.learning_rate,
     weight_decay: Annotated[float, typer.Option(help="Weight decay of AdamW.")] = DEFAULTS.weight_decay,
     label_smoothing: Annotated[
         float, typer.Option(help="Probability that is spread over all words.")
     ] = DEFAULTS.label_smoothing,
-    dropout: Annotated[float, typer.Option(help="Fraction of values to drop in the decoder.")] = DEFAULTS.dropout,
+    dropout: Annotated[
+        float | None, typer.Option(help="Fraction of values to drop in the decoder.", show_default=_BY_SIZE)
+    ] = DEFAULTS.dropout,
     word_dropout: Annotated[
         float, typer.Option(help="Fraction of input words to hide from the decoder.")
     ] = DEFAULTS.word_dropout,
     average: Annotated[
         float, typer.Option(help="Decay per step of a moving average of the weights, which is saved; 0 turns it off.")
     ] = DEFAULTS.average,
-    embedding_size: Annotated[int, typer.Option(help="Size of image and word embeddings.")] = DEFAULTS.embedding_size,
-    hidden_size: Annotated[int, typer.Option(help="Size of the LSTM.")] = DEFAULTS.hidden_size,
+    embedding_size: Annotated[
+        int | None, typer.Option(help="Size of image and word embeddings, from scratch.", show_default=str(SIZE))
+    ] = DEFAULTS.embedding_size,
+    hidden_size: Annotated[
+        int | None, typer.Option(help="Size of the LSTM, from scratch.", show_default=str(SIZE))
+    ] = DEFAULTS.hidden_size,
     min_count: Annotated[
         int, typer.Option(help="Ignore words that occur less often in the training captions.")
     ] = DEFAULTS.min_count,
@@ -64,14 +85,11 @@ def train(
     ] = DEFAULTS.encoder_learning_rate,
     self_critical: Annotated[
         bool,
-        typer.Option("--self-critical", help="Learn from the CIDEr-D of sampled captions; needs --start-from."),
+        typer.Option("--self-critical", help="Learn from the CIDEr-D of sampled captions; needs a start model."),
     ] = DEFAULTS.self_critical,
     samples: Annotated[
         int, typer.Option(help="Captions to sample for each image with --self-critical.")
     ] = DEFAULTS.samples,
-    start_from: Annotated[
-        str | None, typer.Option(help="Start from the weights of this model, a name or folder.", show_default=False)
-    ] = DEFAULTS.start_from,
     beam_size: Annotated[
         int, typer.Option(help="Beam size for the val score, and the default of the model.")
     ] = DEFAULTS.search.beam_size,
@@ -84,10 +102,11 @@ def train(
     ] = DEFAULTS.val_share,
     device: options.Device = None,
 ) -> None:
-    """Train a captioner on a prepared folder.
+    """Train a captioner on a prepared folder, from the default model on.
 
-    After each epoch the model captions the val split on its own; the epoch with the best CIDEr-D is kept. Ctrl-C or a
-    kill loses at most one epoch: run the same command with --resume to continue.
+    After each epoch the model captions the val split on its own; the epoch with the best CIDEr-D is kept. Below 200
+    training images the number of epochs is fixed instead. Ctrl-C or a kill loses at most one epoch: run the same
+    command with --resume to continue.
     """
     from imgcap.dataset.prepared import PreparedFolder
     from imgcap.distributed import joined
@@ -114,12 +133,13 @@ def train(
         self_critical=self_critical,
         samples=samples,
         start_from=start_from,
+        keep_words=keep_words,
         seed=seed,
         val_share=val_share,
         search=SearchOptions(beam_size=beam_size, length_penalty=length_penalty),
     )
     with interruptible("No epoch was finished: start again.") as check_interrupt, joined(device) as world:
-        with _Progress(epochs, check_interrupt) if world.is_first else nullcontext() as progress:
+        with _Progress(check_interrupt) if world.is_first else nullcontext() as progress:
             result = run(PreparedFolder(prepared), chosen, output, resume=resume, world=world, listener=progress)
         if world.is_first:
             _print_result(output, result)
@@ -129,21 +149,25 @@ def train(
 
 def _print_result(output: Path, result: TrainingResult) -> None:
     best = result.best
-    print_message(
-        f"{output}: epoch {best.epoch} of {result.epochs} is the best on val, CIDEr-D {best.val_cider_d:.4f}, "
-        f"BLEU-4 {best.val_bleu[3]:.4f}."
-    )
+    print_message(f"{output}: epoch {best.epoch} of {result.epochs} is kept{_val_scores(best, ', ')}.")
     if result.interrupted:
         print_message("Interrupted. This is the best model so far; run the same command with --resume to continue.")
+
+
+def _val_scores(result: EpochResult, gap: str) -> str:
+    """The val scores of an epoch, each after `gap`; "" if it has none."""
+    if result.val_cider_d is None or result.val_bleu is None:
+        return ""
+    return f"{gap}val CIDEr-D {result.val_cider_d:.4f}{gap}BLEU-4 {result.val_bleu[3]:.4f}"
 
 
 class _Progress:
     """Rich's bar over the steps of all epochs, and a line for each epoch."""
 
-    def __init__(self, epochs: int, check_interrupt: Callable[[], None]) -> None:
+    def __init__(self, check_interrupt: Callable[[], None]) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-        self.epochs = epochs
+        self.epochs = 0
         self._check_interrupt = check_interrupt
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -165,6 +189,11 @@ class _Progress:
     ) -> None:
         self._bar.stop()
 
+    def on_start(self, epochs: int, plan: Sequence[str]) -> None:
+        self.epochs = epochs
+        for sentence in plan:
+            print_message(sentence)
+
     def on_step(self, epoch: int, step: int, steps: int, loss: float) -> None:
         self._check_interrupt()
         self._bar.update(
@@ -176,6 +205,6 @@ class _Progress:
 
     def on_epoch(self, result: EpochResult, best: bool) -> None:
         self._bar.console.print(
-            f"epoch {result.epoch:>3}  loss {result.loss:.3f}  val CIDEr-D {result.val_cider_d:.4f}  "
-            f"BLEU-4 {result.val_bleu[3]:.4f}  {result.seconds:.0f} s{'  best so far' if best else ''}"
+            f"epoch {result.epoch:>3}  loss {result.loss:.3f}{_val_scores(result, '  ')}  {result.seconds:.0f} s"
+            f"{'  best so far' if best and result.val_bleu else ''}"
         )

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import asdict, dataclass
@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgcap.dataset.records import LeftOut, Record
-from imgcap.dataset.splits import SPLITS, TRAIN, VAL
+from imgcap.dataset.splits import SPLITS, TEST, TRAIN, VAL
 from imgcap.errors import ImgcapError, UsageError
 from imgcap.files import (
     current_keys,
@@ -182,15 +182,15 @@ class PreparedFolder:
         except TypeError:
             raise ImgcapError(f"{self.root / LEFT_OUT_FILE} is damaged.", "Prepare again with --overwrite.") from None
 
-    def rows(self, split: str) -> Rows:
+    def rows(self, split: str, *, may_be_empty: bool = False) -> Rows:
         """Rows of the records in `split`, int64, ascending.
 
-        Raises `ImgcapError` if there is none, and `UsageError` for an unknown split.
+        Raises `ImgcapError` if there is none, unless it `may_be_empty`, and `UsageError` for an unknown split.
         """
         if split not in SPLITS:
             raise UsageError(f"Unknown split {split!r}.", f"Known splits: {', '.join(SPLITS)}.")
         rows = np.flatnonzero(self._splits == SPLIT_CODES.index(split))
-        if not len(rows):
+        if not len(rows) and not may_be_empty:
             there = ", ".join(f"{name} ({count:,})" for name, count in self.metadata.splits.items() if count)
             advice = " Train with --val-share 0.1 to draw a val split." if split == VAL else ""
             raise ImgcapError(f"{self.root} has no images in the split {split!r}.", f"It has: {there}.{advice}")
@@ -211,10 +211,17 @@ class PreparedFolder:
             raise ImgcapError(f"{self.root} has only one training image: too few to draw a val split.")
         count = min(max(1, round(share * len(rows))), len(rows) - 1)
         chosen = np.random.default_rng([seed, 0]).choice(rows, count, replace=False)  # epochs have [seed, 1] and so on
-        drawn = copy(self)
-        drawn._splits = self._splits.copy()
-        drawn._splits[chosen] = SPLIT_CODES.index(VAL)
-        return drawn
+        return self.with_splits(
+            {TRAIN: np.setdiff1d(rows, chosen), VAL: chosen, TEST: self.rows(TEST, may_be_empty=True)}
+        )
+
+    def with_splits(self, splits: Mapping[str, Rows]) -> PreparedFolder:
+        """This folder with other splits, given as rows; the other images are in none. Nothing is written."""
+        divided = copy(self)
+        divided._splits = np.zeros_like(self._splits)
+        for split, rows in splits.items():
+            divided._splits[rows] = SPLIT_CODES.index(split)
+        return divided
 
 
 def read_metadata(root: Path) -> PreparedMetadata:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -22,6 +23,9 @@ _NAMES = {
     "test": TEST,
     "testing": TEST,
 }
+
+FEW_IMAGES = 200
+"""Fewer training images have no val split to spare: a training runs for a fixed number of epochs instead."""
 
 VAL_SHARE = TEST_SHARE = 0.1
 """Fraction of the images in each held-out split of a data set without splits."""
@@ -81,11 +85,11 @@ def automatic_splits(names: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def split_note(splits: Iterable[str | None]) -> str:
-    """One sentence if images in these splits cannot be trained on; else ""."""
-    there = set(splits)
-    if VAL in there and TRAIN in there:
+    """One sentence if images in these splits cannot be trained on as they are; else ""."""
+    counts = Counter(splits)
+    if counts[TRAIN] and (counts[VAL] or counts[TRAIN] < FEW_IMAGES):
         return ""
-    if TRAIN in there:
+    if counts[TRAIN]:
         return (
             "There are no images in the split 'val', which training needs: give a list by --split val=FILE, or train "
             "with --val-share 0.1, which draws one from the training images."

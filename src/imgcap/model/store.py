@@ -193,6 +193,12 @@ def _packaged_default() -> Path:
     return Path(str(resources.files("imgcap.model") / DEFAULT_MODEL))
 
 
+def default_encoder_fingerprint() -> str:
+    """Fingerprint of the shipped model's encoder, without unpacking it; "" if this installation has no model."""
+    file = _packaged_default() / CONFIG_FILE
+    return str(read_json(file)["encoder_fingerprint"]) if file.is_file() else ""
+
+
 def _default_folder(packaged: Path) -> Path:
     if not (packaged / MANIFEST_FILE).is_file():
         raise ImgcapError("This installation of imgcap has no default model.", f"Install {DISTRIBUTION} again.")

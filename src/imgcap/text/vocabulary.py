@@ -39,6 +39,9 @@ class Vocabulary:
     def _ids(self) -> dict[str, int]:
         return {word: i for i, word in enumerate(self.words)}
 
+    def __contains__(self, word: object) -> bool:
+        return word in self._ids
+
     def __len__(self) -> int:
         return len(self.words)
 

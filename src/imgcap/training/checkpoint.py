@@ -59,7 +59,7 @@ class Checkpoint:
             raise ImgcapError(f"The checkpoint {file} is damaged.", "Start the training again in another folder.")
         header = json.loads(state)
         tensors = {name.replace(*_RENAMED): tensor for name, tensor in tensors.items()}
-        log = [EpochResult(**{**row, "val_bleu": tuple(row["val_bleu"])}) for row in header["log"]]
+        log = [EpochResult(**{**row, "val_bleu": row["val_bleu"] and tuple(row["val_bleu"])}) for row in header["log"]]
         return cls(TrainingOptions.from_dict(header["options"]), header["digest"], log, tensors)
 
 

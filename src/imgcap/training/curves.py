@@ -32,8 +32,9 @@ def draw_curves(log: Sequence[EpochResult]) -> str:
     """Loss and val scores of `log`, as SVG."""
     epochs = [result.epoch for result in log]
     loss = Curve("loss", epochs, [result.loss for result in log])
-    scores = [
-        Curve("CIDEr-D", epochs, [result.val_cider_d for result in log]),
-        Curve("BLEU-4", epochs, [result.val_bleu[3] for result in log]),
-    ]
-    return plot_svg([("Training loss (nats a word)", [loss]), ("Val, free-running", scores)], "epoch")
+    panels = [("Training loss (nats a word)", [loss])]
+    scored = [(result.epoch, result.val_cider_d, result.val_bleu[3]) for result in log if result.val_bleu is not None]
+    if scored:
+        at, cider_d, bleu_4 = zip(*scored, strict=True)
+        panels.append(("Val, free-running", [Curve("CIDEr-D", at, cider_d), Curve("BLEU-4", at, bleu_4)]))
+    return plot_svg(panels, "epoch")

@@ -111,14 +111,14 @@ def _features_for(model: Model, prepared: PreparedFolder) -> Iterator[MappedFeat
     with TemporaryDirectory() as folder:
         shape = (len(prepared.records), FEATURE_SIZE)
         features = np.lib.format.open_memmap(Path(folder) / "features.npy", "w+", np.float32, shape)
-        for rows in batched(np.concatenate([indexed_rows(prepared), prepared.rows("val")]), 32):
+        for rows in batched(np.concatenate([indexed_rows(prepared), prepared.rows("val", may_be_empty=True)]), 32):
             features[rows] = encoder(list(prepared.decode(rows, encoder.config.pixels))).numpy()
         yield features
 
 
 def _calibrate(model: Model, prepared: PreparedFolder, features: MappedFeatures | Features) -> Calibration | None:
     """Fit the confidence on the val images that have two references or more; None if there are too few."""
-    rows = [row for row in prepared.rows("val") if len(prepared.records[row].captions) > 1]
+    rows = [row for row in prepared.rows("val", may_be_empty=True) if len(prepared.records[row].captions) > 1]
     if len(rows) < FEWEST_IMAGES:
         return None
     vectors = (vector for part in batched(rows, 128) for vector in torch.from_numpy(features[part]))

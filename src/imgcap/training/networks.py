@@ -20,7 +20,10 @@ from imgcap.model.decoder import DecoderConfig, LSTMDecoder
 from imgcap.model.encoder import Encoder
 from imgcap.model.folder import Model
 from imgcap.model.inception import FEATURE_SIZE, InceptionV3
+from imgcap.text.vocabulary import Vocabulary
 from imgcap.training.options import TrainingOptions
+from imgcap.training.settings import SIZE, Settings
+from imgcap.training.start import adapted_weights
 
 _MAX_STATISTICS_IMAGES = 2**18
 """Maximum sample for the feature statistics: enough for 0.2 % of a standard deviation; ten million images would take
@@ -93,24 +96,25 @@ def _weights(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
 def build_networks(
     prepared: PreparedFolder,
     train_rows: Rows,
-    vocabulary_size: int,
+    vocabulary: Vocabulary,
     options: TrainingOptions,
     world: World,
     start: Model | None,
 ) -> Networks:
-    """New networks, or those of the model `start`.
+    """New networks for `vocabulary`, or those of the model `start`, adapted to it.
 
     Raises `ImgcapError` if the encoder is to be trained and does not fit the prepared folder, or its images are gone.
     """
     torch.manual_seed(options.seed)
+    dropout = Settings.of(options).dropout
     if start:
-        config = replace(start.config.decoder, dropout=options.dropout)
+        config = replace(start.config.decoder, vocabulary_size=len(vocabulary), dropout=dropout)
     else:
-        config = DecoderConfig(vocabulary_size, options.embedding_size, options.hidden_size, options.dropout)
+        config = DecoderConfig(len(vocabulary), options.embedding_size or SIZE, options.hidden_size or SIZE, dropout)
     decoder = LSTMDecoder(config).to(world.device)
     encoder = _load_encoder(prepared, world.device, start) if options.fine_tune_encoder else None
     if start:
-        decoder.load_state_dict(start.decoder.state_dict())
+        decoder.load_state_dict(adapted_weights(start, vocabulary))
     else:
         decoder.standardize_features(*_feature_statistics(prepared, train_rows))
     return Networks(decoder, encoder, options, world)

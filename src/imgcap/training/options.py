@@ -8,9 +8,11 @@ from typing import Any
 from imgcap.errors import UsageError, listing
 from imgcap.model.search_options import SearchOptions
 
+AUTO, SCRATCH = "auto", "none"
+"""Values of `TrainingOptions.start_from` that are not models."""
+
 _POSITIVE = (
     "epochs",
-    "patience",
     "batch_size",
     "accumulation",
     "learning_rate",
@@ -25,41 +27,48 @@ _SHARES = ("warm_up", "label_smoothing", "dropout", "word_dropout", "average", "
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """The options of a training. Raises `UsageError` for values out of range."""
+    """The options of a training. Raises `UsageError` for values out of range.
 
-    epochs: int = 80
-    patience: int = 8
-    """Stop after this many epochs without a better val score."""
+    `settings.complete` replaces None by a value that suits the data.
+    """
+
+    epochs: int | None = None
+    patience: int | None = None
+    """Stop after this many epochs without a better val score, and keep the best epoch; 0 runs all epochs and keeps the
+    last, without a need for a val split."""
     batch_size: int = 128
     """Captions in a batch, or images with `fine_tune_encoder` or `self_critical`; all processes share one batch."""
     accumulation: int = 1
     """Parts in which a process computes its share of a batch, one after the other, to save memory."""
     learning_rate: float | None = None
-    """Peak learning rate of the decoder; None means 1e-3, or 1e-4 in self-critical training."""
+    """Peak learning rate of the decoder."""
     weight_decay: float = 0.01
     warm_up: float = 0.02
     """Fraction of all steps during which the learning rate rises; it then falls to zero along a cosine."""
     gradient_clip: float = 5.0
     """Largest norm of the gradients of the decoder, and of those of the encoder."""
     label_smoothing: float = 0.1
-    dropout: float = 0.5
+    dropout: float | None = None
     word_dropout: float = 0.0
     """Fraction of the input words that are replaced by `<unk>` (Bowman et al. 2016)."""
     average: float = 0.0
     """Decay per step of a moving average of the weights; the average is scored and saved (Polyak and Juditsky 1992).
     0 turns it off."""
-    embedding_size: int = 512
-    hidden_size: int = 512
+    embedding_size: int | None = None
+    hidden_size: int | None = None
     min_count: int = 3
-    """Words that occur less often in the training captions are not in the vocabulary."""
+    """Words that occur less often in the training captions do not enter the vocabulary."""
     fine_tune_encoder: bool = False
     encoder_learning_rate: float = 2e-5
     self_critical: bool = False
     """Learn from the CIDEr-D of sampled captions instead of the next word; needs `start_from`."""
     samples: int = 5
     """Captions that self-critical training samples for each image."""
-    start_from: str | None = None
-    """Name or folder of a model whose weights, sizes and vocabulary the training starts from."""
+    start_from: str = AUTO
+    """Name or folder of a model whose weights and sizes the training starts from; "none" for random weights. "auto" is
+    the default model if the features come from its encoder and no size is given, else "none"."""
+    keep_words: bool = False
+    """Keep words of the start model that the training captions do not have."""
     seed: int = 0
     val_share: float = 0.0
     """Fraction of the training images to draw a val split from, by image and seed; 0 uses the folder's own split."""
@@ -72,17 +81,15 @@ class TrainingOptions:
             if value is not None and not value > 0:
                 raise UsageError(f"The option {name} must be above 0, not {value}.")
         for name in _SHARES:
-            if not 0 <= getattr(self, name) < 1:
-                raise UsageError(f"The option {name} must be at least 0 and below 1, not {getattr(self, name)}.")
-        if self.self_critical and not self.start_from:
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                raise UsageError(f"The option {name} must be at least 0 and below 1, not {value}.")
+        if self.patience is not None and self.patience < 0:
+            raise UsageError(f"The option patience must be at least 0, not {self.patience}.")
+        if self.self_critical and self.start_from == SCRATCH:
             raise UsageError("Self-critical training needs a trained model to start from.", "Add --start-from MODEL.")
         if self.samples < 2:
             raise UsageError(f"Self-critical training needs at least 2 samples of an image, not {self.samples}.")
-
-    @property
-    def peak_learning_rate(self) -> float:
-        """Peak learning rate of the decoder."""
-        return self.learning_rate or (1e-4 if self.self_critical else 1e-3)
 
     @property
     def by_image(self) -> bool:
@@ -91,8 +98,9 @@ class TrainingOptions:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> TrainingOptions:
-        """The options that `dataclasses.asdict` turned into `data`."""
-        return cls(**{**data, "search": SearchOptions(**data["search"])})
+        """The options that `dataclasses.asdict` turned into `data`, in this version or an earlier one."""
+        parts = {"search": SearchOptions(**data["search"]), "start_from": data["start_from"] or SCRATCH}
+        return cls(**{**data, **parts})
 
 
 DEFAULTS = TrainingOptions()

@@ -16,23 +16,31 @@ class EpochResult:
     """Mean cross-entropy per word in nats, with label smoothing and dropout; in self-critical training, the negative
     mean reward of the samples."""
     learning_rate: float
-    val_cider_d: float
-    val_bleu: tuple[float, float, float, float]
+    val_cider_d: float | None
+    """None if the val split was not captioned after this epoch."""
+    val_bleu: tuple[float, float, float, float] | None
     seconds: float
-
-    @property
-    def rank(self) -> tuple[float, ...]:
-        """Key that the best epoch has the highest of; BLEU breaks ties of CIDEr-D, which small val splits have."""
-        return (self.val_cider_d, *reversed(self.val_bleu))
 
 
 def best_epoch(log: Sequence[EpochResult]) -> EpochResult:
-    """The epoch whose weights are kept. Raises `ValueError` if `log` is empty."""
-    return max(log, key=lambda result: result.rank)
+    """The epoch whose weights are kept: that of the best val score, or the last if not all epochs have one.
+
+    BLEU breaks ties of CIDEr-D, which small val splits have. Raises `LookupError` if `log` is empty.
+    """
+    if not log or any(result.val_cider_d is None for result in log):
+        return log[-1]
+    return max(log, key=_rank)
+
+
+def _rank(result: EpochResult) -> tuple[float, ...]:
+    return (result.val_cider_d or 0, *reversed(result.val_bleu or ()))
 
 
 class Listener(Protocol):
     """Receives the progress of a training."""
+
+    def on_start(self, epochs: int, plan: Sequence[str]) -> None:
+        """The training is set up, for at most `epochs` epochs; `plan` says in sentences what was chosen."""
 
     def on_step(self, epoch: int, step: int, steps: int, loss: float) -> None: ...
 
@@ -41,6 +49,9 @@ class Listener(Protocol):
 
 class SilentListener:
     """Ignores the progress."""
+
+    def on_start(self, epochs: int, plan: Sequence[str]) -> None:
+        pass
 
     def on_step(self, epoch: int, step: int, steps: int, loss: float) -> None:
         pass

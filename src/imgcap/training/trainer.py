@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,8 @@ from imgcap.distributed import World
 from imgcap.errors import ImgcapError
 from imgcap.files import make_folder, only_writer, writing
 from imgcap.model.encoder import has_fast_bfloat16
-from imgcap.model.folder import Model, check_encoder, load_model_folder
-from imgcap.model.store import MANIFEST_FILE, locate
+from imgcap.model.folder import Model
+from imgcap.model.store import MANIFEST_FILE
 from imgcap.text.tokenizer import tokenize
 from imgcap.text.vocabulary import SPECIAL_WORDS, Vocabulary
 from imgcap.training.batches import Batches, Part
@@ -36,6 +36,9 @@ from imgcap.training.objectives import NextWord, Objective, SelfCritical
 from imgcap.training.options import TrainingOptions, resumed_options
 from imgcap.training.progress import EpochResult, Listener, SilentListener, best_epoch
 from imgcap.training.self_critical import Reward
+from imgcap.training.settings import Settings, complete, described
+from imgcap.training.start import adapted_vocabulary, choose_start, load_start
+from imgcap.training.start import described as start_described
 from imgcap.training.validation import Validation
 
 
@@ -80,6 +83,7 @@ def train(
         trainer = Trainer(prepared, options, world, listener or SilentListener())
         if checkpoint:
             trainer.restore(checkpoint)
+        trainer.listener.on_start(trainer.settings.epochs, trainer.plan)
         with writing(out, "Run the command again with --resume."):
             interrupted = _run_epochs(trainer, out)
             if world.is_first:
@@ -118,36 +122,38 @@ class Trainer:
     def __init__(self, prepared: PreparedFolder, options: TrainingOptions, world: World, listener: Listener) -> None:
         """Set up a training. Raises `ImgcapError` if model, images and options do not fit together."""
         self.prepared = prepared = prepared.with_val_share(options.val_share, options.seed)
-        self.options = options
         self.world = world
         self.listener = listener
         self.log: list[EpochResult] = []
         self.best_weights: dict[str, Tensor] = {}
 
-        self.train_rows, self.val_rows = prepared.rows("train"), prepared.rows("val")
-        start = self._load_start()
-        self.vocabulary = start.vocabulary if start else self._build_vocabulary()
+        self.train_rows = prepared.rows("train")
+        options = replace(options, start_from=choose_start(options, prepared))
+        start = load_start(options, prepared, world.device)
+        self.options = options = complete(options, len(self.train_rows), from_model=start is not None)
+        self.settings = Settings.of(options)
+        self.val_rows = prepared.rows("val", may_be_empty=not options.patience)
+        self.vocabulary = self._choose_vocabulary(start)
+        self.plan = [start_described(start, self.vocabulary), described(options, len(self.train_rows))]
         self.captions = EncodedCaptions(self._training_captions(), self.vocabulary)
         self.batches = Batches(prepared, self.train_rows, self.captions, options, world)
-        self.validation = Validation(prepared, self.val_rows, self.vocabulary, options.search, world)
+        self.validation = None
+        if len(self.val_rows):
+            self.validation = Validation(prepared, self.val_rows, self.vocabulary, options.search, world)
 
-        size = len(self.vocabulary)
-        self.networks = build_networks(prepared, self.train_rows, size, options, world, start)
+        self.networks = build_networks(prepared, self.train_rows, self.vocabulary, options, world, start)
         self.objective = self._make_objective()
         self.optimizer, self.peak_rates = _make_optimizer(self.networks, options)
 
-    def _load_start(self) -> Model | None:
-        if not self.options.start_from:
-            return None
-        start = load_model_folder(locate(self.options.start_from), self.world.device)
-        if not self.options.fine_tune_encoder:
-            check_encoder(start, self.prepared.metadata.encoder_fingerprint, self.prepared.root)
-        return start
-
-    def _build_vocabulary(self) -> Vocabulary:
-        """The words of the training captions alone."""
-        min_count = self.options.min_count
-        vocabulary = Vocabulary.build((caption for _, caption in self._training_captions()), min_count)
+    def _choose_vocabulary(self, start: Model | None) -> Vocabulary:
+        """The words of the training captions, and with `keep_words` those of `start`."""
+        if start and self.options.self_critical:
+            return start.vocabulary  # a word that is never sampled is never learnt
+        captions, min_count = (caption for _, caption in self._training_captions()), self.options.min_count
+        if start:
+            vocabulary = adapted_vocabulary(start.vocabulary, captions, min_count, self.options.keep_words)
+        else:
+            vocabulary = Vocabulary.build(captions, min_count)
         if len(vocabulary) == len(SPECIAL_WORDS):
             raise ImgcapError(f"No word occurs {min_count} times in the training captions.", "Lower --min-count.")
         return vocabulary
@@ -173,8 +179,8 @@ class Trainer:
     @property
     def is_done(self) -> bool:
         """Whether all epochs were run, or `patience` epochs brought no better val score."""
-        epochs = len(self.log)
-        return epochs >= self.options.epochs or (epochs > 0 and epochs - self.best.epoch >= self.options.patience)
+        epochs, patience = len(self.log), self.settings.patience
+        return epochs >= self.settings.epochs or bool(patience and epochs and epochs - self.best.epoch >= patience)
 
     def run_epoch(self) -> None:
         """Train on every caption once, then score the captions that the model writes for the val split."""
@@ -183,18 +189,19 @@ class Trainer:
         pixels = self.networks.encoder.config.pixels if self.networks.encoder else None
         total, words = 0.0, 0
         for step, (batch, parts) in enumerate(self.batches.with_parts(self.batches.of_epoch(epoch), pixels), 1):
-            self.set_learning_rates((epoch - 1) * steps + step, self.options.epochs * steps)
+            self.set_learning_rates((epoch - 1) * steps + step, self.settings.epochs * steps)
             loss = self.step(parts)
             total, words = total + loss * batch.words, words + batch.words
             self.listener.on_step(epoch, step, steps, loss)
         if not math.isfinite(total):
             raise ImgcapError(f"The loss became infinite in epoch {epoch}.", "Try a lower --learning-rate.")
 
-        cider_d, bleu = self.validation.score(self.networks.kept_decoder, self.networks.kept_encoder)
+        chooses = self.settings.patience or epoch == self.settings.epochs
+        cider_d, bleu = self.validation.score(self.networks) if chooses and self.validation else (None, None)
         rate = self.optimizer.param_groups[0]["lr"]
         result = EpochResult(epoch, total / words, rate, cider_d, bleu, time.monotonic() - begun)
-        is_best = not self.log or result.rank > self.best.rank
         self.log.append(result)
+        is_best = self.best is result
         if is_best:
             self.best_weights = self.networks.copy_kept()
         self.listener.on_epoch(result, is_best)
@@ -280,7 +287,7 @@ class Trainer:
 
 def _make_optimizer(networks: Networks, options: TrainingOptions) -> tuple[torch.optim.Optimizer, list[float]]:
     """AdamW over the networks, and the peak learning rate of each of its parameter groups."""
-    peaks = {"decoder": options.peak_learning_rate, "encoder": options.encoder_learning_rate}
+    peaks = {"decoder": Settings.of(options).learning_rate, "encoder": options.encoder_learning_rate}
     groups: list[dict[str, Any]] = [
         {"params": list(module.parameters()), "lr": peaks[name]} for name, module in networks.modules.items()
     ]

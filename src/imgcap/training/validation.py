@@ -10,7 +10,6 @@ from torch import Tensor
 from imgcap.dataset.prepared import PreparedFolder, Rows
 from imgcap.distributed import World
 from imgcap.images.decoding import batched
-from imgcap.model.decoder import LSTMDecoder
 from imgcap.model.encoder import Encoder
 from imgcap.model.search import search
 from imgcap.model.search_options import SearchOptions
@@ -19,6 +18,7 @@ from imgcap.scoring.metrics.cider import CiderD
 from imgcap.sharding import Shard, interleave
 from imgcap.text.tokenizer import tokenize
 from imgcap.text.vocabulary import Vocabulary
+from imgcap.training.networks import Networks
 
 _SHARD_BATCH = 32
 """Processes take turns at this many val images."""
@@ -38,14 +38,15 @@ class Validation:
         self.references = [[tokenize(caption) for caption in prepared.records[row].captions] for row in rows]
         self.cider = CiderD(self.references)
 
-    def score(self, decoder: LSTMDecoder, encoder: Encoder | None) -> tuple[float, tuple[float, float, float, float]]:
-        """CIDEr-D and BLEU-1 to BLEU-4 of the captions that `decoder` writes.
+    def score(self, networks: Networks) -> tuple[float, tuple[float, float, float, float]]:
+        """CIDEr-D and BLEU-1 to BLEU-4 of the captions that the kept weights of `networks` write.
 
-        Features are the prepared ones, or come from `encoder`. Every process captions its share.
+        Features are the prepared ones, or come from the encoder if it is trained. Every process captions its share.
         """
+        decoder = networks.kept_decoder
         own = [
             self.vocabulary.decode(hypotheses[0].ids)
-            for features in self._features(encoder)
+            for features in self._features(networks.kept_encoder)
             for hypotheses in search(decoder, features.to(self.world.device), self.options)
         ]
         hypotheses = interleave(self.world.gather(own), _SHARD_BATCH)
