@@ -115,6 +115,7 @@ def test_training_is_the_same_in_one_two_and_four_processes(
     assert captions % 13 == 1
     output = run(4, *options, "-o", tmp_path / "four")
     assert output.count("of 3 is kept, val CIDEr-D") == 1
+    assert output.count("report.html: ") == 1
     for name in ("parts", "two", "four"):
         assert_same_training(tmp_path / name, tmp_path / "one")
         assert imgcap_here("model", "verify", tmp_path / name).returncode == ExitCode.DONE

@@ -24,7 +24,8 @@ from imgcap.model.store import MODEL_CARD_FILE, MODEL_FILES, write_manifest
 from imgcap.pages.gallery import GalleryWriter
 from imgcap.pages.interval_plot import Measure
 from imgcap.pages.parts import render
-from imgcap.pages.score_page import ScoredImage, write_score_page
+from imgcap.pages.score_page import write_score_page
+from imgcap.pages.selection import ScoredImage
 from imgcap.scoring import score_table
 from imgcap.scoring.evaluation import evaluate
 

@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from imgcap.captioning.captioner import load_model
-from imgcap.captioning.split import CaptionedRecord, caption_split, write_captions
+from imgcap.captioning.split import (
+    CaptionedRecord,
+    caption_split,
+    comparison_remarks,
+    known_images,
+    write_captions,
+)
 from imgcap.dataset.prepared import METADATA_FILE, PreparedFolder
 from imgcap.errors import ImgcapError, UsageError
 from imgcap.files import read_json, write_json
@@ -142,6 +148,25 @@ def test_written_captions_match_their_references(captioned: tuple[CaptionedRecor
     assert pairs.image_ids == [row.image_id for row in captioned]
     assert pairs.hypotheses == [row.caption for row in captioned]
     assert pairs.references == [list(row.references) for row in captioned]
+
+
+def test_images_that_a_model_has_learned_from_are_counted_and_said(
+    prepared: PreparedFolder, model_folder: Path, telling_model: Path
+) -> None:
+    ours, theirs = (caption_split(prepared.root, str(model), "train") for model in (model_folder, telling_model))
+    count = len(ours.records)
+    assert known_images(ours) == count
+    assert known_images(theirs) == 0  # it has no index
+    assert comparison_remarks(ours, theirs) == [
+        f"{model_folder} has learned from {count} of these {count} images, which raises its scores."
+    ]
+    renamed = tuple(replace(record, path=f"{record.path}.bak") for record in ours.records)
+    assert known_images(replace(ours, records=renamed)) == 0
+    single = tuple(replace(record, references=record.references[:1]) for record in ours.records)
+    assert known_images(replace(ours, records=single)) == 0
+    few = replace(ours, records=(*renamed, *renamed, *ours.records[:1]))
+    assert known_images(few) == 1
+    assert comparison_remarks(few, theirs) == []
 
 
 def test_a_file_that_cannot_be_written_is_one_sentence(captioned: tuple[CaptionedRecord, ...], tmp_path: Path) -> None:

@@ -9,59 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from helpers.scored_images import BLEU_4, CIDER_D, NAN, image, read, write
+from helpers.data import draw
+from helpers.scored_images import BLEU_4, CIDER_D, CURVES, NAN, image, read, write
 from imgcap.errors import ImgcapError
 from imgcap.pages.interval_plot import Measure
-from imgcap.pages.score_page import GROUP_SIZE
-
-
-def groups(page: str) -> dict[str, str]:
-    """The groups of each card, by id, in the order of the page."""
-    cards = re.findall(r'<li class="card" data-groups="(.*?)".*?<p class="id"><span dir="auto">(.*?)</span>', page)
-    return {unescape(name): tags for tags, name in cards}
-
-
-def members(page: str, group: str) -> list[str]:
-    return [name for name, tags in groups(page).items() if group in tags.split()]
-
-
-def test_best_worst_and_random_images_are_chosen_from_many(tmp_path: Path) -> None:
-    images = [image(i, i * 7919 % 1000 / 100) for i in range(1000)]
-    ranked = [p.image_id for p in sorted(images, key=lambda p: -p.cider_d)]
-    page = read(tmp_path, images)
-    assert members(page, "best") == ranked[:GROUP_SIZE]
-    assert members(page, "worst") == ranked[-GROUP_SIZE:]
-    drawn = members(page, "random")
-    assert len(drawn) == GROUP_SIZE
-    assert 15 < sum(ranked.index(name) < 500 for name in drawn) < 45
-    shown = list(groups(page))
-    assert shown == sorted(shown, key=ranked.index)
-    assert set(shown) == {*ranked[:GROUP_SIZE], *ranked[-GROUP_SIZE:], *drawn}
-    assert "Of 1,000 images, those with the 60 highest and the 60 lowest CIDEr-D, and 60 drawn at random" in page
-    assert page == read(tmp_path, images)
+from imgcap.pages.selection import GROUP_SIZE
+from imgcap.scoring.resampling import Difference
 
 
 def test_an_image_of_several_groups_stands_once_with_all_its_tags(tmp_path: Path) -> None:
     page = read(tmp_path, [image(i, i / 100) for i in range(1000)])
-    several = [tags for tags in groups(page).values() if " " in tags]
+    several = [tags for tags in re.findall(r'data-groups="(.*?)"', page) if " " in tags]
     assert several
     assert set(several) <= {"best random", "worst random"}
     assert page.count("<b>Random</b>") == GROUP_SIZE
     assert page.count("<b>Best</b><b>Random</b>") == several.count("best random")
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 59, 60, 61, 119, 120, 121, 179, 180])
-def test_all_of_few_images_are_shown_and_best_and_worst_are_halves(tmp_path: Path, count: int) -> None:
-    page = read(tmp_path, [image(i, i / 100) for i in range(count)])
-    assert list(groups(page)) == [f"{i}.png" for i in reversed(range(count))]
-    assert len(members(page, "best")) == len(members(page, "worst")) == min(GROUP_SIZE, (count + 1) // 2)
-    assert len(set(members(page, "best")) & set(members(page, "worst"))) == (count % 2 if count < 120 else 0)
-    assert "All images" in page
-
-
-def test_an_image_without_a_score_is_neither_best_nor_worst(tmp_path: Path) -> None:
-    page = read(tmp_path, [image(0, NAN), image(1, 1.0), image(2, NAN), image(3, 2.0)])
-    assert groups(page) == {"3.png": "best random", "1.png": "worst random", "0.png": "random", "2.png": "random"}
 
 
 def test_a_page_of_40000_images_is_small(tmp_path: Path) -> None:
@@ -78,18 +40,69 @@ def test_words_that_a_reference_has_are_underlined(tmp_path: Path) -> None:
 
 def test_scores_and_what_is_missing_are_written_out(tmp_path: Path) -> None:
     page = read(tmp_path, measures=[CIDER_D, Measure("BLEU-1", NAN, NAN, 0.5, None, NAN)])
-    cells = re.findall(
-        r'<th scope="row">(.*?)</th><td class="value">(.*?)</td><td.*?>(.*?)</td><td.*?>(.*?)</td>', page
-    )
+    cells = re.findall(r'<th scope="row">(.*?)</th><td class="value">(.*?)</td><td.*?>(.*?)</td>', page)
     assert [tuple(map(unescape, row)) for row in cells] == [
-        ("CIDEr-D", "0.5870", "0.5600 to 0.6130", "0.6100"),
-        ("BLEU-1", "\u2014", "\u2014", "\u2014"),
+        ("CIDEr-D", "0.5870", "0.5600 to 0.6130"),
+        ("BLEU-1", "\u2014", "\u2014"),
     ]
     labels = [unescape(label) for label in re.findall(r'<svg role="img" aria-label="(.*?)"', page)]
     assert labels[0] == (
         "CIDEr-D: 0.5870, 95 % interval 0.5600 to 0.6130, floor 0.0870, ceiling 0.8500, compared with 0.6100"
     )
     assert "nan" not in page.replace('data-cider="nan"', "").replace('data-bleu="nan"', "")
+
+
+def test_a_comparison_has_both_values_with_their_intervals_and_the_paired_test(tmp_path: Path) -> None:
+    difference = Difference(-0.023, (-0.03, 0.01), 0.0412)
+    both = replace(CIDER_D, compared_interval=(0.58, 0.64), difference=difference)
+    missing = Measure("BLEU-1", 0.5, 0.4, 0.6, None, None)
+    page = read(tmp_path, measures=[both, missing], labels=("Before <b>", "After"))
+    assert re.findall(r'<th scope="col">(.*?)</th>', page) == ["Score", "Before &lt;b&gt;", "After", "Difference"]
+    cells = [re.sub("<.*?>", "", cell) for cell in re.findall(r"<td data-label=.*?>(.*?)</td>", page)]
+    assert cells == [
+        "0.6100 0.5800 to 0.6400",
+        "0.5870 0.5600 to 0.6130",
+        "-0.0230 -0.0300 to +0.0100 p = 0.0412",
+        "\u2014 \u2014",
+        "0.5000 0.4000 to 0.6000",
+        "\u2014",
+    ]
+
+
+def test_a_card_of_a_comparison_shows_both_captions_with_their_cider_d_and_the_gain(tmp_path: Path) -> None:
+    compared = image(0, 0.5, "a red wall", compared="a dog", compared_cider_d=0.75)
+    page = read(tmp_path, [compared], labels=("Before", "After"))
+    labels = [re.sub("<.*?>", "", label) for label in re.findall(r'<p class="label">(.*?)</p>', page)]
+    assert labels == ["Before CIDEr-D 0.75", "After CIDEr-D 0.50 (-0.25)"]
+    shown = [re.sub("<.*?>", "", caption) for caption in re.findall(r'<p class="caption">(.*?)</p>', page)]
+    assert shown == ["a dog", "a red wall"]
+    assert "Images that gain: 0, lose: 1, stay the same: 0; the mean is -0.25." in page
+
+
+def test_images_that_are_gone_are_counted(tmp_path: Path) -> None:
+    draw("red", 0).save(tmp_path / "there.png")
+    images = [image(0, image=tmp_path / "there.png"), image(1, image=tmp_path / "gone.png")]
+    assert "1 of the images shown here can no longer be read." in read(tmp_path, images)
+    assert "None of the images can be read any more." in read(tmp_path, images[1:])
+    assert "read" not in re.sub("<[^>]*>", "", read(tmp_path, [image(0)]).split('id="images-title"')[1])
+
+
+def test_a_page_without_scores_has_no_place_for_them(tmp_path: Path) -> None:
+    images = [image(i, NAN, bleu_4=NAN, compared="a wall") for i in range(3)]
+    page = read(tmp_path, images, measures=[], verdict="There are no scores.", labels=("Before", "After"))
+    assert 'id="scores-title"' not in page
+    assert "<table" not in page
+    assert page.count('<div class="field limit-field" hidden>') == 2
+    assert re.findall(r'<option value="(.*?)">', page) == ["place-up", "words-down", "words-up"]
+    assert re.findall(r'<p class="label">(.*?)</p>', page) == ["<b>Before</b>", "<b>After</b>"] * 3
+    assert "All images. References are below the captions" in page
+
+
+def test_the_settings_of_a_training_are_beside_its_curves(tmp_path: Path) -> None:
+    page = read(tmp_path, curves=CURVES, settings=[("start", "<default>")])
+    assert '<h2 id="training-title">Training</h2>' in page
+    assert "<dt>start</dt><dd>&lt;default&gt;</dd>" in page
+    assert '<h2 id="training-title">Learning curves</h2>' in read(tmp_path, curves=CURVES)
 
 
 def test_a_page_without_comparison_does_not_mention_one(tmp_path: Path) -> None:

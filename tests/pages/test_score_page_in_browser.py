@@ -10,9 +10,10 @@ from selenium.webdriver.common.keys import Keys
 
 from helpers.browser import Browser
 from helpers.data import draw
-from helpers.scored_images import CURVES, HOSTILE, IMAGES, NAN, SHOWN, image, write
+from helpers.scored_images import CIDER_D, COMPARED, CURVES, HOSTILE, IMAGES, NAN, SHOWN, image, write
 from imgcap.pages.interval_plot import Measure
-from imgcap.pages.score_page import ScoredImage
+from imgcap.pages.selection import ScoredImage
+from imgcap.scoring.resampling import Difference
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +32,14 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         notes=[HOSTILE, "CIDEr-D is 0 to 10."],
         curves=CURVES,
     )
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    measure = replace(CIDER_D, compared_interval=(0.58, 0.64), difference=Difference(-0.023, (-0.03, 0.01), 0.0412))
+    file = tmp_path_factory.mktemp("page") / "page.html"
+    settings = [("start", HOSTILE)]
+    return write(file, COMPARED, labels=(HOSTILE, "After"), measures=[measure], settings=settings, curves=CURVES)
 
 
 def ids(browser: Browser) -> list[str]:
@@ -52,11 +61,19 @@ def test_hostile_text_is_shown_and_does_nothing(browser: Browser, page: Path) ->
     browser.open(page)
     for selector in ("h1", ".verdict", ".facts dd", ".facts dt + dd + dt", ".notes li"):
         assert browser.texts(selector)[0].removeprefix("Walls ") == SHOWN
-    for selector in (".caption span", ".caption + .caption span", ".references li", ".id span"):
+    for selector in (".caption span", ".references li", ".id span"):
         assert SHOWN in browser.texts(selector)
     assert browser.run("return window.broken") is None
     assert browser.run("return document.querySelectorAll('img[src=x]').length") == 0
     assert browser.run("return document.title") == f"Walls {SHOWN}"
+
+
+def test_hostile_text_in_a_comparison_is_shown_and_does_nothing(browser: Browser, comparison: Path) -> None:
+    browser.open(comparison)
+    for selector in (".pair .caption span", ".label b", "thead th", "section .facts dd", ".key span"):
+        assert SHOWN in browser.texts(selector)
+    assert browser.run("return document.querySelector('td').dataset.label") == SHOWN
+    assert browser.run("return window.broken") is None
 
 
 def test_no_script_but_the_page_s_own_runs(browser: Browser, tmp_path: Path) -> None:
@@ -92,7 +109,7 @@ def test_missing_images_are_shown_as_missing(browser: Browser, page: Path) -> No
 
 def test_a_card_shows_captions_references_and_scores(browser: Browser, page: Path) -> None:
     browser.open(page)
-    assert browser.texts(".card:first-child .caption") == ["two dogs run", "Compared withone dog runs"]
+    assert browser.texts(".card:first-child .caption") == ["two dogs run"]
     assert browser.texts(".card:first-child .references li") == ["dogs are running"]
     assert browser.texts(".card:first-child .scores div") == ["CIDEr-D2.00", "BLEU-40.90", "ROUGE-L0.40"]
     assert browser.texts(".card:first-child .tags b") == ["Best", "Random"]
@@ -104,7 +121,7 @@ def test_a_card_shows_captions_references_and_scores(browser: Browser, page: Pat
     ("control", "value", "shown"),
     [
         ("#text", "DOGS run", ["1.png"]),
-        ("#text", "one dog", ["1.png"]),
+        ("#text", "two dog", ["1.png"]),
         ("#text", "e\u0301te\u0301", ["2.png"]),
         ("#text", "wall 0.png", ["0.png"]),
         ("#text", "CIDEr", []),
@@ -131,6 +148,28 @@ def test_filters_and_orders(browser: Browser, page: Path, control: str, value: o
     assert ids(browser) == shown
     assert browser.count() == ("5 images" if len(shown) == 5 else f"{len(shown)} of 5 images")
     assert browser.find("#none").is_displayed() == (not shown)
+
+
+@pytest.mark.parametrize(
+    ("control", "value", "shown"),
+    [
+        ("#text", "one dog", ["1.png"]),
+        ("gains", None, ["1.png"]),
+        ("losses", None, ["0.png", "hostile"]),
+        ("#sort", "gain-down", ["1.png", "2.png", "0.png", "hostile", "3.png"]),
+        ("#sort", "gain-up", ["hostile", "0.png", "2.png", "1.png", "3.png"]),
+        ("#sort", "cider-down", ["1.png", "hostile", "0.png", "2.png", "3.png"]),
+    ],
+)
+def test_filters_and_orders_of_a_comparison(
+    browser: Browser, comparison: Path, control: str, value: object, shown: list[str]
+) -> None:
+    browser.open(comparison)
+    if control.startswith("#"):
+        browser.choose(control, value)
+    else:
+        browser.pick(control)
+    assert ids(browser) == shown
 
 
 def test_filters_work_together_and_are_cleared_together(browser: Browser, page: Path) -> None:
@@ -175,9 +214,12 @@ def test_everything_is_reached_from_the_keyboard_and_has_a_name(browser: Browser
 
 
 @pytest.mark.parametrize("width", [320, 375, 545, 768, 896, 897, 1280, 1920])
-def test_nothing_is_wider_than_the_window(browser: Browser, page: Path, width: int) -> None:
+@pytest.mark.parametrize("name", ["page", "comparison"])
+def test_nothing_is_wider_than_the_window(
+    browser: Browser, request: pytest.FixtureRequest, name: str, width: int
+) -> None:
     browser.resize(width, 800)
-    browser.open(page)
+    browser.open(request.getfixturevalue(name))
     assert browser.run("return document.documentElement.scrollWidth") <= width
     wider = """return [...document.querySelectorAll('body *')].filter(e => e.checkVisibility()
         && !e.closest('.wide svg, .unseen, thead') && e.getBoundingClientRect().right > innerWidth)
@@ -201,9 +243,10 @@ def test_labels_stay_inside_their_plot_and_apart(browser: Browser, tmp_path: Pat
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_text_has_enough_contrast(browser: Browser, page: Path, theme: str) -> None:
+@pytest.mark.parametrize("name", ["page", "comparison"])
+def test_text_has_enough_contrast(browser: Browser, request: pytest.FixtureRequest, name: str, theme: str) -> None:
     browser.emulate(theme)
-    browser.open(page)
+    browser.open(request.getfixturevalue(name))
     measured = browser.contrasts()
     assert len(measured) > 100
     least = {"tspan.first": 3, "tspan.second": 3}  # the marks of legends are graphics (1.4.11)

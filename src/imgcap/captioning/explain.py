@@ -166,7 +166,7 @@ class TrainingIndex:
         return [
             Explanation(
                 nearest=tuple((self.names[index], similarity) for index, similarity in zip(*near, strict=True)),
-                verbatim=self._contains(text),
+                verbatim=self.knows(text),
                 distance=distance,
                 percentile=percentile,
                 warning=_warning(percentile),
@@ -176,7 +176,8 @@ class TrainingIndex:
             )
         ]
 
-    def _contains(self, caption: str) -> bool:
+    def knows(self, caption: str) -> bool:
+        """Whether `caption` is, word for word, a training caption."""
         digest = torch.tensor(_hash(caption))
         index = int(torch.searchsorted(self.caption_hashes, digest))
         return index < len(self.caption_hashes) and bool(self.caption_hashes[index] == digest)

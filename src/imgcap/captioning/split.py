@@ -4,25 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import torch
 from torch import Tensor
 
+from imgcap.captioning.explain import TrainingIndex
 from imgcap.dataset.prepared import PreparedFolder, Rows
 from imgcap.dataset.splits import TRAIN
 from imgcap.distributed import World
 from imgcap.errors import ImgcapError
 from imgcap.files import make_folder, write_json_lines, writing
+from imgcap.images.archives import ArchivedFile
 from imgcap.images.decoding import batched
+from imgcap.images.errors import ImageError
 from imgcap.model.encoder import Encoder
 from imgcap.model.folder import Model, check_encoder, load_model_folder
 from imgcap.model.search import SearchOptions
-from imgcap.model.store import locate
+from imgcap.model.store import INDEX_FILE, locate
 from imgcap.sharding import Shard, interleave
 
 _BATCH = 128
 _IMAGES_AT_ONCE = 32
+_MANY = 0.05
+"""Fraction of the images that a model may have learned from without a remark: a few are often twice in a data set."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,21 @@ class CaptionedSplit:
     records: tuple[CaptionedRecord, ...]
     encoded: bool = False
     """Whether the images were encoded again, because the prepared features come from another encoder."""
+
+    @property
+    def identity(self) -> str:
+        """The model's own name, and the start of its hash."""
+        return f"{self.model.config.name}@{self.model.hash}"
+
+    @property
+    def settings(self) -> list[str]:
+        """The search as parts of a signature."""
+        search = self.search
+        return [
+            f"beam:{search.beam_size}",
+            f"length_penalty:{search.length_penalty:g}",
+            f"max_length:{search.max_length}",
+        ]
 
     @property
     def training(self) -> list[tuple[str, ...]]:
@@ -78,37 +98,38 @@ def caption_split(
     if not may_encode:
         check_encoder(model, prepared.metadata.encoder_fingerprint, prepared.root)
     options = choose_options(model.config.search)
-    records = caption_rows(prepared, model, prepared.rows(split), options, world=world, on_progress=on_progress)
-    return CaptionedSplit(prepared, model_name, model, options, records, encoded=not _fits(model, prepared))
+    return caption_rows(
+        prepared, prepared.rows(split), model, options, name=model_name, world=world, on_progress=on_progress
+    )
 
 
 def caption_rows(
     prepared: PreparedFolder,
-    model: Model,
     rows: Rows,
+    model: Model,
     options: SearchOptions,
     *,
-    world: World,
+    name: str,
+    world: World | None = None,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
-) -> tuple[CaptionedRecord, ...]:
+) -> CaptionedSplit:
     """Caption the images of `rows`, from their prepared features if these fit the model, else from the images.
 
-    The processes of `world` divide the work, and each gets all captions. Raises `ImgcapError` if an image is needed
-    that can no longer be read.
+    `name` is what the user calls the model. The processes of `world` divide the work, and each gets all captions.
+    Raises `ImgcapError` if an image is needed that can no longer be read.
     """
+    world = world or World()
+    encoded = model.config.encoder_fingerprint != prepared.metadata.encoder_fingerprint
     own = list(Shard(world.rank, world.size).items(rows, _BATCH))
-    features = _prepared_features(prepared, own) if _fits(model, prepared) else _encode(prepared, model, own, world)
+    features = _encode(prepared, model, own, world) if encoded else _prepared_features(prepared, own)
     captioned = []
     for row, hypotheses in zip(own, model.search(features, options), strict=True):
         record, best = prepared.records[row], hypotheses[0]
         text, log_probability = model.text(best), best.log_probability
         captioned.append(CaptionedRecord(record.image_id, record.path, text, log_probability, record.captions))
         on_progress(len(captioned), len(own))
-    return tuple(interleave(world.gather(captioned), _BATCH))
-
-
-def _fits(model: Model, prepared: PreparedFolder) -> bool:
-    return model.config.encoder_fingerprint == prepared.metadata.encoder_fingerprint
+    records = tuple(interleave(world.gather(captioned), _BATCH))
+    return CaptionedSplit(prepared, name, model, options, records, encoded)
 
 
 def _prepared_features(prepared: PreparedFolder, rows: Sequence[int]) -> Iterator[Tensor]:
@@ -129,8 +150,14 @@ def _encode(prepared: PreparedFolder, model: Model, rows: Sequence[int], world: 
         ) from None
 
 
+def signature_parts(split: str, ours: CaptionedSplit, theirs: CaptionedSplit | None = None) -> list[str]:
+    """What a signature says of the models and their searches."""
+    compared = [f"compared:{','.join([theirs.identity, *theirs.settings])}"] if theirs else []
+    return [f"model:{ours.identity}", f"split:{split}", *ours.settings, *compared]
+
+
 def comparison_remarks(ours: CaptionedSplit, theirs: CaptionedSplit) -> list[str]:
-    """Sentences on what differs between two models' ways to their captions, besides the models."""
+    """Sentences on what else than the models differs, and on an advantage that one of them has."""
     remarks = [
         f"The features in {ours.prepared.root} come from another encoder than {captioned.name} needs, so its own "
         "encoder encoded the images again."
@@ -146,7 +173,44 @@ def comparison_remarks(ours: CaptionedSplit, theirs: CaptionedSplit) -> list[str
             f"Each model searches with its own settings: {ours.name} with {settings[0]}, {theirs.name} with "
             f"{settings[1]}."
         )
+    known = [(captioned, known_images(captioned), len(captioned.records)) for captioned in (ours, theirs)]
+    remarks += [
+        f"{captioned.name} has learned from {count:,} of these {total:,} images, which raises its scores."
+        for captioned, count, total in known
+        if count >= _MANY * total
+    ]
     return remarks
+
+
+def known_images(captioned: CaptionedSplit) -> int:
+    """Number of images that the model has probably learned from.
+
+    Its training images have their file name, and its training captions all their references. An image with a single
+    reference does not count, because others may have the same. 0 if the model has no index of its training images.
+    """
+    file = captioned.model.folder / INDEX_FILE
+    if not file.is_file():
+        return 0
+    index = TrainingIndex.load(file)
+    names = {PurePath(name).name for name in index.names}
+    return sum(
+        PurePath(record.path).name in names
+        and len(set(record.references)) > 1
+        and all(map(index.knows, record.references))
+        for record in captioned.records
+    )
+
+
+def find_images(captioned: CaptionedSplit) -> list[Path | ArchivedFile]:
+    """The image of each record, for a page; where its archive no longer exists, a path that does not exist either."""
+
+    def find(path: str) -> Path | ArchivedFile:
+        try:
+            return captioned.prepared.source(path)
+        except ImageError:
+            return captioned.prepared.image_root / path
+
+    return [find(record.path) for record in captioned.records]
 
 
 def write_captions(file: Path, captioned: Iterable[CaptionedRecord]) -> None:

@@ -194,7 +194,14 @@ def _bar(*more: TextColumn) -> Progress:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), *more)
-    return Progress(*columns, console=err, transient=True, redirect_stdout=False, redirect_stderr=False)
+    return Progress(
+        *columns,
+        console=err,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+        disable=not err.is_terminal,  # else it ends with an empty line
+    )
 
 
 def counting(

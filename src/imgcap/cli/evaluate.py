@@ -17,10 +17,8 @@ from imgcap.text.columns import Columns
 
 if TYPE_CHECKING:
     from imgcap.captioning.split import CaptionedSplit
-    from imgcap.dataset.prepared import PreparedFolder
     from imgcap.distributed import World
     from imgcap.images.archives import ArchivedFile
-    from imgcap.model.search_options import SearchOptions
     from imgcap.scoring.evaluation import Evaluation
 
 
@@ -136,7 +134,7 @@ def _from_files(source: given.CaptionSources, min_references: int) -> Hypothesis
 
 def _from_model(run: given.ModelRun, device: str | None, min_references: int) -> HypothesisSet | None:
     """The model's captions of the split; None in all processes of torchrun but the first."""
-    from imgcap.captioning.split import comparison_remarks, write_captions
+    from imgcap.captioning.split import comparison_remarks, find_images, signature_parts, write_captions
     from imgcap.distributed import joined
     from imgcap.scoring.pairs import check_references
 
@@ -158,15 +156,10 @@ def _from_model(run: given.ModelRun, device: str | None, min_references: int) ->
         references=references,
         names={record.image_id: [record.path] for record in found.records},
         training=found.training or None,
-        made_by=[
-            f"model:{_identity(found)}",
-            f"split:{run.split}",
-            *_search_settings(found.search),
-            *(["compared:" + ",".join([_identity(other), *_search_settings(other.search)])] if other else []),
-        ],
+        made_by=signature_parts(run.split, found, other),
         remarks=comparison_remarks(found, other) if other else [],
         compared=(str(run.compared), [record.caption for record in other.records]) if other else None,
-        find_images=lambda: [_image(found.prepared, record.path) for record in found.records],
+        find_images=lambda: find_images(found),
         model_folder=found.model.folder,
     )
 
@@ -185,27 +178,6 @@ def _caption(run: given.ModelRun, model: str, world: World) -> CaptionedSplit:
             world=world,
             on_progress=on_progress,
         )
-
-
-def _identity(captioned: CaptionedSplit) -> str:
-    return f"{captioned.model.config.name}@{captioned.model.hash}"
-
-
-def _search_settings(search: SearchOptions) -> list[str]:
-    return [
-        f"beam:{search.beam_size}",
-        f"length_penalty:{search.length_penalty:g}",
-        f"max_length:{search.max_length}",
-    ]
-
-
-def _image(prepared: PreparedFolder, path: str) -> Path | ArchivedFile | None:
-    from imgcap.images.errors import ImageError
-
-    try:
-        return prepared.source(path)
-    except ImageError:  # its archive is gone, but its scores can be shown
-        return None
 
 
 def _read_compared(file: Path, captions: HypothesisSet, columns: Columns, some: bool) -> list[str]:
@@ -256,9 +228,17 @@ def _write_files(outputs: given.OutputFiles, captions: HypothesisSet, evaluation
             captions.hypotheses,
             captions.references,
             compared=compared,
+            labels=_labels(captions),
             images=captions.find_images(),
             curves=learning_curves(captions.model_folder) if captions.model_folder else None,
         )
+
+
+def _labels(captions: HypothesisSet) -> tuple[str, str]:
+    """Short names for the captions compared with, if any, and for these captions: their files or folders."""
+    names = (captions.compared[0] if captions.compared else "", captions.name)
+    theirs, ours = (Path(name).name for name in names)
+    return names if theirs == ours else (theirs, ours)
 
 
 def _print(evaluation: Evaluation, title: str, as_json: bool, markdown: bool) -> None:

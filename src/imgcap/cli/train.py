@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgcap.cli import options
-from imgcap.cli.console import err, interruptible, print_message
-from imgcap.errors import ExitCode
+from imgcap.cli.console import counting, err, interruptible, print_message
+from imgcap.errors import ExitCode, ImgcapError
 from imgcap.training.options import DEFAULTS
 from imgcap.training.settings import SIZE
 
 if TYPE_CHECKING:
+    import torch
+
     from imgcap.training.progress import EpochResult
     from imgcap.training.trainer import TrainingResult
 
@@ -100,13 +102,17 @@ def train(
     val_share: Annotated[
         float, typer.Option(help="Draw this fraction of the training images as the val split, if there is none.")
     ] = DEFAULTS.val_share,
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Write report.html: captions before and after, and scores.")
+    ] = True,
     device: options.Device = None,
 ) -> None:
     """Train a captioner on a prepared folder, from the default model on.
 
     After each epoch the model captions the val split on its own; the epoch with the best CIDEr-D is kept. Below 200
     training images the number of epochs is fixed instead. Ctrl-C or a kill loses at most one epoch: run the same
-    command with --resume to continue.
+    command with --resume to continue. At the end, report.html in the model folder shows images with their captions
+    before and after the training.
     """
     from imgcap.dataset.prepared import PreparedFolder
     from imgcap.distributed import joined
@@ -145,6 +151,9 @@ def train(
             _print_result(output, result)
     if result.interrupted:
         raise typer.Exit(ExitCode.INTERRUPTED)
+    if report and world.is_first:
+        with interruptible("The model is finished; only its report is missing."):
+            _write_report(prepared, output, world.device)
 
 
 def _print_result(output: Path, result: TrainingResult) -> None:
@@ -159,6 +168,24 @@ def _val_scores(result: EpochResult, gap: str) -> str:
     if result.val_cider_d is None or result.val_bleu is None:
         return ""
     return f"{gap}val CIDEr-D {result.val_cider_d:.4f}{gap}BLEU-4 {result.val_bleu[3]:.4f}"
+
+
+def _write_report(prepared: Path, output: Path, device: torch.device) -> None:
+    """Write the report and say where it is, or why there is none: the training has succeeded without it."""
+    from imgcap.dataset.prepared import PreparedFolder
+    from imgcap.training.report import REPORT_FILE, write_report
+
+    progress, on_progress = counting("Writing the report")
+    try:
+        with progress:
+            report = write_report(PreparedFolder(prepared), output, device, on_progress)
+    except Exception as error:  # whatever is wrong with the page, the model is complete
+        what = error if isinstance(error, ImgcapError) else f"{type(error).__name__}: {error}"
+        print_message(f"The model is complete, but {output / REPORT_FILE} could not be written: {what}")
+        return
+    if report.verdict:
+        print_message(report.verdict)
+    print_message(f"{report.file}: {report.content}")
 
 
 class _Progress:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from imgcap.images.archives import ArchivedFile
 from imgcap.pages.interval_plot import Measure
-from imgcap.pages.score_page import ScoredImage, write_score_page
+from imgcap.pages.score_page import write_score_page
+from imgcap.pages.selection import ScoredImage
 from imgcap.scoring import score_table
 from imgcap.scoring.evaluation import Evaluation
 from imgcap.scoring.scores import METRICS
@@ -24,15 +26,21 @@ def write_evaluation_page(
     references: Sequence[Sequence[str]],
     *,
     compared: Sequence[str] | None = None,
+    labels: tuple[str, str] = ("Compared with", "These captions"),
     images: Sequence[Path | ArchivedFile | None] = (),
     curves: str | None = None,
+    facts: Sequence[tuple[str, str]] = (),
+    settings: Sequence[tuple[str, str]] = (),
 ) -> None:
     """Write the score page of `evaluation`.
 
-    `compared` holds the captions that the evaluation compares with, `images` the image of each caption if they are
-    known, `curves` the SVG of the model's learning curves. Raises `ImgcapError` if the page cannot be written.
+    `compared` holds the captions that the evaluation compares with, `labels` are what the page calls these and the
+    scored ones, `images` the image of each caption if they are known, `curves` the SVG of the model's learning curves,
+    `settings` how it was trained, and `facts` come before those of the scores. Raises `ImgcapError` if the page cannot
+    be written.
     """
     by_image = evaluation.images
+    theirs = evaluation.comparison.images.cider_d if evaluation.comparison else None
     scored = [
         ScoredImage(
             image_id=image_id,
@@ -43,6 +51,7 @@ def write_evaluation_page(
             rouge_l=float(by_image.rouge_l[i]),
             image=images[i] if images else None,
             compared=compared[i] if compared else None,
+            compared_cider_d=math.nan if theirs is None else float(theirs[i]),
         )
         for i, image_id in enumerate(image_ids)
     ]
@@ -50,12 +59,23 @@ def write_evaluation_page(
         file,
         title=title,
         measures=_measures(evaluation),
-        facts=[*score_table.facts(evaluation), ("signature", evaluation.signature)],
+        facts=[*facts, *_facts(evaluation, labels), ("signature", evaluation.signature)],
         images=scored,
+        labels=labels if evaluation.comparison else None,
         curves=curves,
+        settings=settings,
         verdict=evaluation.comparison.verdict if evaluation.comparison else None,
-        notes=score_table.notes(evaluation),
+        notes=score_table.notes(evaluation, labels[0]),
     )
+
+
+def _facts(evaluation: Evaluation, labels: tuple[str, str]) -> list[tuple[str, str]]:
+    """Scores without an interval; of both sets of captions, if there is a comparison."""
+    ours = score_table.facts(evaluation.scores)
+    if not evaluation.comparison:
+        return ours
+    theirs = dict(score_table.facts(evaluation.comparison.scores))
+    return [(label, f"{theirs[label]} ({labels[0]}), {value} ({labels[1]})") for label, value in ours]
 
 
 def _measures(evaluation: Evaluation) -> list[Measure]:
@@ -69,6 +89,8 @@ def _measures(evaluation: Evaluation) -> list[Measure]:
             floor=evaluation.floor.metrics[name],
             ceiling=ceiling.metrics[name] if ceiling else None,
             compared=comparison.scores.metrics[name] if comparison else None,
+            compared_interval=comparison.intervals[name] if comparison else None,
+            difference=comparison.differences[name] if comparison else None,
             top=_HIGHEST.get(name, 1.0),
         )
         for name, label in METRICS.items()

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from imgcap.pages.parts import is_known, number
+from imgcap.scoring.resampling import Difference
 
 _ROUND = (1, 2, 2.5, 3, 4, 5, 6, 8, 10)
 _SMALLEST_SHOWN = 0.0005
@@ -29,6 +30,10 @@ class Measure:
     """The score of one person's captions against the others'."""
     compared: float | None = None
     """The score of the captions that these are compared with."""
+    compared_interval: tuple[float, float] | None = None
+    """Its 95 % interval."""
+    difference: Difference | None = None
+    """How much higher the score is than that of the captions compared with."""
     top: float = 1.0
     """Largest value that the score can have."""
 

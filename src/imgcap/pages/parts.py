@@ -49,9 +49,9 @@ def is_known(value: float | None) -> TypeGuard[float]:
     return value is not None and math.isfinite(value)
 
 
-def number(value: float | None, places: int = 4) -> str:
-    """`value` with `places` decimals; a dash if it is missing or not finite."""
-    return f"{value:.{places}f}" if is_known(value) else "\u2014"
+def number(value: float | None, places: int = 4, sign: bool = False) -> str:
+    """`value` with `places` decimals, and with its `sign` also if it is positive; a dash if it is not finite."""
+    return f"{value:{'+' if sign else ''}.{places}f}" if is_known(value) else "\u2014"
 
 
 def thumbnail(image: str | PathLike[str] | ArchivedFile | bytes | Image.Image | None) -> str:

@@ -2,11 +2,13 @@
 {
 const $ = id => document.getElementById(id);
 const fold = text => text.normalize("NFC").toLowerCase();
-const cards = [...$("cards").children].map(element => ({
+const cards = [...$("cards").children].map((element, place) => ({
   element,
+  place,
   groups: element.dataset.groups.split(" "),
   found: fold([...element.querySelectorAll(".caption span, .references li, .id span")].map(part => part.textContent).join("\n")),
   cider: parseFloat(element.dataset.cider),
+  gain: parseFloat(element.dataset.gain),
   bleu: parseFloat(element.dataset.bleu),
   words: parseFloat(element.dataset.words),
 }));

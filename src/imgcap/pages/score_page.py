@@ -1,44 +1,30 @@
-"""One self-contained HTML page of scores: intervals, distributions, learning curves, and images."""
+"""One self-contained HTML page of scores: intervals, distributions, training, and images."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import math
-import random
 import re
-from collections import Counter
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from imgcap.files import make_folder, write_text, writing
-from imgcap.images.archives import ArchivedFile
-from imgcap.pages.distributions import Figure, caption_lengths, cider_d_scores
+from imgcap.pages.distributions import Figure, caption_lengths, cider_d_gains, cider_d_scores
 from imgcap.pages.interval_plot import IntervalPlot, Measure
 from imgcap.pages.parts import read_asset, render, thumbnail
+from imgcap.pages.selection import ScoredImage, select
 from imgcap.text.tokenizer import tokenize
 
-GROUP_SIZE = 60
-"""Most images in each of the groups best, worst and random."""
+_Parts = Sequence[tuple[str, bool]]
+"""A caption in parts, and whether a reference has the words of the part."""
 
-_GROUPS = {"best": "Best", "worst": "Worst", "random": "Random"}
-_SEED = 0
-
-
-@dataclass(frozen=True)
-class ScoredImage:
-    """A caption, its references, and its scores: CIDEr-D 0-10, BLEU-4 and ROUGE-L 0-1."""
-
-    image_id: str
-    caption: str
-    references: tuple[str, ...]
-    cider_d: float
-    bleu_4: float
-    rouge_l: float
-    image: Path | ArchivedFile | None = None
-    compared: str | None = None
-    """The caption that this one is compared with."""
+_BY_GAIN = [("gain-down", "Gain, largest first"), ("gain-up", "Loss, largest first")]
+_BY_SCORE = [("cider-down", "CIDEr-D, highest first"), ("cider-up", "CIDEr-D, lowest first")]
+_BY_BLEU = [("bleu-down", "BLEU-4, highest first"), ("bleu-up", "BLEU-4, lowest first")]
+_UNSORTED = [("place-up", "As in the data set")]
+_BY_LENGTH = [("words-down", "Caption, longest first"), ("words-up", "Caption, shortest first")]
 
 
 @dataclass(frozen=True)
@@ -48,9 +34,8 @@ class _Card:
     image: ScoredImage
     groups: Sequence[str]
     words: int
-    caption: Sequence[tuple[str, bool]]
-    """The caption in parts, and whether a reference has the words of the part."""
-    compared: Sequence[tuple[str, bool]] | None
+    caption: _Parts
+    compared: _Parts | None
     thumbnail: str
 
     @classmethod
@@ -73,18 +58,23 @@ def write_score_page(
     measures: Sequence[Measure],
     facts: Sequence[tuple[str, str]],
     images: Sequence[ScoredImage],
+    labels: tuple[str, str] | None = None,
     curves: str | None = None,
+    settings: Sequence[tuple[str, str]] = (),
     verdict: str | None = None,
     notes: Sequence[str] = (),
 ) -> None:
     """Write a page that needs no other file and no network, and JavaScript only for its filters.
 
-    It shows the best, the worst and some random `images` by CIDEr-D. `curves` is an SVG of `plot_svg`, `facts` are
-    names and values, `verdict` is one sentence, `notes` are sentences. Numbers that are not finite are shown as
-    missing. The page appears under its name once it is complete. Raises `ImgcapError` if it cannot be written.
+    It shows the images that tell most (see `select`). `labels` name the captions compared with and these captions, if
+    there is a comparison. `curves` is an SVG of `plot_svg`, `settings` describe the training and `facts` the captions
+    as names and values, `verdict` is a sentence or two, `notes` are sentences. Numbers that are not finite are shown
+    as missing; without `measures` there are no scores. The page appears under its name once it is complete. Raises
+    `ImgcapError` if it cannot be written.
     """
     script = read_asset("score_page.js")
-    groups = _choose(images)
+    chosen = select(images, comparing=labels is not None)
+    cards = [_Card.of(images[place], names) for place, names in chosen.groups.items()]
     page = render(
         "score_page.html",
         style=read_asset("page.css", "score_page.css"),
@@ -94,15 +84,18 @@ def write_score_page(
         verdict=verdict,
         facts=facts,
         measures=[(measure, IntervalPlot.of(measure)) for measure in measures],
-        comparing=any(measure.compared is not None for measure in measures),
+        scored=any(math.isfinite(image.cider_d) for image in images),
+        labels=labels,
         notes=notes,
         figures=list(_figures(images)),
         curves=curves,
-        choice=_choice(len(groups), len(images)),
-        groups=_group_counts(groups),
-        group_labels=_GROUPS,
-        count=f"{len(groups):,} {'image' if len(groups) == 1 else 'images'}",
-        cards=(_Card.of(images[place], names) for place, names in groups.items()),
+        settings=settings,
+        choice=f"{chosen.text}{_missing(cards)}",
+        groups=chosen.counts,
+        group_labels=chosen.labels,
+        sorts=_sorts(list(chosen.labels)),
+        count=f"{len(cards):,} {'image' if len(cards) == 1 else 'images'}",
+        cards=cards,
     )
     make_folder(file.absolute().parent)
     with writing(f"The page {file}"):
@@ -119,45 +112,27 @@ def _figures(images: Sequence[ScoredImage]) -> Iterator[Figure]:
         return
     references = [reference for image in images for reference in image.references]
     yield caption_lengths([image.caption for image in images], references)
-    if scores := cider_d_scores(image.cider_d for image in images):
+    if gains := cider_d_gains(image.gain for image in images):
+        yield gains
+    elif scores := cider_d_scores(image.cider_d for image in images):
         yield scores
 
 
-def _choose(images: Sequence[ScoredImage]) -> dict[int, list[str]]:
-    """Places of the images to show, the highest CIDEr-D first, and the groups of each."""
-    finite = [math.isfinite(image.cider_d) for image in images]
-    ranked = sorted(range(len(images)), key=lambda place: -images[place].cider_d if finite[place] else math.inf)
-    scored = [place for place in ranked if finite[place]]
-    half = min(GROUP_SIZE, (len(scored) + 1) // 2)
-    members = {
-        "best": set(scored[:half]),
-        "worst": set(scored[len(scored) - half :]),
-        "random": set(random.Random(_SEED).sample(range(len(images)), min(GROUP_SIZE, len(images)))),
-    }
-    groups = {place: [name for name in members if place in members[name]] for place in ranked}
-    if len(images) <= GROUP_SIZE * len(members):
-        return groups
-    return {place: names for place, names in groups.items() if names}
+def _missing(cards: Sequence[_Card]) -> str:
+    """A sentence on images that are no longer where they were, with a space before it."""
+    gone = sum(card.image.image is not None and not card.thumbnail for card in cards)
+    if not gone:
+        return ""
+    if gone == len(cards):
+        return " None of the images can be read any more."
+    return f" {gone:,} of the images shown here can no longer be read."
 
 
-def _choice(shown: int, images: int) -> str:
-    """Which images the page shows, in words."""
-    if not images:
-        return "There are no images."
-    if shown == images:
-        which = "All images, the highest CIDEr-D first."
-    else:
-        which = (
-            f"Of {images:,} images, those with the {GROUP_SIZE} highest and the {GROUP_SIZE} lowest CIDEr-D, and "
-            f"{GROUP_SIZE} drawn at random, always the same; the highest CIDEr-D first."
-        )
-    return which + " References are below the captions; underlined words are in one of them."
-
-
-def _group_counts(groups: Mapping[int, Sequence[str]]) -> list[tuple[str, str, int]]:
-    """Name, label and size of each group, all images first."""
-    counts = Counter(name for names in groups.values() for name in names)
-    return [("all", "All", len(groups)), *((name, label, counts[name]) for name, label in _GROUPS.items())]
+def _sorts(groups: Sequence[str]) -> list[tuple[str, str]]:
+    """Orders of the images that the page offers, the present one first: their names and labels."""
+    if "gains" in groups:
+        return [*_BY_GAIN, *_BY_SCORE, *_BY_LENGTH]
+    return [*_BY_SCORE, *_BY_BLEU, *_BY_LENGTH] if "best" in groups else [*_UNSORTED, *_BY_LENGTH]
 
 
 def _shared_parts(caption: str, known: Container[str]) -> list[tuple[str, bool]]:

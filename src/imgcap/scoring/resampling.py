@@ -77,6 +77,7 @@ def verdict(differences: dict[str, Difference], ours: str, theirs: str, images: 
         better, worse, (low, high) = theirs, ours, (-high, -low)
     if chosen.value == low == high == 0:
         return f"No difference: {ours} and {theirs} have the same {name} on every image."
+    low, high = (round(limit, 4) + 0.0 for limit in (low, high))  # no "-0.0000"
     found = f"{abs(chosen.value):.4f} in {name} (95 % interval {low:.4f} to {high:.4f}, p = {chosen.p:.4f})"
     if chosen.p < ALPHA:
         sentence = f"{better} is better than {worse} by {found}: more than chance among these images explains."

@@ -63,9 +63,9 @@ def as_json(evaluation: Evaluation, title: str) -> dict[str, Any]:
     }
 
 
-def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
+def facts(scores: Scores) -> list[tuple[str, str]]:
     """Label and value of each score without an interval."""
-    values = ((label, _format(getattr(evaluation.scores, name), spec)) for name, (label, spec) in _PLAIN.items())
+    values = ((label, _format(getattr(scores, name), spec)) for name, (label, spec) in _PLAIN.items())
     return [(label, value) for label, value in values if value != "-"]
 
 
@@ -103,15 +103,18 @@ def difference_rows(evaluation: Evaluation) -> list[list[str]]:
     ]
 
 
-def notes(evaluation: Evaluation) -> list[str]:
-    """Sentences that explain the columns, and remarks on the scores."""
+def notes(evaluation: Evaluation, other: str = "other") -> list[str]:
+    """Sentences that explain the columns, and remarks on the scores.
+
+    `other` is the name of the column of the captions compared with.
+    """
     fewest, most = evaluation.references
     number = f"{most}" if fewest == most else f"{fewest} to {most}"
-    other = [f"other: the captions of {evaluation.comparison.name}."] if evaluation.comparison else []
+    compared = [f"{other}: the captions of {evaluation.comparison.name}."] if evaluation.comparison else []
     return [
         f"{len(evaluation.images):,} {_plural('image', len(evaluation.images))} with {number} "
         f"{_plural('reference', most)}.",
-        *other,
+        *compared,
         f'floor: "{evaluation.floor_caption}" said of every image.',
         f"ceiling: mean of each of the first {min(fewest, MAX_PEOPLE)} references against the others."
         if evaluation.ceiling

@@ -1,0 +1,86 @@
+"""`imgcap train` as its users call it: what it prints and leaves at its end."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from helpers.data import Run
+from imgcap.dataset.prepared import PreparedFolder
+from imgcap.errors import ExitCode
+from imgcap.model.store import verify
+
+TINY = ["--epochs", 1, "--min-count", 1, "--batch-size", 8, "--device", "cpu"]
+
+
+def test_it_ends_with_the_verdict_and_a_page(
+    imgcap: Run, prepared: PreparedFolder, telling_model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "mine"
+    done = imgcap("train", prepared.root, "-o", out, "--start-from", telling_model, *TINY)
+    assert done.returncode == ExitCode.DONE, done.stderr
+    page = (out / "report.html").read_text(encoding="utf-8")
+    verdict, last = done.stderr.splitlines()[-2:]
+    images = len(prepared.rows("val"))
+    assert last == f"{out}/report.html: {images} val images with their captions before and after the training."
+    assert re.match(r"(No verdict: |Too few images: |No difference: )?\S+ (is|and) ", verdict)
+    assert verdict in page
+    assert "mine before and after its training" in page
+    compared = imgcap("eval", prepared.root, "--model", out, "--compare-model", telling_model, "--split", "val")
+    assert verdict in compared.stdout
+
+
+def test_it_can_end_without_a_page(imgcap_here: Run, prepared: PreparedFolder, tmp_path: Path) -> None:
+    done = imgcap_here("train", prepared.root, "-o", tmp_path / "mine", "--no-report", *TINY)
+    assert done.returncode == ExitCode.DONE, done.stderr
+    assert not (tmp_path / "mine" / "report.html").exists()
+    assert "report" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (None, "The page {page} cannot be written: is a directory."),
+        (MemoryError("too large"), "MemoryError: too large"),
+    ],
+)
+def test_a_page_that_cannot_be_written_does_not_fail_the_training(
+    imgcap_here: Run,
+    prepared: PreparedFolder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception | None,
+    sentence: str,
+) -> None:
+    out = tmp_path / "mine"
+    page = out / "report.html"
+    if error:
+
+        def fail(*_: object, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr("imgcap.training.report.evaluate", fail)
+    else:
+        page.mkdir(parents=True)
+    done = imgcap_here("train", prepared.root, "-o", out, *TINY)
+    assert done.returncode == ExitCode.DONE, done.stderr
+    assert done.stderr.splitlines()[-1] == (
+        f"The model is complete, but {page} could not be written: {sentence.format(page=page)}"
+    )
+    verify(out)
+
+
+def test_ctrl_c_while_the_page_is_written_leaves_a_complete_model(
+    imgcap_here: Run, prepared: PreparedFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("imgcap.training.report.evaluate", interrupt)
+    done = imgcap_here("train", prepared.root, "-o", tmp_path / "mine", *TINY)
+    assert done.returncode == ExitCode.INTERRUPTED
+    assert done.stderr.splitlines()[-1] == "Interrupted. The model is finished; only its report is missing."
+    verify(tmp_path / "mine")
+    assert not (tmp_path / "mine" / "report.html").exists()
