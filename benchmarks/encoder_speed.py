@@ -1,11 +1,11 @@
 """Compare the speed of Inception V3 in images per second: plain torchvision, the training network, and the encoder.
 
-    python benchmarks/encoder_speed.py [--threads 2] [--repeats 5]
+    python benchmarks/encoder_speed.py [--threads 2] [--batches 1 8 32] [--seconds 30]
 
-Uses random weights and images of 299 x 299 in batches of 1, 8 and 32, in float32. The encoder's time includes stacking
-and scaling its images. The networks take turns, and the fastest of the repeats counts: wall time, or with one thread
-CPU time, which other programs disturb less. Prints a table, with the share of the multiply-adds per second of a large
-`torch.mm`, and a line of JSON. The exit code is 1 if the features differ.
+Uses random weights and images of 299 x 299 in float32. The encoder's time includes stacking
+and scaling its images. The networks and a large `torch.mm` take turns of equal length, and the fastest turn counts:
+wall time, or with one thread CPU time, which other programs disturb less. Prints a table, with the share of the
+multiply-adds per second of `torch.mm`, and a line of JSON. The exit code is 1 if the features differ.
 """
 
 from __future__ import annotations
@@ -20,13 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from imgcap.bench import multiply_adds
+from imgcap.bench import BATCH_SIZES, MATRIX, fastest_in_turns, multiply_adds
 from imgcap.model.encoder import Encoder, EncoderConfig
 from imgcap.model.inception import InceptionV3, fold_batch_norms
 from imgcap.model.torchvision_compat import import_torchvision
 
-BATCHES = (1, 8, 32)
-MATRIX = 4096
 TOLERANCE = 1e-4
 
 
@@ -44,29 +42,18 @@ def networks() -> tuple[nn.Module, InceptionV3, Encoder]:
     return plain.eval(), trained, Encoder(folded, EncoderConfig(), torch.device("cpu"))
 
 
-def fastest(calls: dict[str, Callable[[], Tensor]], repeats: int, clock: Callable[[], float]) -> dict[str, float]:
-    """Seconds of each call, with the calls taking turns."""
-    seconds = dict.fromkeys(calls, float("inf"))
-    for repeat in range(repeats + 1):  # the first one warms up
-        for name, call in calls.items():
-            begun = clock()
-            call()
-            if repeat:
-                seconds[name] = min(seconds[name], clock() - begun)
-    return seconds
-
-
 @torch.inference_mode()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--batches", type=int, nargs="+", default=BATCH_SIZES)
+    parser.add_argument("--seconds", type=float, default=30, help="about how long to measure each batch size")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     clock = time.process_time if args.threads == 1 else time.perf_counter
     plain, trained, encoder = networks()
     source = np.random.default_rng(0)
-    pixels = [source.integers(0, 256, (299, 299, 3), np.uint8) for _ in range(max(BATCHES))]
+    pixels = [source.integers(0, 256, (299, 299, 3), np.uint8) for _ in range(max(args.batches))]
     images = encoder.to_input(torch.from_numpy(np.stack(pixels)))
     work = multiply_adds(trained, 299)
     left, right = torch.rand(2, MATRIX, MATRIX)
@@ -75,7 +62,7 @@ def main() -> None:
     print("| batch | side | images/s | ratio to torchvision | share of the `torch.mm` rate |")
     print("| --- | --- | --- | --- | --- |")
     rates: dict[str, dict[str, float]] = {}
-    for batch in BATCHES:
+    for batch in args.batches:
         channels_last = images[:batch]
         plain_input = channels_last.contiguous()
         calls: dict[str, Callable[[], Tensor]] = {
@@ -85,7 +72,7 @@ def main() -> None:
         }
         expected, *others = [call() for call in calls.values()]
         difference = max(((other - expected).abs().max() / expected.abs().max()).item() for other in others)
-        seconds = fastest({**calls, "torch.mm": lambda: left @ right}, args.repeats, clock)
+        seconds = fastest_in_turns({**calls, "torch.mm": lambda: left @ right}, args.seconds, clock)
         product_rate = MATRIX**3 / seconds.pop("torch.mm")
         rates[str(batch)] = {name: batch / taken for name, taken in seconds.items()}
         for name, rate in rates[str(batch)].items():

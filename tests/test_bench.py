@@ -6,7 +6,9 @@ import json
 import re
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -104,16 +106,22 @@ def test_multiply_adds_are_those_of_all_convolutions() -> None:
     assert bench.multiply_adds(InceptionV3(count_padding=True), 299) == 5_711_168_096  # as in docs/performance.md
 
 
-def test_calls_take_turns_and_the_fastest_run_counts() -> None:
+def test_calls_take_turns_of_equal_length_and_the_fastest_turn_counts() -> None:
     order: list[str] = []
 
-    def sleep() -> None:
-        order.append("slow")
-        time.sleep(0.01)
+    def sleep(name: str, seconds: float) -> None:
+        order.append(name)
+        time.sleep(seconds)
 
-    fastest = bench.fastest_in_turns({"slow": sleep, "fast": partial(order.append, "fast")}, 0.05)
-    assert order[:4] == ["slow", "fast", "slow", "fast"]
-    assert fastest["slow"] >= 0.01 > fastest["fast"]
+    calls: dict[str, Callable[[], object]] = {"slow": partial(sleep, "slow", 0.1), "fast": partial(sleep, "fast", 0.02)}
+    fastest = bench.fastest_in_turns(calls, 0.3)
+    assert order[:4] == ["slow", "fast", "slow", "fast"]  # to warm up, and to find the number of repeats
+    turns = [list(turn) for _, turn in groupby(order[4:])]
+    assert len(turns) >= 4
+    assert {turn[0] for turn in turns[::2]} == {"slow"}
+    assert {len(turn) for turn in turns[::2]} == {1}
+    assert {len(turn) for turn in turns[1::2]} <= {3, 4, 5}
+    assert fastest["slow"] >= 0.1 > fastest["fast"] >= 0.02
 
 
 def test_without_torchvision_there_is_nothing_to_compare_with(

@@ -27,7 +27,7 @@ from imgcap.model.torchvision_compat import import_torchvision
 
 BATCH_SIZES = (1, 8, 32)
 SECONDS = 3.0
-"""Duration of each encoder measurement. The fastest batch counts, because other programs only slow a batch down."""
+"""Duration of each encoder measurement. The fastest turn counts, because other programs only slow a turn down."""
 MATRIX = 2048
 """Side of the square matrices whose product gives the processor's rate."""
 STARTS = 3
@@ -80,10 +80,10 @@ def measure_encoder(captioner: Captioner) -> Iterator[Measured]:
         if plain is None:
             yield Measured(f"encoder, {name}", encoder_rate(encoder, size), "images/s")
             continue
-        images = encoder.to_input(torch.zeros(size, *(encoder.config.pixels,) * 2, 3, dtype=torch.uint8)).contiguous()
+        images = torch.rand(size, 3, *(encoder.config.pixels,) * 2).mul_(2).sub_(1)
         left, right = torch.rand(2, MATRIX, MATRIX)
         calls: dict[str, Callable[[], object]] = {
-            "encoder": _encode_zeros(encoder, size),
+            "encoder": _encode_noise(encoder, size),
             "torchvision": lambda images=images: plain(images),  # type: ignore[misc]
             "torch.mm": lambda left=left, right=right: left @ right,  # type: ignore[misc]
         }
@@ -124,29 +124,43 @@ def multiply_adds(network: nn.Module, pixels: int) -> int:
     return sum(counts)
 
 
-def fastest_in_turns(calls: dict[str, Callable[[], object]], seconds: float) -> dict[str, float]:
-    """Seconds of each call in its fastest run; the calls take turns for about `seconds`."""
+def fastest_in_turns(
+    calls: dict[str, Callable[[], object]], seconds: float, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
+    """Seconds of each call, by `clock`, in its fastest turn; the calls take turns for about `seconds`.
+
+    A short call is repeated until its turn is as long as that of the longest: short turns would more often be free of
+    other programs and changes of the processor's clock.
+    """
+
+    def turn(call: Callable[[], object], repeats: int) -> float:
+        begun = clock()
+        for _ in range(repeats):
+            call()
+        return (clock() - begun) / repeats
+
     for call in calls.values():
         call()  # the first call allocates memory
+    once = {name: max(turn(call, 1), 1e-6) for name, call in calls.items()}
+    repeats = {name: max(1, round(max(once.values()) / own)) for name, own in once.items()}
     fastest = dict.fromkeys(calls, float("inf"))
     end = time.perf_counter() + seconds
     while True:
         for name, call in calls.items():
-            begun = time.perf_counter()
-            call()
-            fastest[name] = min(fastest[name], time.perf_counter() - begun)
+            fastest[name] = min(fastest[name], turn(call, repeats[name]))
         if time.perf_counter() >= end:
             return fastest
 
 
 def encoder_rate(encoder: Encoder, batch_size: int, seconds: float | None = None) -> float:
     """Images that the encoder encodes per second in batches of `batch_size`, in its fastest batch."""
-    call = _encode_zeros(encoder, batch_size)
+    call = _encode_noise(encoder, batch_size)
     return batch_size / fastest_in_turns({"encoder": call}, SECONDS if seconds is None else seconds)["encoder"]
 
 
-def _encode_zeros(encoder: Encoder, batch_size: int) -> Callable[[], object]:
-    pixels = [np.zeros((encoder.config.pixels,) * 2 + (3,), np.uint8)] * batch_size
+def _encode_noise(encoder: Encoder, batch_size: int) -> Callable[[], object]:
+    shape = (batch_size, *(encoder.config.pixels,) * 2, 3)
+    pixels = list(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
     return lambda: encoder(pixels)
 
 

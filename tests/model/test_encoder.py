@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -106,17 +107,45 @@ def test_features_do_not_depend_on_the_batch(encoder: Encoder, pixels: list[Pixe
     torch.testing.assert_close(by_three, together, rtol=1e-4, atol=1e-4 * scale)
 
 
-@pytest.mark.parametrize(("threads", "parts"), [(1, [4, 4]), (5, [5, 3])])
-def test_a_cpu_encodes_few_images_at_once(
-    encoder: Encoder, pixels: list[Pixels], monkeypatch: pytest.MonkeyPatch, threads: int, parts: list[int]
+@pytest.mark.parametrize(
+    ("threads", "images", "expected"),
+    [
+        (1, 1, {(1, 1): 1}),
+        (1, 7, {(4, 1): 1, (1, 1): 3}),
+        (2, 1, {(1, 2): 1}),
+        (2, 3, {(1, 1): 3}),
+        (2, 8, {(4, 1): 2}),
+        (3, 2, {(1, 1): 2}),
+        (4, 2, {(1, 2): 2}),
+    ],
+)
+def test_each_thread_encodes_images_of_its_own(
+    encoder: Encoder,
+    pixels: list[Pixels],
+    monkeypatch: pytest.MonkeyPatch,
+    threads: int,
+    images: int,
+    expected: dict[tuple[int, int], int],
 ) -> None:
-    seen: list[int] = []
-    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    hook = encoder.network.register_forward_pre_hook(lambda _network, inputs: seen.append(len(inputs[0])))
-    features = encoder(pixels)
-    hook.remove()
-    assert seen == parts
-    assert len(features) == len(pixels)
+    """`expected` counts the parts of a batch by the images in the part and the threads that compute it."""
+    seen: list[tuple[int, int]] = []
+    original = InceptionV3.to_features
+
+    def noting(network: InceptionV3, x: Tensor) -> Tensor:
+        seen.append((len(x), torch.get_num_threads()))
+        return original(network, x)
+
+    alone = torch.cat([encoder([each]) for each in pixels[:images]])
+    monkeypatch.setattr(InceptionV3, "to_features", noting)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        features = encoder(pixels[:images])
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert Counter(seen) == expected
+    torch.testing.assert_close(features, alone, rtol=1e-4, atol=1e-4 * alone.abs().max().item())
 
 
 def test_half_and_single_precision_copies_have_the_same_fingerprint(

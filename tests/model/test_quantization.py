@@ -52,12 +52,12 @@ def test_a_convolution_is_within_rounding_of_float32(kernel: int, stride: int, p
     conv, x = folded(16, 32, kernel, stride=stride, padding=padding), levels(2, 16, 11, 11)
     real = (x.float() - (127.5 if zero else 0)) * SCALE
     expected = F.conv2d(real, conv.weight, conv.bias, stride, padding).relu()
-    exact = QuantizedConv(conv, x, SCALE, zero, None, activated=True)(x)
+    exact = QuantizedConv(conv, SCALE, zero, None, activated=True)(x)
     assert exact.dtype == torch.float32
     spread = expected.std().item()
     assert 0 < (exact - expected).abs().max() < 0.05 * spread
     step = expected.max().item() / 255
-    rounded = QuantizedConv(conv, x, SCALE, zero, step, activated=True)(x)
+    rounded = QuantizedConv(conv, SCALE, zero, step, activated=True)(x)
     assert rounded.dtype == torch.uint8
     assert (rounded.float() * step - exact).abs().max() <= 0.51 * step
 
@@ -68,10 +68,10 @@ def test_a_convolution_is_within_rounding_of_float32(kernel: int, stride: int, p
 def test_the_pool_can_follow_the_convolution(count_padding: bool) -> None:
     conv, pool, x = folded(16, 8, 1), AveragePool(count_padding), levels(2, 16, 9, 9)
     expected = F.conv2d(pool(x.float() * SCALE), conv.weight, conv.bias).relu()
-    exact = QuantizedPoolConv(pool, conv, x, SCALE, None)(x)
+    exact = QuantizedPoolConv(pool, conv, SCALE, None)(x)
     assert (exact - expected).abs().max() < 0.05 * expected.std()
     step = expected.max().item() / 255
-    rounded = QuantizedPoolConv(pool, conv, x, SCALE, step)(x)
+    rounded = QuantizedPoolConv(pool, conv, SCALE, step)(x)
     assert (rounded.float() * step - exact).abs().max() <= 0.51 * step
 
 

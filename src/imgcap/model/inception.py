@@ -7,6 +7,7 @@ the padding, which torchvision's cannot.
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import torch
@@ -24,7 +25,10 @@ STRIDE_16_LAYER, STRIDE_32_LAYER = "Mixed_6e", "Mixed_7c"
 STEM_PREFIXES = ("Conv2d", "Mixed_5")
 """Prefixes of the layers up to stride 8. They are general, so that a short training can leave them alone."""
 
-_OPERATORS = ("_reorder_convolution_weight", "_convolution_pointwise")
+_LARGE_MAPS = 7
+"""Number of layers before the stride-8 blocks: few weights and large maps."""
+
+_OPERATORS = ("_reorder_convolution_weight", "_convolution_pointwise", "_get_mkldnn_serialized_md")
 """Operators of oneDNN that `FoldedConv` calls."""
 
 
@@ -204,9 +208,18 @@ class InceptionV3(nn.Module):
         self.Mixed_7c = InceptionE(2048, count_padding)
 
     def forward(self, x: Tensor) -> Tensor:
-        # Sizes in the comments are those of a 299 x 299 image.
-        for layer in self.children():
-            x = layer(x)  # (B, 192, 35, 35) after maxpool2, (B, 768, 17, 17) after Mixed_6e, (B, 2048, 8, 8) at the end
+        return self.to_features(self.to_small_maps(x))
+
+    def to_small_maps(self, x: Tensor) -> Tensor:
+        """The first layers: (B, 3, 299, 299) -> (B, 192, 35, 35), or smaller maps of smaller images."""
+        for layer in islice(self.children(), _LARGE_MAPS):
+            x = layer(x)
+        return x
+
+    def to_features(self, x: Tensor) -> Tensor:
+        """The other layers: maps from `to_small_maps` -> float32 (B, 2048)."""
+        for layer in islice(self.children(), _LARGE_MAPS, None):
+            x = layer(x)  # of a 299 x 299 image (B, 768, 17, 17) after Mixed_6e, (B, 2048, 8, 8) at the end
         # Features can differ by less than the precision of bfloat16; their means over many positions do not.
         return x.mean((2, 3), dtype=torch.float32)  # (B, 2048)
 
@@ -214,8 +227,7 @@ class InceptionV3(nn.Module):
 class FoldedConv(nn.Module):
     """A `ConvNorm` in evaluation mode with the batch norm folded into weights and bias: fewer passes over memory.
 
-    On a CPU with oneDNN, the first call packs the weights into the layout of its kernels. The layout depends on the
-    height and width of the maps; maps of another size work too, but slowly.
+    On a CPU with oneDNN, the first call for maps of some shape packs the weights into the layout of its kernel.
     """
 
     def __init__(self, trained: ConvNorm) -> None:
@@ -225,13 +237,24 @@ class FoldedConv(nn.Module):
         self.weight = nn.Buffer(conv.weight.contiguous(memory_format=torch.channels_last) * factor[:, None, None, None])
         self.bias = nn.Buffer(norm.bias - norm.get_buffer("running_mean") * factor)
         self.stride, self.padding = conv.stride, conv.padding
+        self.layouts: one_dnn.Layouts = {}
+
+    def plain_weight(self) -> Tensor:
+        """The weights as (out, in, height, width), in no particular layout."""
+        return self.weight.to_dense() if self.weight.is_mkldnn else self.weight
 
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type != "cpu" or not one_dnn.has("mkldnn", *_OPERATORS):
             return F.conv2d(x, self.weight, self.bias, self.stride, self.padding).relu_()
-        operators, geometry, weight = torch.ops.mkldnn, (self.padding, self.stride, (1, 1), 1), self.weight
-        if not weight.is_mkldnn:
-            self.weight = weight = operators._reorder_convolution_weight(weight, *geometry, x.shape)
+        operators, geometry = torch.ops.mkldnn, (self.padding, self.stride, (1, 1), 1)
+
+        def pack() -> Tensor:
+            weight: Tensor = operators._reorder_convolution_weight(self.plain_weight(), *geometry, x.shape)
+            return weight
+
+        weight = one_dnn.packed(self.layouts, x, pack)
+        if not self.weight.is_mkldnn:  # the plain copy would only take memory
+            self.register_buffer("weight", weight)
         output: Tensor = operators._convolution_pointwise(x, weight, self.bias, *geometry, "relu", [], "")
         return output
 

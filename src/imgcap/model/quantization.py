@@ -52,26 +52,31 @@ class QuantizedConv(nn.Module):
     An input value means (value - `zero`) * `scale`. Without `activated`, bias and ReLU are left out.
     """
 
-    def __init__(
-        self, folded: FoldedConv, example: Tensor, scale: float, zero: int, out_scale: float | None, activated: bool
-    ) -> None:
+    def __init__(self, folded: FoldedConv, scale: float, zero: int, out_scale: float | None, activated: bool) -> None:
         super().__init__()
-        weight = folded.weight.to_dense() if folded.weight.is_mkldnn else folded.weight
+        weight = folded.plain_weight()
         scales = weight.abs().amax((1, 2, 3)).clamp(min=1e-12) / 127
-        levels = (weight / scales[:, None, None, None]).round().clamp(-127, 127).to(torch.int8)
-        geometry = (folded.stride, folded.padding, (1, 1), 1)
-        packed = torch.ops.onednn.qconv_prepack(levels, scales, scale, zero, *geometry, example.shape)
+        self.levels = (weight / scales[:, None, None, None]).round().clamp(-127, 127).to(torch.int8)
+        self.layouts: one_dnn.Layouts = {}
         bias: Tensor = folded.bias
         if zero:
             bias = bias + weight.sum((1, 2, 3)) * scale * (zero - _UINT8_MAX / 2)
-        self.input_and_weights = (scale, zero, packed, scales, torch.zeros_like(scales, dtype=torch.int64))
+        self.scale, self.zero = scale, zero
+        self.weight_scales, self.weight_zeros = scales, torch.zeros_like(scales, dtype=torch.int64)
         self.bias = bias if activated else None
         output = (1.0, 0, torch.float32) if out_scale is None else (out_scale, 0, torch.uint8)
-        self.geometry_and_output: tuple[Any, ...] = (*geometry, *output, "relu" if activated else "none", [], "")
+        self.geometry: tuple[Any, ...] = (folded.stride, folded.padding, (1, 1), 1)
+        self.output: tuple[Any, ...] = (*output, "relu" if activated else "none", [], "")
 
     def forward(self, x: Tensor) -> Tensor:
-        operands = (x, *self.input_and_weights, self.bias, *self.geometry_and_output)
-        output: Tensor = torch.ops.onednn.qconv2d_pointwise(*operands)
+        operators, scale, zero, scales = torch.ops.onednn, self.scale, self.zero, self.weight_scales
+
+        def pack() -> Tensor:
+            weights: Tensor = operators.qconv_prepack(self.levels, scales, scale, zero, *self.geometry, x.shape)
+            return weights
+
+        weights = (one_dnn.packed(self.layouts, x, pack), scales, self.weight_zeros)
+        output: Tensor = operators.qconv2d_pointwise(x, scale, zero, *weights, self.bias, *self.geometry, *self.output)
         return output
 
 
@@ -81,11 +86,9 @@ class QuantizedPoolConv(nn.Module):
     Both are linear, so the pool is applied after the convolution, where there are fewer channels.
     """
 
-    def __init__(
-        self, pool: AveragePool, folded: FoldedConv, example: Tensor, scale: float, out_scale: float | None
-    ) -> None:
+    def __init__(self, pool: AveragePool, folded: FoldedConv, scale: float, out_scale: float | None) -> None:
         super().__init__()
-        self.conv = QuantizedConv(folded, example, scale, 0, None, activated=False)
+        self.conv = QuantizedConv(folded, scale, 0, None, activated=False)
         self.pool, self.bias, self.out_scale = pool, folded.bias[:, None, None], out_scale
 
     def forward(self, x: Tensor) -> Tensor:
@@ -142,9 +145,9 @@ def quantize(network: InceptionV3, samples: Tensor) -> None:
             if isinstance(part, FoldedConv):
                 zero = _PIXEL_ZERO if x is samples else 0
                 if id(x) in pools:
-                    setattr(whole, name, QuantizedPoolConv(pools[id(x)], part, x, scale, own_scale))
+                    setattr(whole, name, QuantizedPoolConv(pools[id(x)], part, scale, own_scale))
                 else:
-                    setattr(whole, name, QuantizedConv(part, x, scale, zero, own_scale, activated=True))
+                    setattr(whole, name, QuantizedConv(part, scale, zero, own_scale, activated=True))
             elif isinstance(part, AveragePool):
                 own_scale, pools[id(y)] = scale, part
                 setattr(whole, name, nn.Identity())
