@@ -235,7 +235,7 @@ def test_every_format_is_read_whether_detected_or_named(tmp_path: Path, example:
 
 
 def test_every_format_has_an_example() -> None:
-    assert {format_name for format_name, *_ in EXAMPLES.values()} == set(FORMATS)
+    assert {format_name for format_name, *_ in EXAMPLES.values()} == set(FORMATS) - {"parquet"}  # not text
 
 
 def test_records_keep_the_name_that_the_caption_file_gives(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import tarfile
 from pathlib import Path
 
 from helpers.data import draw
-from imgcap.images.archives import ArchivedFile, images_in
+from imgcap.images.archived import ArchivedFile
+from imgcap.images.archives import images_in
 from imgcap.images.discovery import Selection
 
 

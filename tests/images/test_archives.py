@@ -19,8 +19,9 @@ import pytest
 from helpers.archives import header, listed, png
 from helpers.data import draw
 from helpers.tars import write_tar
-from imgcap.images import archives
-from imgcap.images.archives import ArchivedFile, find_image, images_in
+from imgcap.images import archived
+from imgcap.images.archived import ArchivedFile
+from imgcap.images.archives import find_image, images_in
 from imgcap.images.decoding import open_image
 from imgcap.images.discovery import Selection
 from imgcap.images.errors import ImageError
@@ -213,7 +214,7 @@ def test_a_member_that_is_cut_off_or_larger_than_is_sensible_takes_no_memory(tmp
         lie.read()
     assert refused.value.kind == "too large"
     with pytest.raises(ImageError, match="cut off"):
-        replace(lie, size=archives.MOST_BYTES).read()
+        replace(lie, size=archived.MOST_BYTES).read()
     with pytest.raises(ImageError, match="cannot be read"):
         replace(whole, archive=replace(whole.archive, location=str(tmp_path / "gone.tar"))).read()
 
@@ -238,6 +239,6 @@ def test_archives_that_are_replaced_are_read_anew(tmp_path: Path) -> None:
     assert isinstance(after, ArchivedFile)
     assert after.read() == b"after!"
     assert after.archive != before.archive
-    archives._opened.cache_clear()
+    archived.opened.cache_clear()
     with pytest.raises(ImageError, match="has changed since it was listed"):
         before.read()

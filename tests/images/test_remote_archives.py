@@ -15,8 +15,9 @@ from helpers.data import Run, write_data_set
 from helpers.tars import write_shards, write_tar
 from imgcap.dataset.prepared import PreparedFolder
 from imgcap.errors import ExitCode
-from imgcap.images import archives, remote
-from imgcap.images.archives import ArchivedFile, images_in
+from imgcap.images import archived, archives, remote
+from imgcap.images.archived import ArchivedFile
+from imgcap.images.archives import images_in
 from imgcap.images.errors import ImageError
 from imgcap.images.locations import archive_locations
 
@@ -73,7 +74,7 @@ def url(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(autouse=True)
 def nothing_open() -> Iterator[None]:
     yield
-    archives._opened.cache_clear()
+    archived.opened.cache_clear()
     archives._table.cache_clear()
 
 
@@ -202,7 +203,7 @@ def test_only_an_archive_that_the_server_does_not_know_is_missing(
             cause.status = status  # type: ignore[attr-defined]
         raise FileNotFoundError(url) from cause  # as fsspec's file system for HTTP does
 
-    monkeypatch.setattr(archives, "_stamp", fail)
+    monkeypatch.setattr(archived, "stamp", fail)
     [error] = images_in("https://host/a.tar")
     assert isinstance(error, ImageError)
     assert (error.kind, str(error)) == (kind, sentence)
@@ -212,7 +213,7 @@ def test_a_server_that_cannot_be_reached_is_one_sentence(monkeypatch: pytest.Mon
     def refuse(_url: str) -> object:
         raise ConnectionError("nobody answers")
 
-    monkeypatch.setattr(archives, "_stamp", refuse)
+    monkeypatch.setattr(archived, "stamp", refuse)
     [error] = images_in("s3://bucket/a.tar")
     assert isinstance(error, ImageError)
     assert error.kind == "unreadable"
@@ -256,7 +257,10 @@ def test_a_url_that_cannot_be_read_is_one_error(monkeypatch: pytest.MonkeyPatch)
     [error] = images_in("abacus://a.tar")
     assert str(error).startswith("abacus://a.tar is not a URL that can be read: ")
     [error] = images_in("https://host/a.jpg?size=9")
-    assert str(error) == "https://host/a.jpg?size=9 is the URL of an image; imgcap reads URLs of .tar archives only."
+    assert (
+        str(error)
+        == "https://host/a.jpg?size=9 is the URL of an image; imgcap reads URLs of .tar and .parquet files only."
+    )
     monkeypatch.setitem(sys.modules, "fsspec.core", None)
     [error] = images_in("s3://bucket/a.tar")
     assert isinstance(error, ImageError)

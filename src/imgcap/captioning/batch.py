@@ -15,7 +15,7 @@ from imgcap.captioning.row_files import RowWriter
 from imgcap.captioning.rows import NOT_WRITTEN, FileState, Origin, Row, RowOptions, make_row, with_state
 from imgcap.captioning.sidecars import Sidecars
 from imgcap.errors import ImgcapError, UsageError
-from imgcap.images.archives import ArchivedFile
+from imgcap.images.archived import ArchivedFile
 from imgcap.images.errors import ImageError
 from imgcap.images.metadata.description import write_description
 from imgcap.model.search import SearchOptions

@@ -19,7 +19,7 @@ from torch import Tensor
 from imgcap.captioning.explain import Explanation, TrainingIndex
 from imgcap.captioning.options import BATCH_SIZE
 from imgcap.device import pick_device
-from imgcap.images.archives import ArchivedFile
+from imgcap.images.archived import ArchivedFile
 from imgcap.images.decoding import Pixels, load_batches
 from imgcap.images.errors import ImageError
 from imgcap.model.decoder import LSTMDecoder

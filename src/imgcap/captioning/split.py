@@ -15,7 +15,7 @@ from imgcap.dataset.splits import TRAIN
 from imgcap.distributed import World
 from imgcap.errors import ImgcapError
 from imgcap.files import make_folder, write_json_lines, writing
-from imgcap.images.archives import ArchivedFile
+from imgcap.images.archived import ArchivedFile
 from imgcap.images.decoding import batched
 from imgcap.images.errors import ImageError
 from imgcap.model.encoder import Encoder

@@ -18,7 +18,7 @@ from imgcap.text.columns import Columns
 if TYPE_CHECKING:
     from imgcap.captioning.split import CaptionedSplit
     from imgcap.distributed import World
-    from imgcap.images.archives import ArchivedFile
+    from imgcap.images.archived import ArchivedFile
     from imgcap.scoring.evaluation import Evaluation
 
 

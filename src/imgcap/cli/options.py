@@ -36,7 +36,7 @@ def not_stdout(path: Path | None) -> Path | None:
 
 Images = Annotated[
     list[str] | None,
-    typer.Argument(help="Images, folders or .tar archives to search for images, or - for an image on stdin."),
+    typer.Argument(help="Images, folders, .tar or .parquet files to search for images, or - for an image on stdin."),
 ]
 FromFile = Annotated[Path | None, _images(help="A file with one path per line; - for stdin.")]
 Recursive = Annotated[bool, _images(help="Search sub-folders too.")]

@@ -26,7 +26,8 @@ SHOWN = 10
 
 def prepare(
     images: Annotated[
-        str, typer.Option(help="Folder of the images, or .tar archives or their URLs: 'shards/{000..099}.tar'.")
+        str,
+        typer.Option(help="Folder of the images, or .tar or .parquet files, or URLs: 'shards/{000..099}.tar'."),
     ],
     output: Annotated[
         Path,
@@ -35,7 +36,7 @@ def prepare(
     captions: Annotated[
         Path | None,
         typer.Option(
-            help="Caption file, or folder of sidecars or imagefolder; by default the captions in the archives.",
+            help="Caption file, or folder of sidecars or imagefolder; by default those in the archives.",
             show_default=False,
         ),
     ] = None,
@@ -43,7 +44,15 @@ def prepare(
         str | None,
         typer.Option(
             "--format",
-            help="flickr8k, csv, coco, karpathy, jsonl, json, sidecars or imagefolder; by default detected.",
+            help="flickr8k, csv, coco, karpathy, jsonl, json, parquet, sidecars or imagefolder; by default detected.",
+            show_default=False,
+        ),
+    ] = None,
+    caption_template: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Caption for images in folders of classes: 'a photo of a {label}'. Can be repeated.",
             show_default=False,
         ),
     ] = None,
@@ -81,6 +90,7 @@ def prepare(
     """
     split_files = _split_files(split or [])
     from imgcap.dataset import preparation
+    from imgcap.dataset.class_folders import CaptionTemplate
     from imgcap.dataset.features import FeatureOptions
     from imgcap.dataset.loading import read_dataset
     from imgcap.distributed import joined
@@ -88,11 +98,11 @@ def prepare(
 
     features, columns = FeatureOptions(mirrored, dtype), Columns(image_column, caption_column)
     part = Shard.parse(shard) if shard else WHOLE
-    if not is_archive(images):
-        dataset = read_dataset(Path(images), captions, format_name, split_files, columns)
-    else:
-        beside = captions is None or captions == Path(images)
-        dataset = read_dataset(images, None if beside else captions, format_name, split_files, columns)
+    templates = tuple(map(CaptionTemplate, caption_template or ()))
+    if is_archive(images) and captions == Path(images):
+        captions = None
+    source = images if is_archive(images) else Path(images)
+    dataset = read_dataset(source, captions, format_name, split_files, columns, templates)
     with (
         interruptible("Run the same command again to resume.") as check_interrupt,
         joined(device) as world,

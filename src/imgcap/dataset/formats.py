@@ -7,27 +7,25 @@ only a file that is wrong as a whole raises `ImgcapError`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from imgcap.dataset.parquet import read_parquet
 from imgcap.dataset.records import Entry, LeftOut
-from imgcap.dataset.splits import SPLITS, known_split
+from imgcap.dataset.rows import RowError, entries_of_object, entries_of_row, name_of, split_of, texts_of
+from imgcap.dataset.splits import known_split
 from imgcap.errors import ImgcapError, listing
 from imgcap.files import parse_json_line, read_json, read_text
 from imgcap.images.discovery import is_image_name
-from imgcap.text.columns import DETECTED, Columns, caption_texts, cell_captions
+from imgcap.text.columns import DETECTED, Columns, cell_captions
 from imgcap.text.tables import BadRow, from_cell, scan_table
 
 _DELIMITERS = ",\t;|"
 _NUMBERED_LINE = re.compile(r"[^\t]+#\d+\t")
 _LINES_TO_DETECT = 20
 """Lines of a text that are looked at, so that a broken first line hides no format."""
-
-
-class RowError(Exception):
-    """A row that cannot be used; the message follows its place: "is not a JSON object"."""
 
 
 def read_flickr8k(file: Path) -> Iterator[Entry | LeftOut]:
@@ -66,7 +64,7 @@ def _table_entries(file: Path, columns: Columns, label: str) -> Iterator[Entry |
             continue
         cells = {name: from_cell(cell) for name, cell in row.items()} if written_by_imgcap else row
         texts = [text for name in captions if cells[name].strip() for text in cell_captions(cells[name])]
-        yield from _entries_of_row(place, cells[image].strip(), texts or [""], cells.get("split"))
+        yield from entries_of_row(place, cells[image].strip(), texts or [""], cells.get("split"))
 
 
 def _check_columns(file: Path, columns: Columns, names: list[str]) -> None:
@@ -91,7 +89,7 @@ def _json_line_entries(file: Path, columns: Columns, label: str) -> Iterator[Ent
             except ImgcapError as error:
                 yield LeftOut(place, str(error).removeprefix(f"{file}, line {number} ").rstrip("."))
             else:
-                yield from _entries_of_object(place, row, columns)
+                yield from entries_of_object(place, row, columns)
 
 
 def read_json_array(file: Path, columns: Columns = DETECTED) -> Iterator[Entry | LeftOut]:
@@ -100,76 +98,7 @@ def read_json_array(file: Path, columns: Columns = DETECTED) -> Iterator[Entry |
     if not isinstance(data, list):
         raise ImgcapError(f"{file} is not a JSON array.")
     for i, row in enumerate(data):
-        yield from _entries_of_object(f"{file.name}, item {i + 1}", row, columns)
-
-
-def _entries_of_object(place: str, row: Any, columns: Columns) -> Iterator[Entry | LeftOut]:
-    try:
-        name, texts = _name_and_texts(row, columns)
-    except RowError as error:
-        yield LeftOut(place, str(error))
-    else:
-        yield from _entries_of_row(place, name, texts, row.get("split"))
-
-
-def _name_and_texts(row: Any, columns: Columns) -> tuple[str, list[str | None]]:
-    """The image name and the captions of a JSON object. Raises `RowError`."""
-    if not isinstance(row, dict):
-        raise RowError("is not a JSON object")
-    image, captions = columns.find_image(tuple(row)), caption_keys(row, columns)
-    if image is None:
-        raise RowError("has no image name")
-    if not captions:
-        raise RowError("has no caption")
-    return name_of(row[image], image), texts_of(row, captions)
-
-
-def caption_keys(row: dict[str, Any], columns: Columns) -> list[str]:
-    """The keys of the captions in a JSON object, those with a value if there are any."""
-    return columns.find_captions([key for key in row if row[key]]) or columns.find_captions(tuple(row))
-
-
-def _entries_of_row(place: str, name: str, texts: Sequence[str | None], split: object) -> Iterator[Entry | LeftOut]:
-    """One entry for each text; a null text, or an empty name or unknown split of the row, is left out."""
-    try:
-        known = split_of(split)
-    except RowError as error:
-        yield LeftOut(place, str(error))
-        return
-    if not name:
-        yield LeftOut(place, "has no image name")
-        return
-    for text in texts:
-        yield Entry(name, text, known, place) if text is not None else LeftOut(place, f"has no caption for {name}")
-
-
-def name_of(value: object, key: str) -> str:
-    """The image name, or the image id, in a JSON value. Raises `RowError`."""
-    if isinstance(value, float) and value.is_integer():  # as pandas writes ids next to missing ones
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise RowError(f"has an invalid {key!r}: neither text nor a whole number")
-    return str(value).strip()
-
-
-def texts_of(row: dict[str, Any], keys: list[str]) -> list[str | None]:
-    """The captions under `keys`; None for null. Of several keys, empty ones do not count. Raises `RowError`."""
-    values = [row[key] for key in keys if len(keys) == 1 or row[key]]
-    try:
-        return [text for value in values for text in caption_texts(value)] or [None]
-    except ValueError:
-        raise RowError("has a caption that is not text") from None
-
-
-def split_of(value: object) -> str | None:
-    """The split in a cell or a JSON value; None if that is empty. Raises `RowError`."""
-    if value is None or value == "":
-        return None
-    if not isinstance(value, str):
-        raise RowError("has a split that is not text")
-    if value.strip() and known_split(value) is None:
-        raise RowError(f"has the unknown split {value.strip()!r}; known are {', '.join(SPLITS)}")
-    return known_split(value)
+        yield from entries_of_object(f"{file.name}, item {i + 1}", row, columns)
 
 
 def read_coco(file: Path) -> Iterator[Entry | LeftOut]:
@@ -190,7 +119,7 @@ def read_coco(file: Path) -> Iterator[Entry | LeftOut]:
             yield LeftOut(place, str(error))
             continue
         if image_id in names:
-            yield from _entries_of_row(place, names[image_id], texts, None)
+            yield from entries_of_row(place, names[image_id], texts, None)
         elif image_id not in unlisted:  # once an image: a subset of COCO may leave out hundreds of thousands
             unlisted.add(image_id)
             yield LeftOut(place, f"is of the image {image_id}, which is not in images")
@@ -266,11 +195,12 @@ COLUMN_READERS: dict[str, Callable[[Path, Columns], Iterator[Entry | LeftOut]]] 
     "csv": read_csv,
     "jsonl": read_jsonl,
     "json": read_json_array,
+    "parquet": read_parquet,
     "imagefolder": read_imagefolder,
 }
 """Readers of formats whose columns the user can name."""
 SIDECARS = "sidecars"
-FORMATS = ("flickr8k", "csv", "coco", "karpathy", "jsonl", "json", SIDECARS, "imagefolder")
+FORMATS = ("flickr8k", "csv", "coco", "karpathy", "jsonl", "json", "parquet", SIDECARS, "imagefolder")
 """Names of all formats. Sidecars belong to images, so their reader needs those too: see `sidecars`."""
 
 
@@ -283,6 +213,8 @@ def detect_format(captions: Path, columns: Columns = DETECTED) -> str:
         return "jsonl"
     if suffix in (".csv", ".tsv"):
         return "csv"
+    if suffix == ".parquet":
+        return "parquet"
     found = _detect_json(read_json(captions)) if suffix == ".json" else _detect_text(read_text(captions), columns)
     if not found:
         raise ImgcapError(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from imgcap.dataset.archives import ArchiveDataset
+from imgcap.dataset.class_folders import CaptionTemplate, class_captions
 from imgcap.dataset.formats import COLUMN_READERS, FORMATS, READERS, detect_format
 from imgcap.dataset.records import Dataset, Entry, LeftOut, Record
 from imgcap.dataset.sidecars import read_sidecars
 from imgcap.dataset.splits import automatic_splits, read_split_lists
-from imgcap.dataset.tars import TarDataset
 from imgcap.errors import ImgcapError, UsageError, listing
 from imgcap.images.discovery import expand, is_image_name
 from imgcap.images.finder import ImageFinder
@@ -23,26 +24,25 @@ def read_dataset(
     format_name: str | None = None,
     split_files: Mapping[str, Path] | None = None,
     columns: Columns = DETECTED,
+    templates: Sequence[CaptionTemplate] = (),
 ) -> Dataset:
     """Match the captions in `captions` (a file or folder) with the images under `images`.
 
-    `images` is a folder, or text that names tar archives, perhaps with ranges in braces; without `captions`, the
-    captions are those beside the images in the archives. `format_name` is one of `FORMATS`, or None to detect it.
-    `split_files` has a file of image names by split. Without it the splits come from the captions, or, if those have
-    none, from a hash of each image's name (80 / 10 / 10 %). Rows that cannot be used are left out. Raises
+    `images` is a folder, or text that names archives, perhaps with ranges in braces. Without `captions`, those in the
+    archives count, or `templates` make them from the folders of the images. `format_name` is one of `FORMATS`, or None
+    to detect it. `split_files` has a file of image names by split. Without it the splits come from the captions, or, if
+    those have none, from a hash of each image's name (80 / 10 / 10 %). Rows that cannot be used are left out. Raises
     `ImgcapError` if a file is wrong as a whole, and `UsageError`.
     """
     if isinstance(images, Path) and not images.is_dir():
         raise ImgcapError(f"The image folder {images} does not exist.")
-    read = _captions_reader(captions, images, format_name, columns) if captions else None
-    if isinstance(images, Path) and read is None:
-        raise UsageError("Images in a folder need captions.", "Give the caption file or folder by --captions.")
-    tars = TarDataset(images, columns) if isinstance(images, str) else None
-    left_out: dict[str, str] = dict(tars.left_out) if tars else {}
-    finder = ImageFinder(tars.images, tars.root) if tars else _find_images(Path(images), left_out)
+    read = _entries_reader(images, captions, format_name, columns, templates)
+    archived = ArchiveDataset(images, columns, captions is None) if isinstance(images, str) else None
+    left_out: dict[str, str] = dict(archived.left_out) if archived else {}
+    finder = ImageFinder(archived.images, archived.root) if archived else _find_images(Path(images), left_out)
     if not finder.paths:
         raise ImgcapError(f"{images} holds no images.")
-    found: Iterable[Entry | LeftOut] = read() if read else tars.entries if tars else ()
+    found: Iterable[Entry | LeftOut] = read(finder) if read else archived.entries if archived else ()
     grouped, missing = _group_by_image(found, finder, left_out)
     missing |= _without_other_folders(grouped, finder) | _without_contradictions(grouped, finder)
     left_out |= missing
@@ -55,7 +55,7 @@ def read_dataset(
         raise ImgcapError(f"All images of {captions or images} are in two split lists.", "Keep each image in one list.")
     splits = listed if split_files else {path: _split_of(entries) for path, entries in grouped.items()}
     if not any(splits.values()):
-        names = {path: tars.images[path].member if tars else path for path in grouped}
+        names = {path: archived.images[path].member if archived else path for path in grouped}
         splits = dict(automatic_splits(names))
     for path in listed:
         if path not in grouped:
@@ -67,9 +67,37 @@ def read_dataset(
         for path, entries in grouped.items()
     )
     unused = tuple(LeftOut(name, why) for name, why in left_out.items())
-    if tars:
-        return Dataset(tars.root, records, unused, tars.archives, tars.images)
+    if archived:
+        return Dataset(archived.root, records, unused, archived.archives, archived.images)
     return Dataset(Path(images), records, unused)
+
+
+def _entries_reader(
+    images: Path | str,
+    captions: Path | None,
+    format_name: str | None,
+    columns: Columns,
+    templates: Sequence[CaptionTemplate],
+) -> Callable[[ImageFinder], Iterator[Entry | LeftOut]] | None:
+    """Reads or makes the captions when it is called; None if they are in the archives.
+
+    Raises `ImgcapError` and `UsageError` now.
+    """
+    if templates and (captions or format_name):
+        raise UsageError("--caption-template makes captions from folders, so it excludes --captions and --format.")
+    if templates:
+        if not isinstance(images, Path):
+            raise UsageError("--caption-template needs --images FOLDER, with a folder for each class.")
+        return lambda finder: class_captions(images, finder.paths, templates)
+    if captions:
+        read = _captions_reader(captions, images, format_name, columns)
+        return lambda _finder: read()
+    if isinstance(images, Path):
+        raise UsageError(
+            "Images in a folder need captions.",
+            "Give the caption file or folder by --captions, or make captions by --caption-template.",
+        )
+    return None
 
 
 def _find_images(folder: Path, left_out: dict[str, str]) -> ImageFinder:

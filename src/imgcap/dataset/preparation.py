@@ -38,7 +38,7 @@ from imgcap.dataset.splits import SPLITS
 from imgcap.dataset.unfinished import SHARDS_FOLDER, ShardBatches, UnfinishedFeatures
 from imgcap.errors import ImgcapError, listing
 from imgcap.files import flush_folder, make_folder, only_writer, replacing, write_json, write_json_lines, writing
-from imgcap.images.archives import ArchivedFile
+from imgcap.images.archived import ArchivedFile
 from imgcap.images.decoding import BATCH_SIZE, load_batches
 from imgcap.model.encoder import Encoder, find_encoder, fingerprint
 from imgcap.model.inception import FEATURE_SIZE
@@ -160,7 +160,7 @@ def _digest(dataset: Dataset, encoder_fingerprint: str, options: FeatureOptions)
     return digest.hexdigest()
 
 
-def _stamp(image: Path | ArchivedFile) -> tuple[int | str, ...] | None:
+def _stamp(image: Path | ArchivedFile) -> tuple[int | str | None, ...] | None:
     """Values that change when the image does: its size and mtime; None if it cannot be read."""
     if isinstance(image, ArchivedFile):
         return *image.archive.stamp, image.offset, image.size

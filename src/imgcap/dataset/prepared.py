@@ -36,7 +36,8 @@ from imgcap.files import (
     replacing,
     write_json_lines,
 )
-from imgcap.images.archives import ArchivedFile, find_image
+from imgcap.images.archived import ArchivedFile
+from imgcap.images.archives import find_image
 from imgcap.images.decoding import Pixels, load_batches
 from imgcap.model.encoder import EncoderConfig
 from imgcap.model.inception import FEATURE_SIZE

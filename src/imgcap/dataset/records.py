@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from imgcap.images.archives import ArchivedFile
+from imgcap.images.archived import ArchivedFile
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,15 @@ class Entry:
     """None if the file does not name the split."""
     place: str = ""
     """Where the caption is: "captions.csv, line 3"."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image in an archive, with the captions that it has there."""
+
+    image: ArchivedFile
+    captions: Sequence[str] = ()
+    split: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,80 +1,61 @@
-"""Data sets in tar archives, in WebDataset's convention."""
+"""Samples in tar archives, in WebDataset's convention."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator
 
-from imgcap.dataset.formats import RowError, caption_keys, split_of, texts_of
-from imgcap.dataset.records import Entry
+from imgcap.dataset.records import LeftOut, Sample
+from imgcap.dataset.rows import RowError, caption_keys, split_of, texts_of
 from imgcap.errors import ImgcapError
-from imgcap.images.archives import ArchivedFile, archived_files
+from imgcap.images.archived import ArchivedFile
 from imgcap.images.discovery import is_image_name
 from imgcap.images.errors import ImageError
-from imgcap.images.locations import archive_locations, is_url
-from imgcap.text.columns import DETECTED, Columns
+from imgcap.images.tars import archived_files
+from imgcap.text.columns import Columns
 
 
-class TarDataset:
-    """Tar archives in WebDataset's convention: `key.jpg` with `key.txt`, a caption a line, or `key.json` beside it.
+def tar_samples(location: str, columns: Columns) -> Iterator[Sample | LeftOut]:
+    """The samples in a tar archive: `key.jpg` with `key.txt`, a caption a line, or `key.json` beside it.
 
     The key is the part of a file name before its first dot. Where several images have one key, captions belong to the
-    image whose name without the ending is the same, or to the one that they name whole: `key.jpg.txt`.
+    image whose name without the ending is the same, or to the one that they name whole: `key.jpg.txt`. Raises
+    `ImageError` if the archive cannot be read.
     """
-
-    def __init__(self, pattern: str, columns: Columns = DETECTED) -> None:
-        """List the archives that `pattern` names. Raises `ImgcapError` if one of them cannot be read."""
-        names = archive_locations(pattern)
-        locations = [name if is_url(name) else Path(name).resolve().as_posix() for name in names]
-        self.root = _common_folder(locations)
-        self.archives = tuple(dict.fromkeys(_relative(location, self.root) for location in locations))
-        self.images: dict[str, ArchivedFile] = {}
-        """By path relative to `root`."""
-        self.entries: list[Entry] = []
-        self.left_out: dict[str, str] = {}
-        self._columns = columns
-        for location in dict.fromkeys(locations):
-            self._read(location)
-
-    def _read(self, location: str) -> None:
-        images: list[ArchivedFile] = []
-        texts: dict[str, list[str]] = {}  # captions, by the name of their file without its ending
-        rows: dict[str, tuple[list[str], str | None]] = {}  # captions and split, likewise
-        for file in archived_files(location, _is_of_sample):
-            if isinstance(file, ImageError):
-                if file.path == location and file.kind != "damaged":
-                    raise file
-                self.left_out[_relative(file.path, self.root)] = str(file)
-            elif is_image_name(file.member):
-                images.append(file)
-            else:
-                stem, ending = file.member.rsplit(".", 1)
-                try:
-                    if ending.lower() == "txt":
-                        texts[stem] = _lines(file)
-                    else:
-                        rows[stem] = _captions_and_split(file, self._columns)
-                except ImgcapError as error:
-                    self.left_out[_relative(file.name, self.root)] = str(error)
-        stems = Counter(_stem(image.member) for image in images)
-        keys = Counter(_key(image.member) for image in images)
-        for image in images:
-            path = _relative(image.name, self.root)
-            self.images[path] = image
-            names = _names(image.member, stems, keys)
-            captions, split = next((rows[name] for name in names if name in rows), ([], None))
-            captions = next((texts[name] for name in names if name in texts), captions)
-            self.entries += (Entry(path, caption, split, path) for caption in captions)
-        with_image = {name for image in images for name in _names(image.member, stems, keys)}
-        with_captions = (*texts, *(name for name, (captions, _) in rows.items() if captions))
-        for name in with_captions:
-            if name not in with_image:
-                several = stems[name] > 1 or keys[name] > 1
-                reason = "has captions that could be of several images" if several else "has captions, but no image"
-                self.left_out[_relative(f"{location}/{name}", self.root)] = reason
+    images: list[ArchivedFile] = []
+    texts: dict[str, list[str]] = {}  # captions, by the name of their file without its ending
+    rows: dict[str, tuple[list[str], str | None]] = {}  # captions and split, likewise
+    for file in archived_files(location, _is_of_sample):
+        if isinstance(file, ImageError):
+            if file.path == location and file.kind != "damaged":
+                raise file
+            yield LeftOut(file.path, str(file))
+        elif is_image_name(file.member):
+            images.append(file)
+        else:
+            stem, ending = file.member.rsplit(".", 1)
+            try:
+                if ending.lower() == "txt":
+                    texts[stem] = _lines(file)
+                else:
+                    rows[stem] = _captions_and_split(file, columns)
+            except ImgcapError as error:
+                yield LeftOut(file.name, str(error))
+    stems = Counter(_stem(image.member) for image in images)
+    keys = Counter(_key(image.member) for image in images)
+    for image in images:
+        names = _names(image.member, stems, keys)
+        captions, split = next((rows[name] for name in names if name in rows), ([], None))
+        yield Sample(image, next((texts[name] for name in names if name in texts), captions), split)
+    with_image = {name for image in images for name in _names(image.member, stems, keys)}
+    with_captions = (*texts, *(name for name, (captions, _) in rows.items() if captions))
+    for name in with_captions:
+        if name not in with_image:
+            several = stems[name] > 1 or keys[name] > 1
+            reason = "has captions that could be of several images" if several else "has captions, but no image"
+            yield LeftOut(f"{location}/{name}", reason)
 
 
 def _names(member: str, stems: Counter[str], keys: Counter[str]) -> list[str]:
@@ -96,21 +77,6 @@ def _key(member: str) -> str:
 
 def _is_of_sample(member: str) -> bool:
     return is_image_name(member) or member.lower().endswith((".txt", ".json"))
-
-
-def _common_folder(locations: Sequence[str]) -> str:
-    """The longest path or URL that all locations are below; "" if they have none in common."""
-    folders = [location.split("/")[:-1] for location in locations]
-    same = 0
-    for parts in zip(*folders):  # noqa: B905 (the shortest ends it)
-        if len(set(parts)) > 1:
-            break
-        same += 1
-    return "/".join(folders[0][:same])
-
-
-def _relative(location: str, root: str) -> str:
-    return location.removeprefix(root + "/") if root else location
 
 
 def _lines(file: ArchivedFile) -> list[str]:

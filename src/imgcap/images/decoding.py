@@ -23,7 +23,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFile, UnidentifiedImageError, _imaging
 
 from imgcap.files import reason
-from imgcap.images.archives import ArchivedFile
+from imgcap.images.archived import ArchivedFile
 from imgcap.images.discovery import HEIF_SUFFIXES
 from imgcap.images.errors import ImageError, Refusal
 from imgcap.images.limits import (

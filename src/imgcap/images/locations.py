@@ -1,4 +1,4 @@
-"""Which inputs name tar archives, and the archives that they name: lists, patterns, folders and URLs."""
+"""Which inputs name archives (tar and Parquet), and the archives that they name: lists, patterns, folders and URLs."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from imgcap.images.errors import ImageError
 MOST_ARCHIVES = 1_000_000
 """Most archives that one input may name."""
 
-_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+_PARQUET = ".parquet"
+_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", _PARQUET)
 _BRACES = re.compile(r"\{(?:(\d{1,12})\.\.(\d{1,12})|([^{}]*,[^{}]*))\}", re.ASCII)
+_HF_DATASET = re.compile(r"hf://datasets/[^/]+/[^/]+")
 _CHAINED = re.compile(r"[a-z]+|(?:zip|tar|libarchive|reference|dir|[a-z]+cache|cached)://.*", re.ASCII)
 """A part of a URL that fsspec chains to the one after `::`, such as `simplecache` or `zip://*.tar`."""
 
@@ -25,8 +27,14 @@ def is_url(text: str) -> bool:
     return "://" in text
 
 
+def is_parquet(location: str) -> bool:
+    """Whether the path or URL of an archive is that of a Parquet file."""
+    path = location.partition("?")[0] if is_url(location) else location
+    return path.lower().endswith(_PARQUET)
+
+
 def is_archive(text: str) -> bool:
-    """Whether an input names tar archives: a path, a URL, a pattern or list of them, or a folder of them.
+    """Whether an input names archives: a path, a URL, a pattern or list of them, or a folder of them.
 
     A folder counts if it has archives but no image.
     """
@@ -42,8 +50,9 @@ def archive_locations(text: str) -> list[str]:
     """The paths and URLs of the archives that an input names.
 
     `::` separates several, as in WebDataset; "{000..999}" is a range of numbers, "{a,b}" a choice, and `*`, `?` and
-    `[ab]` match the names that exist. A folder, or a URL that ends with "/", stands for the archives in it. A pattern
-    without a match stays as it is. Raises `UsageError` for more than `MOST_ARCHIVES`.
+    `[ab]` match the names that exist. A folder, or a URL that ends with "/", stands for the archives in it, and so does
+    the URL of a data set on Hugging Face (`hf://datasets/USER/NAME`). A pattern without a match stays as it is. Raises
+    `UsageError` for more than `MOST_ARCHIVES`.
     """
     if os.path.isdir(text):  # noqa: PTH112 (as above)
         return [str(path) for path in _archives_in(Path(text))]
@@ -106,11 +115,15 @@ def has_wildcards(text: str) -> bool:
 def _matches(pattern: str) -> list[str]:
     """The existing names that match `pattern`; the pattern itself if it has no wildcards or nothing matches."""
     if is_url(pattern):
-        if not has_wildcards(pattern) and not pattern.endswith("/"):
+        folder = pattern.rstrip("/") if pattern.endswith("/") or _HF_DATASET.fullmatch(pattern) else None
+        if folder is None and not has_wildcards(pattern):
             return [pattern]
         from imgcap.images.remote import matching_urls
 
-        return matching_urls(pattern + "*.tar" if pattern.endswith("/") else pattern) or [pattern]
+        if folder is None:
+            return matching_urls(pattern) or [pattern]
+        tars, rows = f"{folder}/*.tar", f"{folder}/**/*{_PARQUET}"
+        return matching_urls(tars) or matching_urls(rows) or [rows if folder.startswith("hf:") else tars]
     if os.path.lexists(pattern) or not has_wildcards(pattern):
         return [pattern]
     return sorted(glob.glob(pattern, recursive=True)) or [pattern]  # noqa: PTH207 (keeps the path as it was written)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from imgcap.images.archives import ArchivedFile
+from imgcap.images.archived import ArchivedFile
 from imgcap.pages.interval_plot import Measure
 from imgcap.pages.score_page import write_score_page
 from imgcap.pages.selection import ScoredImage

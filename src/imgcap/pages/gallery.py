@@ -19,7 +19,7 @@ from PIL import Image
 
 from imgcap.errors import ImgcapError
 from imgcap.files import replacing, writing
-from imgcap.images.archives import ArchivedFile
+from imgcap.images.archived import ArchivedFile
 from imgcap.pages.parts import read_asset, render, thumbnail
 
 _ROWS_PER_BLOCK = 50

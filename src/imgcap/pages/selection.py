@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from imgcap.images.archives import ArchivedFile
+from imgcap.images.archived import ArchivedFile
 
 GROUP_SIZE = 60
 """Most images in each group."""

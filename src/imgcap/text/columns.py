@@ -23,7 +23,7 @@ IMAGE_IDS = ("image_id", "img_id", "id")
 """Columns of ids, which are often numbers. `id` may as well number the rows."""
 CAPTIONS = (
     *("caption", "captions", "text", "texts", "comment", "comments", "reference", "references", "raw"),
-    *("sentence", "sentences", "description", "descriptions", "title"),
+    *("sentence", "sentences", "sentences_raw", "description", "descriptions", "alt_text", "title"),
 )
 """Columns of captions, the preferred ones first; each may be numbered, as in `caption_0`, `caption_1`."""
 
