@@ -166,7 +166,7 @@ def trained(task: Task, way: str, own_words: Vocabulary) -> tuple[LSTMDecoder, V
     elif way == "own words":
         settings = asdict(FROM_SCRATCH[None])
         options = replace(options, **settings, val_share=0.1)
-        unchanged = patch.object(Trainer, "_choose_vocabulary", lambda _trainer, _start: own_words)
+        unchanged = patch.object(Trainer, "_choose_vocabulary", lambda _trainer, _start, _options: own_words)
     with unchanged:
         trainer = Trainer(task.prepared.with_splits({TRAIN: task.train}), options, World(), SilentListener())
     while not trainer.is_done:

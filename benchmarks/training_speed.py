@@ -33,7 +33,7 @@ from imgcap.training.trainer import Trainer
 class PlainLoop:
     """Optimiser steps on random captions, padded to the longest of all."""
 
-    def __init__(self, trainer: Trainer, options: TrainingOptions) -> None:
+    def __init__(self, trainer: Trainer) -> None:
         self.features = trainer.prepared.features
         self.decoder = LSTMDecoder(trainer.networks.decoder.config)
         self.decoder.load_state_dict(trainer.networks.decoder.state_dict())
@@ -48,7 +48,7 @@ class PlainLoop:
             )
             for row, ids in zip(trainer.captions.rows.tolist(), captions, strict=True)
         ]
-        self.batch_size = options.batch_size
+        self.batch_size = trainer.settings.batch_size
         random.Random(0).shuffle(self.examples)
 
     def tokens_a_second(self, steps: int, first: int) -> float:
@@ -91,7 +91,7 @@ def main() -> None:
     options = TrainingOptions(start_from=SCRATCH)
     trainer = Trainer(PreparedFolder(args.prepared), options, World(device=torch.device("cpu")), SilentListener())
     trainer.set_learning_rates(1, 100)
-    plain = PlainLoop(trainer, options)
+    plain = PlainLoop(trainer)
     ours, theirs = [], []
     for repeat in range(args.repeats):
         theirs.append(plain.tokens_a_second(args.steps, repeat * args.steps))
@@ -106,7 +106,7 @@ def main() -> None:
     best, plain_best = max(ours), max(theirs)
     epoch = tokens / best + validation
     print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads, batches of {options.batch_size}, "
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, batches of {trainer.settings.batch_size}, "
         f"{len(trainer.captions):,} captions of at most {lengths.max()} words"
     )
     print("| loop | tokens/s | ratio |\n| --- | --- | --- |")

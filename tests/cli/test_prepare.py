@@ -35,7 +35,10 @@ def test_what_training_would_miss_is_said_before_anything_is_encoded(
     trained = imgcap_here(*train, "-o", tmp_path / "model", "--device", "cpu")
     assert trained.returncode == ExitCode.DONE, trained.stderr
     said = " ".join(trained.stderr.split())
-    assert "Starts from random weights. 3 training images: learning rate 0.001, dropout 0.5, 1 epoch, of which" in said
+    assert (
+        "Starts from random weights. 3 training images: batches of 32, learning rate 0.001, dropout 0.5, 1 epoch,"
+        in said
+    )
     assert "epoch 1 of 1 is kept." in said
     assert imgcap_here(*train, "-o", tmp_path / "model").stderr.count("--start-from") == 1
 

@@ -55,7 +55,7 @@ def test_images_are_decoded_a_few_batches_ahead(
     parts = batches.with_parts(counted(batches.of_epoch(1)), SMALLEST_IMAGE)
     used = 0
     for expected, (batch, own) in zip(whole, parts, strict=True):
-        assert made - used <= 4 * BATCH_SIZE + TINY_TRAINING.batch_size
+        assert made - used <= 4 * BATCH_SIZE + (TINY_TRAINING.batch_size or 0)
         used += len(batch.rows)
         assert batch.rows == expected.rows
         for name in ("mirrored", "image", "ids", "targets", "lengths"):
@@ -67,7 +67,7 @@ def test_images_are_decoded_a_few_batches_ahead(
             for ours, expected_pixels in zip(part.images, pixels, strict=True):
                 assert isinstance(expected_pixels, np.ndarray)
                 assert np.array_equal(ours, expected_pixels)
-    assert used == 8 * len(rows) > 4 * BATCH_SIZE + TINY_TRAINING.batch_size
+    assert used == 8 * len(rows) > 4 * BATCH_SIZE + (TINY_TRAINING.batch_size or 0)
 
 
 def test_word_dropout_hides_words_from_the_decoder_but_not_from_the_loss(

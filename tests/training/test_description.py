@@ -12,7 +12,7 @@ from imgcap.training.options import TrainingOptions
 from imgcap.training.settings import complete
 
 OPTIONS = TrainingOptions(start_from="none", learning_rate=1e-3, embedding_size=32, hidden_size=64)
-COMPLETE = complete(OPTIONS, 1200, from_model=False)
+COMPLETE = complete(OPTIONS, 1200, 6000, from_model=False)
 
 
 def training(options: dict[str, Any], **more: Any) -> dict[str, Any]:

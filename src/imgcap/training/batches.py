@@ -17,6 +17,7 @@ from imgcap.images.decoding import Pixels
 from imgcap.text.vocabulary import END, PAD, START, UNKNOWN
 from imgcap.training.encoded_captions import EncodedCaptions
 from imgcap.training.options import TrainingOptions
+from imgcap.training.settings import Settings
 
 _POOL_BATCHES = 50
 """Captions are sorted by length within pools of this many batches: little padding, and still a random order."""
@@ -79,12 +80,13 @@ class Batches:
         self.rows = rows
         self.captions = captions
         self.options = options
+        self.size = Settings.of(options).batch_size
         self.world = world
 
     def __len__(self) -> int:
         """Number of batches in an epoch."""
         items = self.rows if self.options.by_image else self.captions
-        return -(-len(items) // self.options.batch_size)
+        return -(-len(items) // self.size)
 
     def of_epoch(self, epoch: int) -> Iterator[Batch]:
         """The batches of an epoch: every image with all its captions, or every caption on its own."""
@@ -94,14 +96,14 @@ class Batches:
 
     def _by_image(self, rng: np.random.Generator) -> Iterator[list[tuple[int, list[list[int]]]]]:
         """Images in random order, each with all its captions, so that the encoder sees it once."""
-        size = self.options.batch_size
+        size = self.size
         order = rng.permutation(self.rows)
         for begin in range(0, len(order), size):
             yield [(row, self.captions.of(row)) for row in order[begin : begin + size].tolist()]
 
     def _by_caption(self, rng: np.random.Generator) -> Iterator[list[tuple[int, list[list[int]]]]]:
         """Captions in random order, those of a batch similar in length, each with its image."""
-        size = self.options.batch_size
+        size = self.size
         order = rng.permutation(len(self.captions))
         for begin in range(0, len(order), _POOL_BATCHES * size):
             pool = order[begin : begin + _POOL_BATCHES * size]

@@ -36,7 +36,7 @@ class TrainingOptions:
     patience: int | None = None
     """Stop after this many epochs without a better val score, and keep the best epoch; 0 runs all epochs and keeps the
     last, without a need for a val split."""
-    batch_size: int = 128
+    batch_size: int | None = None
     """Captions in a batch, or images with `fine_tune_encoder` or `self_critical`; all processes share one batch."""
     accumulation: int = 1
     """Parts in which a process computes its share of a batch, one after the other, to save memory."""

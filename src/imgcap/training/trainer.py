@@ -130,12 +130,12 @@ class Trainer:
         self.train_rows = prepared.rows("train")
         options = replace(options, start_from=choose_start(options, prepared))
         start = load_start(options, prepared, world.device)
-        self.options = options = complete(options, len(self.train_rows), from_model=start is not None)
+        self.vocabulary = self._choose_vocabulary(start, options)
+        self.captions = EncodedCaptions(self._training_captions(), self.vocabulary)
+        self.options = options = complete(options, len(self.train_rows), len(self.captions), start is not None)
         self.settings = Settings.of(options)
         self.val_rows = prepared.rows("val", may_be_empty=not options.patience)
-        self.vocabulary = self._choose_vocabulary(start)
         self.plan = [start_described(start, self.vocabulary), described(options, len(self.train_rows))]
-        self.captions = EncodedCaptions(self._training_captions(), self.vocabulary)
         self.batches = Batches(prepared, self.train_rows, self.captions, options, world)
         self.validation = None
         if len(self.val_rows):
@@ -145,13 +145,13 @@ class Trainer:
         self.objective = self._make_objective()
         self.optimizer, self.peak_rates = _make_optimizer(self.networks, options)
 
-    def _choose_vocabulary(self, start: Model | None) -> Vocabulary:
+    def _choose_vocabulary(self, start: Model | None, options: TrainingOptions) -> Vocabulary:
         """The words of the training captions, and with `keep_words` those of `start`."""
-        if start and self.options.self_critical:
+        if start and options.self_critical:
             return start.vocabulary  # a word that is never sampled is never learnt
-        captions, min_count = (caption for _, caption in self._training_captions()), self.options.min_count
+        captions, min_count = (caption for _, caption in self._training_captions()), options.min_count
         if start:
-            vocabulary = adapted_vocabulary(start.vocabulary, captions, min_count, self.options.keep_words)
+            vocabulary = adapted_vocabulary(start.vocabulary, captions, min_count, options.keep_words)
         else:
             vocabulary = Vocabulary.build(captions, min_count)
         if len(vocabulary) == len(SPECIAL_WORDS):
