@@ -84,3 +84,21 @@ def test_ctrl_c_while_the_page_is_written_leaves_a_complete_model(
     assert done.stderr.splitlines()[-1] == "Interrupted. The model is finished; only its report is missing."
     verify(tmp_path / "mine")
     assert not (tmp_path / "mine" / "report.html").exists()
+
+
+def test_ctrl_c_at_the_end_of_the_training_can_be_resumed(
+    imgcap_here: Run, prepared: PreparedFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    command = ["train", prepared.root, "-o", tmp_path / "mine", *TINY]
+    with monkeypatch.context() as patched:
+        patched.setattr("imgcap.training.trainer.finish", interrupt)
+        done = imgcap_here(*command)
+    assert done.returncode == ExitCode.INTERRUPTED
+    assert done.stderr.splitlines()[-1] == "Interrupted. Run the same command with --resume."
+    assert not (tmp_path / "mine" / "report.html").exists()
+    done = imgcap_here(*command, "--resume")
+    assert done.returncode == ExitCode.DONE, done.stderr
+    assert (tmp_path / "mine" / "report.html").exists()

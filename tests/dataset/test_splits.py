@@ -173,6 +173,13 @@ def test_no_split_is_empty_from_three_images_on(tmp_path: Path) -> None:
             assert set(splits.values()) == set(SPLITS), (count, start)
 
 
+def test_one_or_two_images_are_in_train(tmp_path: Path) -> None:
+    for count in (1, 2):
+        for start in range(20):
+            splits = automatic(tmp_path, [f"{start}-{i}.jpg" for i in range(count)])
+            assert set(splits.values()) == {"train"}, (count, start)
+
+
 def test_all_captions_of_an_image_are_in_one_split(tmp_path: Path) -> None:
     image_folder = write_images(tmp_path / "images", "a.jpg", "b.jpg")
     write(tmp_path, {"all.csv": "image,caption,split\na.jpg,x,\na.jpg,y,test\na.jpg,z,train\nb.jpg,x,train\n"})

@@ -21,7 +21,9 @@ from imgcap.model.quantization import (
     QuantizedMaxPool,
     QuantizedPoolConv,
     calibration_images,
+    corrected_bias,
     is_supported,
+    rounded_weights,
 )
 
 CPU = torch.device("cpu")
@@ -73,6 +75,23 @@ def test_the_pool_can_follow_the_convolution(count_padding: bool) -> None:
     step = expected.max().item() / 255
     rounded = QuantizedPoolConv(pool, conv, SCALE, step)(x)
     assert (rounded.float() * step - exact).abs().max() <= 0.51 * step
+
+
+@torch.inference_mode()
+def test_the_corrected_bias_keeps_the_mean_of_each_channel() -> None:
+    conv, x = folded(16, 32, 3), levels(2, 16, 41, 41).float() * SCALE
+    integers, scales = rounded_weights(conv.plain_weight())
+    assert integers.equal(integers.round())
+    assert integers.abs().amax((1, 2, 3)).equal(torch.full((32,), 127.0))
+    rounded = integers * scales[:, None, None, None]
+    assert (rounded - conv.plain_weight()).abs().max() <= 0.501 * scales.max()
+
+    def mean(weight: Tensor, bias: Tensor) -> Tensor:
+        return F.conv2d(x, weight, bias).mean((0, 2, 3))
+
+    expected = mean(conv.plain_weight(), conv.bias)
+    before = (mean(rounded, conv.bias) - expected).abs().max()
+    assert (mean(rounded, corrected_bias(conv, x)) - expected).abs().max() < 0.05 * before
 
 
 @pytest.mark.parametrize("side", [7, 8, 35])

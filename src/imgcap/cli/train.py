@@ -120,6 +120,7 @@ def train(
     from imgcap.dataset.prepared import PreparedFolder
     from imgcap.distributed import joined
     from imgcap.model.search_options import SearchOptions
+    from imgcap.training.checkpoint import CHECKPOINT_FILE
     from imgcap.training.options import TrainingOptions
     from imgcap.training.trainer import train as run
 
@@ -147,7 +148,12 @@ def train(
         val_share=val_share,
         search=SearchOptions(beam_size=beam_size, length_penalty=length_penalty),
     )
-    with interruptible("No epoch was finished: start again.") as check_interrupt, joined(device) as world:
+
+    def advice() -> str:
+        is_resumable = (output / CHECKPOINT_FILE).exists()
+        return "Run the same command with --resume." if is_resumable else "No epoch was finished: start again."
+
+    with interruptible(advice) as check_interrupt, joined(device) as world:
         with _Progress(check_interrupt) if world.is_first else nullcontext() as progress:
             result = run(PreparedFolder(prepared), chosen, output, resume=resume, world=world, listener=progress)
         if world.is_first:

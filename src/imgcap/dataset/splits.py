@@ -70,14 +70,16 @@ def automatic_splits(names: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
     `names` has the image's name by path; in an archive, that is the name of the member, so that images can move
     between archives. In a set of three images or more, no split stays empty: the images with the nearest hashes fill
-    it.
+    it. One or two images are in train.
     """
     hashes = ((path, hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()) for path, name in names.items())
     place = {path: int.from_bytes(digest[:8], "big") / 2**64 for path, digest in hashes}
     ordered = sorted(names, key=lambda path: (place[path], path))
     test = sum(place[path] < TEST_SHARE for path in names)
     val = sum(TEST_SHARE <= place[path] < TEST_SHARE + VAL_SHARE for path in names)
-    if len(names) >= len(SPLITS):
+    if len(names) < len(SPLITS):
+        test = val = 0
+    else:
         test = min(max(test, 1), len(names) - 2)
         val = min(max(val, 1), len(names) - test - 1)
     for rank, path in enumerate(ordered):

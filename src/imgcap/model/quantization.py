@@ -2,7 +2,9 @@
 
 Weights are int8 with a scale per output channel, activations uint8 with a scale per map. Both scales come from the
 largest values (Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
-Inference"). Sums are 32-bit integers. Average pools, biases and the last maps are float32.
+Inference"). Sums are 32-bit integers. Average pools, biases and the last maps are float32. Biases make up for what
+rounding the weights changes in the mean of a channel (Nagel et al. 2019, "Data-Free Quantization Through Weight
+Equalization and Bias Correction").
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ _CALIBRATION_FILE = Path(__file__).with_name("calibration.jpg")
 
 _UINT8_MAX = 255
 """Quantized activations use 0 to 255, and 0 means 0, because activations are never negative."""
+_WEIGHT_MAX = 127
 _MIN_RANGE = 1e-6
 """Range of a map that is zero everywhere in the calibration images."""
 _PIXEL_SCALE, _PIXEL_ZERO = 1 / 127.5, 128
@@ -46,6 +49,20 @@ def calibration_images(size: int) -> list[Pixels]:
         return [squash(sheet.crop((x, 0, x + side, side)), size) for x in range(0, sheet.width, side)]
 
 
+def rounded_weights(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """float32 (out, in, height, width) -> integers from -127 to 127, as float32, and the scale of each channel."""
+    scales = weight.abs().amax((1, 2, 3)).clamp(min=1e-12) / _WEIGHT_MAX
+    return (weight / scales[:, None, None, None]).round().clamp(-_WEIGHT_MAX, _WEIGHT_MAX), scales
+
+
+def corrected_bias(folded: FoldedConv, maps: Tensor) -> Tensor:
+    """The bias, float32 (out,), with which rounded weights give each channel of `maps` (B, in, H, W) its mean."""
+    weight = folded.plain_weight()
+    levels, scales = rounded_weights(weight)
+    lost = weight - levels * scales[:, None, None, None]
+    return folded.bias + lost.sum((2, 3)) @ maps.mean((0, 2, 3))
+
+
 class QuantizedConv(nn.Module):
     """A `FoldedConv` on 8-bit integers: uint8 (B, in, H, W) -> uint8 (B, out, H', W'), or float32 without `out_scale`.
 
@@ -55,8 +72,8 @@ class QuantizedConv(nn.Module):
     def __init__(self, folded: FoldedConv, scale: float, zero: int, out_scale: float | None, activated: bool) -> None:
         super().__init__()
         weight = folded.plain_weight()
-        scales = weight.abs().amax((1, 2, 3)).clamp(min=1e-12) / 127
-        self.levels = (weight / scales[:, None, None, None]).round().clamp(-127, 127).to(torch.int8)
+        levels, scales = rounded_weights(weight)
+        self.levels = levels.to(torch.int8)
         self.layouts: one_dnn.Layouts = {}
         bias: Tensor = folded.bias
         if zero:
@@ -121,7 +138,7 @@ def quantize(network: InceptionV3, samples: Tensor) -> None:
     """Make a `network` with folded batch norms compute in 8-bit integers, in place, on a CPU.
 
     Its input is then the pixels themselves, uint8 (B, 3, S, S). `samples` are images in its present format, float32
-    (B, 3, S, S); the scales are taken from the largest values that they cause.
+    (B, 3, S, S); scales and biases are taken from the values that they cause.
     """
     seen: dict[nn.Module, tuple[Tensor, Tensor]] = {}
     hooks = [
@@ -143,6 +160,7 @@ def quantize(network: InceptionV3, samples: Tensor) -> None:
             scale, is_last = scales[id(x)], id(y) not in read
             own_scale = out_scale if is_last else max(y.max().item(), _MIN_RANGE) / _UINT8_MAX
             if isinstance(part, FoldedConv):
+                part.register_buffer("bias", corrected_bias(part, x))
                 zero = _PIXEL_ZERO if x is samples else 0
                 if id(x) in pools:
                     setattr(whole, name, QuantizedPoolConv(pools[id(x)], part, scale, own_scale))

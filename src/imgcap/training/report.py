@@ -23,6 +23,7 @@ from imgcap.pages.score_page import write_score_page
 from imgcap.pages.selection import GROUP_SIZE, ScoredImage
 from imgcap.scoring.evaluation import evaluate
 from imgcap.text.tokenizer import words
+from imgcap.text.vocabulary import SPECIAL_WORDS
 from imgcap.training.curves import learning_curves
 from imgcap.training.description import describe, start_model
 
@@ -121,7 +122,7 @@ class _Contents:
 
     def _vocabulary(self, before: CaptionedSplit) -> str:
         """How many words the training added and took away, and which of the added ones the captions have."""
-        old, now = set(before.model.vocabulary.words), set(self.after.model.vocabulary.words)
+        old, now = (set(captioned.model.vocabulary.words) - set(SPECIAL_WORDS) for captioned in (before, self.after))
         new = now - old
         said = sorted({word for record in self.after.records for word in words(record.caption)} & new)
         parts = [f"{len(old & now):,} words kept", f"{len(old - now):,} dropped", f"{len(new):,} new"]
@@ -181,11 +182,16 @@ def _write_scored(contents: _Contents) -> Report:
 
 
 def _cautions(contents: _Contents) -> list[str]:
-    """A sentence on val images that chose the epoch."""
-    options = contents.after.model.config.training.get("options", {})
+    """A sentence on val images that chose the epoch, and on what to do about it."""
+    after, before = contents.after, contents.before
+    options = after.model.config.training.get("options", {})
     if contents.split != VAL or not options.get("patience", True):
         return []
-    return ["The val images also chose the epoch, which raises the scores after the training a little."]
+    found = "The val images also chose the epoch, which raises the scores after the training a little."
+    if before and len(after.prepared.rows(TEST, may_be_empty=True)):
+        compare = f"imgcap eval {after.prepared.root} --model {after.name} --compare-model {before.name}"
+        found += f" The test images did not: `{compare}` compares the two models on them."
+    return [found]
 
 
 def _write_unscored(contents: _Contents) -> Report:

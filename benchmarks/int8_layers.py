@@ -1,0 +1,188 @@
+"""Find which layers 8-bit integers change most: each convolution of the encoder alone computes in them.
+
+    python benchmarks/int8_layers.py IMAGE... [--model default] [--figure FILE.svg]
+
+Integers are simulated: weights and inputs are rounded to the values that integers stand for, with the scales of
+`imgcap.model.quantization`, and multiplied as float32, so any processor will do. The signal-to-noise ratio compares the
+sum of squares of the float32 values with that of their changes. Prints a row for each convolution, in the order in
+which they run, and rows for all of them together, with only the weights or the inputs rounded too. `--together` prints
+only these.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from imgcap.captioning.captioner import Captioner, load_model
+from imgcap.images.decoding import load_batches
+from imgcap.images.errors import ImageError
+from imgcap.model.inception import AveragePool, FoldedConv
+from imgcap.model.quantization import calibration_images, corrected_bias, rounded_weights
+from imgcap.pages.plots import Curve, plot_svg
+
+INPUT_MAX = 255
+
+
+class Layer:
+    """A convolution, the module that reads its maps, and what it reads and computes in float32."""
+
+    def __init__(self, name: str, conv: FoldedConv, reader: nn.Module) -> None:
+        self.name, self.conv, self.reader = name, conv, reader
+        self.largest, self.multiply_adds, self.output = 0.0, 0, torch.empty(0)
+        self.corrected: Tensor = conv.bias
+
+    @contextmanager
+    def rounded(self, weights: bool = True, inputs: bool = True, bias: bool = True) -> Iterator[None]:
+        """Round weights (and correct the bias), inputs, or both. The first layer's inputs are integers anyway."""
+        kept, layouts, kept_bias = self.conv.weight, self.conv.layouts, self.conv.bias
+        if weights:
+            levels, scales = rounded_weights(self.conv.plain_weight())
+            self.conv.register_buffer("weight", levels * scales[:, None, None, None])
+            self.conv.layouts = {}
+        if weights and bias:
+            self.conv.register_buffer("bias", self.corrected)
+        step = self.largest / INPUT_MAX
+
+        def round_input(_: nn.Module, x: tuple[Tensor]) -> Tensor:
+            return (x[0] / step).round_().clamp_(0, INPUT_MAX).mul_(step)
+
+        hook = self.reader.register_forward_pre_hook(round_input) if inputs and step else None
+        yield
+        if hook:
+            hook.remove()
+        self.conv.register_buffer("weight", kept)
+        self.conv.register_buffer("bias", kept_bias)
+        self.conv.layouts = layouts
+
+
+def find_layers(network: nn.Module, order: list[nn.Module]) -> list[Layer]:
+    """All convolutions in the order in which they run. That of a pool branch reads what its pool reads."""
+    parents = {part: (whole, name) for name, whole in network.named_modules() for part in whole.children()}
+    names = {module: name for name, module in network.named_modules()}
+    layers = []
+    for conv in order:
+        assert isinstance(conv, FoldedConv)
+        pool = getattr(parents[conv][0], "pool", None)
+        by_pool = names[conv].endswith("branch_pool") and isinstance(pool, AveragePool)
+        layers.append(Layer(names[conv], conv, pool if by_pool else conv))  # type: ignore[arg-type]
+    return layers
+
+
+def observe(captioner: Captioner, images: Tensor) -> tuple[list[Layer], list[Tensor]]:
+    """The layers, with scales from the bundled images and outputs for `images`, and the input of each part."""
+    network, to_input = captioner.encoder.network, captioner.encoder.to_input
+    order: list[nn.Module] = []
+    convs = [module for module in network.modules() if isinstance(module, FoldedConv)]
+    hooks = [conv.register_forward_hook(lambda module, _x, _y: order.append(module)) for conv in convs]
+    network(to_input(images[:1]))
+    for hook in hooks:
+        hook.remove()
+    layers = find_layers(network, order)
+
+    def note_input(layer: Layer, x: Tensor) -> None:
+        layer.largest = 0.0 if layer is layers[0] else x.max().item()
+
+    def correct(layer: Layer, x: Tensor) -> None:
+        layer.corrected = corrected_bias(layer.conv, x)
+
+    hooks = [x.reader.register_forward_pre_hook(lambda _, i, layer=x: note_input(layer, i[0])) for x in layers]
+    hooks += [x.conv.register_forward_pre_hook(lambda _, i, layer=x: correct(layer, i[0])) for x in layers]
+    bundled = np.stack(calibration_images(captioner.encoder.config.pixels))
+    network(to_input(torch.from_numpy(bundled)))
+    for hook in hooks:
+        hook.remove()
+
+    def note_output(layer: Layer, y: Tensor) -> None:
+        layer.output = y
+        layer.multiply_adds = y[0].numel() * layer.conv.plain_weight()[0].numel()
+
+    hooks = [x.conv.register_forward_hook(lambda _m, _i, y, layer=x: note_output(layer, y)) for x in layers]
+    inputs = [to_input(images)]
+    for part in network.children():
+        inputs.append(part(inputs[-1]))
+    for hook in hooks:
+        hook.remove()
+    return layers, inputs
+
+
+def decibels(signal: Tensor, noisy: Tensor) -> float:
+    noise = (noisy - signal).square().sum().item()
+    return 10 * math.log10(signal.square().sum().item() / noise) if noise else math.inf
+
+
+def run(captioner: Captioner, inputs: list[Tensor], part: int) -> Tensor:
+    """Features, from the input of a part of the network on."""
+    x = inputs[part]
+    for layer in islice(captioner.encoder.network.children(), part, None):
+        x = layer(x)
+    return x.mean((2, 3))
+
+
+def captions(captioner: Captioner, features: Tensor) -> list[str]:
+    found = captioner.model.search(features, captioner.model.config.search)
+    return [captioner.model.text(hypotheses[0]) for hypotheses in found]
+
+
+@torch.inference_mode()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", type=Path, nargs="+", help="images that the scales do not come from")
+    parser.add_argument("--model", default="default")
+    parser.add_argument("--figure", type=Path, metavar="FILE.svg", help="draw the ratios of all layers")
+    parser.add_argument("--together", action="store_true", help="print only the rows for all layers together")
+    args = parser.parse_args()
+    captioner = load_model(args.model, "cpu")
+    [batch] = load_batches(args.images, captioner.encoder.config.pixels, len(args.images))
+    images = torch.from_numpy(np.stack([pixels for pixels in batch if not isinstance(pixels, ImageError)]))
+    layers, inputs = observe(captioner, images)
+    features = run(captioner, inputs, 0)
+    plain = captions(captioner, features)
+    parts = [name for name, _ in captioner.encoder.network.named_children()]
+    work = sum(layer.multiply_adds for layer in layers)
+
+    def row(name: str, share: float, output: str, found: Tensor) -> float:
+        error = ((found - features).norm(dim=1) / features.norm(dim=1)).median().item()
+        differ = sum(a != b for a, b in zip(plain, captions(captioner, found), strict=True))
+        ratio = decibels(features, found)
+        print(f"| {name} | {share:.1%} | {output} | {ratio:.1f} | {error:.2%} | {differ} |", flush=True)
+        return ratio
+
+    print(f"{len(images)} images, torch {torch.__version__}\n")
+    print("| in integers | multiply-adds | output, dB | features, dB | features, median error | other captions |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    outputs, ratios = [], []
+    for layer in layers if not args.together else []:
+        noisy: list[Tensor] = []
+        hook = layer.conv.register_forward_hook(lambda _m, _i, y, noisy=noisy: noisy.append(y))
+        with layer.rounded():
+            found = run(captioner, inputs, parts.index(layer.name.split(".")[0]))
+        hook.remove()
+        outputs.append(decibels(layer.output, noisy[0]))
+        ratios.append(row(layer.name, layer.multiply_adds / work, f"{outputs[-1]:.1f}", found))
+    for name, how in {
+        "all": (True, True),
+        "all weights": (True, False),
+        "all weights, biases not corrected": (True, False, False),
+        "all inputs": (False, True),
+    }.items():
+        with ExitStack() as stack:
+            for layer in layers:
+                stack.enter_context(layer.rounded(*how))
+            row(name, 1, "", run(captioner, inputs, 0))
+    if args.figure and ratios:
+        numbers = range(1, len(layers) + 1)
+        panels = [(title, [Curve("dB", numbers, y)]) for title, y in (("Output", outputs), ("Features", ratios))]
+        args.figure.write_text(plot_svg(panels, "layer in 8-bit integers"), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
