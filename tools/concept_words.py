@@ -285,6 +285,15 @@ def read_others(general: Path) -> list[tuple[str, list[str]]]:
         return [(source, words(caption)) for source, caption in rows]
 
 
+def basic_words(general: Path) -> list[str]:
+    """One word for each ImageNet class: from the general set's list, else the first in `class_words.txt`."""
+    basic = [own[0] for own in class_words()]
+    for line in (general / "imagenet_words.tsv").read_text().splitlines():
+        number, _, _, word = line.split("\t")
+        basic[int(number)] = word or basic[int(number)]
+    return basic
+
+
 def label_words(general: Path) -> list[str | None]:
     """Words for the label of each general image; None if it has no useful label."""
     rows = [json.loads(line) for line in (general / "images.jsonl").read_text().splitlines()]

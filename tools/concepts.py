@@ -1,4 +1,4 @@
-"""Fit the concept layer, from the 2048 features to the log-odds of concepts.
+"""Decide how much each image shows each concept.
 
     python tools/concepts.py FEATURES TEACHERS OUT.pt --flickr8k FLICKR8K --general GENERAL
 
@@ -9,8 +9,8 @@ FEATURES and TEACHERS are folders of `encode_sets.py`. The targets are between 0
 - For a general image, 1 for the words of its label. For other words, the larger of two predictions: the teachers'
   classes through `class_words.txt`, and a layer on the teachers' pooled vectors that is fitted on Flickr8k.
 
-OUT.pt holds the layer fitted on all images, the targets, and for each image the log-odds of a layer that has not seen
-it.
+OUT.pt holds the concepts, the names of the images, the targets, and the most probable subjects of each image: the word
+for its label, or the basic words that the teachers find most probable.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ CHUNK = 256
 """Rows of a chunk of `encode_sets.py`."""
 MANY_IMAGES = 12
 """A word with fewer Flickr8k images is learned from the teachers only."""
+SUBJECTS = 3
+"""Subjects stored for an image."""
 ANIMALS_TRUST = 0.3
 """Factor for animals in predictions of the layer fitted on Flickr8k, which knows few animals except dogs."""
 
@@ -79,15 +81,13 @@ class Layer:
         return F.linear(((values - self.mean) / self.std).clamp(-5, 5), self.weight, self.bias)
 
 
-def fit(
-    values: Tensor, targets: Tensor, weights: Tensor, decay: float, epochs: int, batch: int, rate: float = 1e-3
-) -> Layer:
+def fit(values: Tensor, targets: Tensor, decay: float, epochs: int, batch: int, rate: float = 1e-3) -> Layer:
     """Fit a logistic layer with AdamW on the cross-entropy with soft targets."""
     mean, std = values.mean(0), values.std(0).clamp(min=1e-4)
     standardized = ((values - mean) / std).clamp(-5, 5)
     linear = nn.Linear(values.shape[1], targets.shape[1])
     nn.init.zeros_(linear.weight)
-    linear.bias.data.copy_(torch.logit((targets * weights[:, None]).sum(0) / weights.sum(), eps=1e-4))
+    linear.bias.data.copy_(torch.logit(targets.mean(0), eps=1e-4))
     groups = [{"params": [linear.weight], "weight_decay": decay}, {"params": [linear.bias], "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
     steps = epochs * (len(values) // batch)
@@ -99,7 +99,7 @@ def fit(
             logits = linear(F.dropout(standardized[rows], 0.1))
             losses = F.binary_cross_entropy_with_logits(logits, targets[rows], reduction="none").sum(1)
             optimizer.zero_grad()
-            ((losses * weights[rows]).sum() / weights[rows].sum()).backward()  # type: ignore[no-untyped-call]
+            losses.mean().backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
     return Layer(mean, std, linear.weight.detach(), linear.bias.detach())
@@ -131,6 +131,18 @@ def general_targets(
     return targets
 
 
+def subjects(general: Set, labels: list[str | None], concepts: Concepts, basic: list[str]) -> tuple[Tensor, Tensor]:
+    """The most probable subjects of each image as int64 (N, S) concepts, and their probabilities, float32 (N, S)."""
+    matrix = torch.zeros(1000, len(concepts.words))
+    for number, word in enumerate(basic):
+        matrix[number, concepts.of_words(word)] = 1
+    probabilities, places = (general.classes @ matrix).clamp(max=1).topk(SUBJECTS)
+    for i, row in enumerate(general.rows):
+        if (label := labels[row]) and (own := concepts.of_words(label.split()[0])):
+            places[i, 0], probabilities[i] = own[0], torch.eye(SUBJECTS)[0]
+    return places, probabilities
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("features", type=Path)
@@ -138,9 +150,6 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--flickr8k", type=Path, required=True)
     parser.add_argument("--general", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--decay", type=float, default=0.3)
-    parser.add_argument("--folds", type=int, default=3, help="0 fits the layer only; a decoder needs folds")
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
@@ -154,36 +163,22 @@ def main() -> None:
 
     shown = shares(captions, flickr8k.names, concepts)
     common = ((shown > 0).sum(0) >= MANY_IMAGES).float()
-    expert = fit(flickr8k.pooled, shown, torch.ones(len(shown)), decay=1.0, epochs=8, batch=args.batch)
+    expert = fit(flickr8k.pooled, shown, decay=1.0, epochs=8, batch=args.batch)
     expected = expert(general.pooled).sigmoid()
     matrix = concepts.class_matrix()
     shown = torch.where(common > 0, shown, torch.maximum(shown, 0.7 * (flickr8k.classes @ matrix).clamp(max=1)))
     labels = concept_words.label_words(args.general)
     targets = torch.cat([shown, general_targets(general, labels, concepts, common, expected)])
-    values = torch.cat([flickr8k.features, general.features])
-    weights = torch.ones(len(values))
-
-    logits = torch.zeros_like(targets)
-    fold = torch.randperm(len(values), generator=torch.Generator().manual_seed(1)) % max(1, args.folds)
-    for number in range(args.folds):
-        seen = fold != number
-        layer = fit(values[seen], targets[seen], weights[seen], args.decay, args.epochs, args.batch)
-        logits[~seen] = layer(values[~seen])
-        loss = F.binary_cross_entropy_with_logits(logits[~seen], targets[~seen], reduction="none").sum(1)
-        is_general = torch.arange(len(values))[~seen] >= len(flickr8k.rows)
-        print("fold", number, "loss", loss[~is_general].mean().item(), loss[is_general].mean().item(), flush=True)
-    layer = fit(values, targets, weights, args.decay, args.epochs, args.batch)
-    if not args.folds:
-        logits = layer(values)
-
     names = [f"flickr8k-train/{name}" for name in flickr8k.names] + [f"general/{name}" for name in general.names]
+    places, probabilities = subjects(general, labels, concepts, concept_words.basic_words(args.general))
+    nothing = torch.zeros(len(flickr8k.rows), SUBJECTS)
     torch.save(
         {
             "words": concepts.words,
-            "layer": layer.__dict__,
             "names": names,
             "targets": targets.half(),
-            "logits": logits.half(),
+            "subjects": torch.cat([nothing.long(), places]),
+            "subject_probabilities": torch.cat([nothing, probabilities]),
         },
         args.out,
     )

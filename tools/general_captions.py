@@ -12,37 +12,43 @@ from torch import Tensor
 
 import concept_words
 from concept_words import Concepts
-from imgcap.text.vocabulary import END, PAD, SPECIAL_WORDS, START, Vocabulary
-from made_up_concepts import SHOWN, MadeUpConcepts
+from imgcap.text.vocabulary import END, PAD, SPECIAL_WORDS, START, UNKNOWN, Vocabulary
+from made_up_features import SHOWN, MadeUpFeatures
 
-BATCH = 64
-BATCHES_SORTED_TOGETHER = 50
+BATCH = 128
+BATCHES_SORTED_TOGETHER = 25
 """Captions of this many batches are sorted by length, so that a batch needs little padding."""
 FLICKR8K_COUNT = 4
 """A word that Flickr8k's captions use this often is in the vocabulary."""
-FEW_CAPTIONS = 60
-"""A subject in fewer captions than this gets templates."""
-MOST_TEMPLATES = 40
-"""Templates for one subject."""
-FEWEST_IMAGES_OF_A_SUBJECT = 3
+FEW_CAPTIONS = 150
+"""A subject in fewer captions than this gets captions of other subjects, with its name in place of theirs."""
+FEWEST_IMAGES_OF_A_SUBJECT = 2
 TEMPLATES = (
     "a close up of a {}",
-    "a {} is sitting on the ground",
-    "a {} on a table",
-    "a {} is shown in this picture",
-    "there is a {} in the picture",
-    "a picture of a {}",
-    "a {} with a white background",
-    "a {} and a person",
-    "a {} is standing in the grass",
-    "a large {} in front of a wall",
-    "a view of a {} from the side",
-    "a black and white {}",
-    "a small {} on the floor",
     "a {}",
+    "a {} on a table",
+    "a {} on the ground",
+    "a large {} in front of a building",
+    "a small {} in the grass",
 )
-Item = tuple[int, list[int], list[int]]
-"""A caption to learn: row of its image or -1 if it has none, word ids, and the concepts that it names."""
+MOST_TEMPLATES = 18
+"""Templates for one subject."""
+CAPTIONS_TRIED = 60
+"""Captions from which the one that fits an image best is chosen."""
+MOST_USES = 3
+"""Uses of a caption for general images in an epoch."""
+SURE_SUBJECT = 0.25
+"""A subject of lower probability is not used."""
+UNLIKELY = 0.03
+"""Added to a concept's target, so that one wrong word does not decide alone."""
+SURPRISE = 0.5
+"""How far a concept that is common in all images counts less."""
+KINDS = frozenset(
+    ("animal", "bird", "insect", "snake", "instrument", "fruit", "vegetable", "food", "boat", "car", "fish", "dog")
+)
+"""Words whose kinds may take each other's place in a caption."""
+Item = tuple[int, list[int], list[int], str]
+"""A caption to learn: row of its image or -1 if it has none, word ids, the concepts that it names, its source."""
 
 
 @dataclass
@@ -53,14 +59,18 @@ class Data:
     vocabulary: Vocabulary
     names: list[str]
     """Names of the N images, with their set: "general/NAME"."""
-    logits: Tensor
-    """float32 (N, K): log-odds of concepts."""
+    features: Tensor
+    """float32 (N, 2048): standardised features."""
     targets: Tensor
-    """float32 (N, K)"""
+    """float32 (N, K): how much each image shows each concept."""
     images: list[int]
-    """For each Flickr8k caption, the row of its image in `logits`."""
+    """For each Flickr8k caption, the row of its image in `features`."""
     captions: list[list[int]]
     """Word ids of each Flickr8k caption."""
+    subjects: Tensor
+    """int64 (N, S): concepts that are probably the subject of an image."""
+    subject_probabilities: Tensor
+    """float32 (N, S)"""
     others: dict[str, list[tuple[list[int], list[int]]]]
     """By source, word ids and concepts of each caption without an image."""
 
@@ -69,8 +79,8 @@ class Data:
 class Batch:
     """B captions of up to L words."""
 
-    logits: Tensor
-    """float32 (B, K): log-odds of concepts, predicted or made up."""
+    features: Tensor
+    """float32 (B, 2048): standardised features of images, or made up."""
     ids: Tensor
     """int64 (B, L + 1): START and the words, padded."""
     targets: Tensor
@@ -95,19 +105,52 @@ def subjects(concepts: Concepts, targets: Tensor) -> set[str]:
     return {w for w in named if w in concepts.place and shown[concepts.place[w]] >= FEWEST_IMAGES_OF_A_SUBJECT}
 
 
-def templates(word: str, count: int) -> list[list[str]]:
-    """Tokens of `count` short captions of `word`, at most `MOST_TEMPLATES`."""
-    made = []
-    for i in range(min(MOST_TEMPLATES, count)):
-        tokens = TEMPLATES[i % len(TEMPLATES)].format(word).split()
-        if word[0] in "aeiou":
-            place = tokens.index(word) - 1
-            tokens[place] = "an" if tokens[place] == "a" else tokens[place]
-        made.append(tokens)
+def with_name(tokens: list[str], old: str, new: str) -> list[str]:
+    """The caption with one noun in place of another, and the right article before it."""
+    made = [new if token == old else token for token in tokens]
+    for i, token in enumerate(made[1:]):
+        if token == new and made[i] in ("a", "an"):
+            made[i] = "an" if new[0] in "aeiou" else "a"
     return made
 
 
-def read_data(concepts_file: Path, flickr8k_folder: Path, general: Path, min_count: int) -> Data:
+def captions_of_kin(to_name: set[str], counts: collections.Counter[str], captions: list[list[str]]) -> list[list[str]]:
+    """Captions for subjects with few of their own.
+
+    They are captions of a more general word ("a bird on a branch") or of another kind of it ("a duck in the water"),
+    with the subject's name in its place, and then templates.
+    """
+    classes = concept_words.class_words()
+    wider: dict[str, list[str]] = collections.defaultdict(list)
+    for own in classes:
+        wider[own[0]] += own[1:]
+    kinds: dict[str, set[str]] = collections.defaultdict(set)
+    for own in classes:
+        for kind in KINDS & set(own[1:]):
+            kinds[kind].add(own[0])
+    named = {word for own in classes for word in own}
+    by_word: dict[str, list[list[str]]] = collections.defaultdict(list)
+    for tokens in captions:
+        for word in set(tokens) & named:
+            if tokens.count(word) == 1:
+                by_word[word].append(tokens)
+    draw = random.Random(0)
+    made = []
+    for word in sorted(to_name & set(wider)):
+        missing = FEW_CAPTIONS - counts[word]
+        if missing <= 0:
+            continue
+        kin = set(wider[word]) | {k for kind in KINDS & set(wider[word]) for k in kinds[kind]}
+        choice = [with_name(tokens, k, word) for k in sorted(kin - {word}) for tokens in by_word[k][:FEW_CAPTIONS]]
+        made += draw.sample(choice, min(missing // 2, len(choice)))
+        made += [
+            with_name(TEMPLATES[i % len(TEMPLATES)].format("NAME").split(), "NAME", word)
+            for i in range(min(MOST_TEMPLATES, missing))
+        ]
+    return made
+
+
+def read_data(concepts_file: Path, features: Tensor, flickr8k_folder: Path, general: Path, min_count: int) -> Data:
     """Read what `concepts.py` wrote, and the captions of Flickr8k and of the general set."""
     saved = torch.load(concepts_file, weights_only=True)
     flickr8k = concept_words.read_flickr8k(flickr8k_folder)
@@ -119,7 +162,10 @@ def read_data(concepts_file: Path, flickr8k_folder: Path, general: Path, min_cou
     targets = saved["targets"].float()
     to_name = subjects(concepts, targets)
     vocabulary = choose_words(own, counts, to_name, min_count)
-    sourced += [("templates", tokens) for w in sorted(to_name) for tokens in templates(w, FEW_CAPTIONS - counts[w])]
+    known = set(vocabulary.words)
+    every = [tokens for source, tokens in sourced if source == "coco" and known.issuperset(tokens)]
+    every += [c for several in flickr8k.values() for c in several if known.issuperset(c)]
+    sourced += [("kin", tokens) for tokens in captions_of_kin(to_name, counts, every)]
     others: dict[str, list[tuple[list[int], list[int]]]] = collections.defaultdict(list)
     for source, tokens in sourced:
         others[source].append((vocabulary.encode(tokens), concepts.of_tokens(tokens)))
@@ -129,7 +175,49 @@ def read_data(concepts_file: Path, flickr8k_folder: Path, general: Path, min_cou
         if (row := rows.get(f"flickr8k-train/{name}")) is not None:
             images += [row] * len(several)
             captions += [vocabulary.encode(c) for c in several]
-    return Data(concepts, vocabulary, saved["names"], saved["logits"].float(), targets, images, captions, others)
+    return Data(
+        concepts,
+        vocabulary,
+        saved["names"],
+        features,
+        targets,
+        images,
+        captions,
+        saved["subjects"],
+        saved["subject_probabilities"],
+        others,
+    )
+
+
+def captions_for_general_images(data: Data, draw: random.Random) -> list[Item]:
+    """A caption for each general image: it names the probable subject, and little that is not there."""
+    pool = [*data.others.get("coco", ()), *data.others.get("kin", ())]
+    by_concept: dict[int, list[int]] = collections.defaultdict(list)
+    for number, (words, named) in enumerate(pool):
+        if UNKNOWN not in words:
+            for concept in named:
+                by_concept[concept].append(number)
+    uses: collections.Counter[int] = collections.Counter()
+    items: list[Item] = []
+    rows = [row for row, name in enumerate(data.names) if name.startswith("general/")]
+    usual = SURPRISE * (data.targets.mean(0) + UNLIKELY).log()
+    for row in draw.sample(rows, len(rows)):
+        fit = ((data.targets[row] + UNLIKELY).log() - usual).tolist()
+        probabilities = data.subject_probabilities[row].tolist()
+        if max(probabilities) >= SURE_SUBJECT:
+            subject = int(
+                draw.choices(data.subjects[row].tolist(), [p * (p >= SURE_SUBJECT) for p in probabilities])[0]
+            )
+        else:
+            subject = int(draw.choices(range(len(fit)), (data.targets[row] ** 2).tolist())[0])
+        possible = [number for number in by_concept[subject] if uses[number] < MOST_USES]
+        if not possible:
+            continue
+        tried = draw.sample(possible, min(CAPTIONS_TRIED, len(possible)))
+        best = max(tried, key=lambda number: sum(fit[c] for c in pool[number][1]) / len(pool[number][1]) ** 0.5)
+        uses[best] += 1
+        items.append((row, *pool[best], "general"))
+    return items
 
 
 def _resized(items: list[Item], size: int | None) -> list[Item]:
@@ -140,12 +228,14 @@ def _resized(items: list[Item], size: int | None) -> list[Item]:
 def batches(data: Data, epoch: int, sizes: dict[str, int]) -> list[list[Item]]:
     """The captions of an epoch in batches of similar length; `sizes` limits or repeats those of a source."""
     draw = random.Random(epoch)
-    items: list[Item] = [(row, words, []) for row, words in zip(data.images, data.captions, strict=True)]
+    items: list[Item] = [(row, words, [], "flickr8k") for row, words in zip(data.images, data.captions, strict=True)]
     draw.shuffle(items)
     items = _resized(items, sizes.get("flickr8k"))
     for source, several in data.others.items():
-        without: list[Item] = [(-1, words, named) for words, named in draw.sample(several, len(several))]
+        without: list[Item] = [(-1, words, named, source) for words, named in draw.sample(several, len(several))]
         items += _resized(without, sizes.get(source))
+    for _ in range(sizes.get("general", 1)):
+        items += captions_for_general_images(data, draw)
     draw.shuffle(items)
     made = []
     pool = BATCH * BATCHES_SORTED_TOGETHER
@@ -156,19 +246,25 @@ def batches(data: Data, epoch: int, sizes: dict[str, int]) -> list[list[Item]]:
     return made
 
 
-def make_batch(data: Data, make_up: MadeUpConcepts, items: list[Item], seed: int) -> Batch:
-    """The tensors of a batch; captions without an image get made-up concepts."""
+def make_batch(data: Data, make_up: dict[str, MadeUpFeatures], items: list[Item], seed: int) -> Batch:
+    """The tensors of a batch; captions without an image get made-up features."""
     draw = random.Random(seed)
-    logits = torch.empty(len(items), data.logits.shape[1])
+    features = torch.empty(len(items), data.features.shape[1])
     with_image = [i for i, item in enumerate(items) if item[0] >= 0]
-    without = [i for i, item in enumerate(items) if item[0] < 0]
-    logits[with_image] = data.logits[[items[i][0] for i in with_image]]
-    if without:
-        logits[without] = make_up([items[i][2] for i in without], draw)
-    longest = max(len(words) for _, words, _ in items) + 1
+    features[with_image] = data.features[[items[i][0] for i in with_image]]
+    general = [i for i in with_image if items[i][3] == "general"]
+    if general:
+        features[general] = next(iter(make_up.values())).of_images(
+            [items[i][0] for i in general], [items[i][2] for i in general]
+        )
+    for source, make in make_up.items():
+        without = [i for i, item in enumerate(items) if item[0] < 0 and item[3] == source]
+        if without:
+            features[without] = make([items[i][2] for i in without], draw)
+    longest = max(len(item[1]) for item in items) + 1
     ids = torch.full((len(items), longest), PAD)
     targets = ids.clone()
-    for i, (_, words, _) in enumerate(items):
+    for i, (_, words, _, _) in enumerate(items):
         ids[i, : len(words) + 1] = torch.tensor([START, *words])
         targets[i, : len(words) + 1] = torch.tensor([*words, END])
-    return Batch(logits, ids, targets, torch.tensor([len(words) + 1 for _, words, _ in items]))
+    return Batch(features, ids, targets, torch.tensor([len(item[1]) + 1 for item in items]))

@@ -1,4 +1,4 @@
-"""Score a decoder of concepts on the dev sets: Flickr8k, COCO, and images whose subject must be named."""
+"""Score a decoder on the dev sets: Flickr8k, COCO, and images whose subject must be named."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from concepts import done_rows
@@ -22,30 +21,24 @@ from naming import Naming
 
 
 class DevSets:
-    """Log-odds of the dev images' concepts, and what their captions are scored against."""
+    """Features of the dev images, and what their captions are scored against."""
 
-    def __init__(
-        self, features: Path, flickr8k: Path, general: Path, concepts_file: Path, limit: int | None, dictionary: Path
-    ) -> None:
-        layer = torch.load(concepts_file, weights_only=True)["layer"]
-
-        def logits(name: str) -> Tensor:
-            values = torch.from_numpy(np.load(features / name / "features.npy"))
-            standardized = ((values - layer["mean"]) / layer["std"]).clamp(-5, 5)
-            return F.linear(standardized, layer["weight"], layer["bias"])
+    def __init__(self, features: Path, flickr8k: Path, general: Path, limit: int | None, dictionary: Path) -> None:
+        def read(name: str) -> Tensor:
+            return torch.from_numpy(np.load(features / name / "features.npy"))
 
         names = (features / "flickr8k-dev" / "images.txt").read_text().split("\n")[:-1]
         rows = sorted(done_rows(features / "flickr8k-dev"))[:limit]
-        self.flickr8k = logits("flickr8k-dev")[rows]
+        self.flickr8k = read("flickr8k-dev")[rows]
         captions: dict[str, list[str]] = collections.defaultdict(list)
         for line in (flickr8k / "Flickr8k.token.txt").read_text().splitlines():
             key, caption = line.split("\t")
             captions[key.rsplit("#", 1)[0]].append(caption)
         self.references = [[tokenize(caption) for caption in captions[names[row]]] for row in rows]
         listed = [json.loads(line) for line in (general / "dev" / "coco.jsonl").read_text().splitlines()]
-        self.coco = logits("dev-coco")
+        self.coco = read("dev-coco")
         self.coco_references = [[tokenize(caption) for caption in one["captions"]] for one in listed]
-        self.naming = logits("dev-naming")
+        self.naming = read("dev-naming")
         self.names = (features / "dev-naming" / "images.txt").read_text().split("\n")[:-1]
         self.namer = Naming(dictionary)
 
@@ -54,10 +47,10 @@ class DevSets:
     ) -> tuple[dict[str, float], dict[str, list[str]]]:
         """Figures of a decoder, and its captions by dev set."""
         tokens = {}
-        for name, logits in (("flickr8k", self.flickr8k), ("coco", self.coco), ("naming", self.naming)):
+        for name, values in (("flickr8k", self.flickr8k), ("coco", self.coco), ("naming", self.naming)):
             tokens[name] = [
                 vocabulary.decode(found[0].ids) if found else []
-                for part in torch.split(logits, 256)
+                for part in torch.split(values, 256)
                 for found in search(decoder, part, options)
             ]
         texts = {name: [detokenize(words) for words in own] for name, own in tokens.items()}

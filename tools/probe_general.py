@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from concept_words import class_words
+from concept_words import basic_words
 from concepts import done_rows, read_set
 from naming import DICTIONARY, Naming
 from probe import probe
@@ -62,15 +62,6 @@ def naming_figures(
         hits = right.gather(1, top)
         best = max(best, (hits[:, 0].float().mean().item(), hits.any(1).float().mean().item()))
     return best
-
-
-def basic_words(general: Path) -> list[str]:
-    """One word for each ImageNet class: from the general set's list, else the first in `class_words.txt`."""
-    basic = [own[0] for own in class_words()]
-    for line in (general / "imagenet_words.tsv").read_text().splitlines():
-        number, _, _, word = line.split("\t")
-        basic[int(number)] = word or basic[int(number)]
-    return basic
 
 
 def caltech_figure(features: Tensor, labels: list[str]) -> tuple[float, int]:

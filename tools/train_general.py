@@ -1,11 +1,10 @@
-"""Train a decoder that reads concepts, on Flickr8k and on captions without images. It resumes where it stopped.
+"""Train a decoder on Flickr8k and on captions without images. It resumes where it stopped.
 
     python tools/train_general.py CONCEPTS.pt STATE --flickr8k FLICKR8K --general GENERAL --features FEATURES \
         --start default --steps 4000
 
-CONCEPTS.pt comes from `concepts.py`, FEATURES from `encode_sets.py`. The decoder's first input is a linear function of
-the concepts' log-odds. A Flickr8k image has those of a layer that has not seen it; a caption without an image has those
-that `made_up_concepts.py` makes.
+CONCEPTS.pt comes from `concepts.py`, FEATURES from `encode_sets.py`. A caption without an image has features that
+`made_up_features.py` makes.
 
 STATE receives `state.pt`, `curve.jsonl` (scores on the dev sets), `captions.json` (captions of the dev sets) and
 `decoder.pt` (averaged weights).
@@ -24,18 +23,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from general_captions import Batch, Data, batches, make_batch, read_data
+from general_captions import Batch, batches, make_batch, read_data
 from general_dev import DevSets
 from imgcap.files import replacing
-from imgcap.model.decoder import DecoderConfig, LSTMDecoder, pack, visible
+from imgcap.model.decoder import DecoderConfig, LSTMDecoder, pack
 from imgcap.model.folder import load_model_folder
 from imgcap.model.search import SearchOptions
 from imgcap.model.store import locate
 from imgcap.text.vocabulary import Vocabulary
-from made_up_concepts import MadeUpConcepts
+from made_up_features import MadeUpFeatures
 from naming import DICTIONARY
 
-IMITATION_RIDGE = 100.0
 SAVE_SECONDS = 180
 AVERAGE = 0.998
 """Decay of the running mean of the weights."""
@@ -44,20 +42,7 @@ COOL_DOWN = 0.6
 """Share of the steps, at the end, in which the learning rate falls to zero."""
 
 
-class ConceptDecoder(LSTMDecoder):
-    """An `LSTMDecoder` that takes the log-odds (B, K) of concepts in place of features."""
-
-    def __init__(self, config: DecoderConfig, concepts: int) -> None:
-        super().__init__(config)
-        self.image = nn.Linear(concepts, config.embedding_size)
-
-    def embed_images(self, features: Tensor) -> Tensor:
-        return self.image(self._drop(visible(features)))  # type: ignore[no-any-return]
-
-
-def copy_weights(
-    decoder: ConceptDecoder, vocabulary: Vocabulary, weights: dict[str, Tensor], source: list[str]
-) -> None:
+def copy_weights(decoder: LSTMDecoder, vocabulary: Vocabulary, weights: dict[str, Tensor], source: list[str]) -> None:
     """Copy the LSTM, and the weights of words in both vocabularies, from a trained decoder with the words `source`."""
     places = {word: i for i, word in enumerate(source)}
     pairs = [(i, places[word]) for i, word in enumerate(vocabulary.words) if word in places]
@@ -75,34 +60,36 @@ def copy_weights(
                 parameter.copy_(value)
 
 
-def imitate(decoder: ConceptDecoder, teacher: LSTMDecoder, data: Data, features: Tensor) -> None:
-    """Fit the first layer to the LSTM inputs that `teacher` computes from `features`, by ridge regression."""
-    with torch.no_grad():
-        x, y = visible(data.logits), teacher.embed_images(features)
-        mean, goal = x.mean(0), y.mean(0)
-        gram = (x - mean).T @ (x - mean) + IMITATION_RIDGE * torch.eye(x.shape[1])
-        weight = torch.linalg.solve(gram, (x - mean).T @ (y - goal)).T
-        decoder.image.weight.copy_(weight)
-        decoder.image.bias.copy_(goal - weight @ mean)
-
-
 class Run:
-    """One training: its data, decoder, optimizer and dev sets."""
+    """One training: its data, decoder, optimizer and dev sets.
+
+    The decoder learns from standardised features; `decoder.pt` has their mean and standard deviation.
+    """
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
-        self.data = read_data(args.concepts, args.flickr8k, args.general, args.min_count)
-        data = self.data
-        self.make_up = MadeUpConcepts(data.targets, data.logits, data.concepts.class_matrix().sum(0) > 0)
-        counts = {source: len(several) for source, several in self.data.others.items()}
-        print(len(self.data.captions), "Flickr8k captions;", counts, len(self.data.vocabulary), "words", flush=True)
-        sizes = DecoderConfig(len(self.data.vocabulary), dropout=args.dropout)
-        self.decoder = ConceptDecoder(sizes, len(self.data.concepts.words))
+        start = load_model_folder(locate(args.start), torch.device("cpu"))
+        self.mean, self.std = start.decoder.feature_mean.clone(), start.decoder.feature_std.clone()
+        self.data = data = read_data(args.concepts, self._features(), args.flickr8k, args.general, args.min_count)
+        nouns = data.concepts.class_matrix().sum(0) > 0
+        is_general = torch.tensor([name.startswith("general/") for name in data.names])
+        any_image = MadeUpFeatures(data.targets, data.features, nouns, torch.ones_like(is_general))
+        general_only = MadeUpFeatures(data.targets, data.features, nouns, is_general)
+        self.make_up = dict.fromkeys(data.others, general_only)
+        if "flickr30k" in self.make_up:
+            self.make_up["flickr30k"] = any_image
+        counts = {source: len(several) for source, several in data.others.items()}
+        print(len(data.captions), "Flickr8k captions;", counts, len(data.vocabulary), "words", flush=True)
+        sizes = DecoderConfig(len(data.vocabulary), dropout=args.dropout)
+        self.decoder = LSTMDecoder(sizes)
         self.decoder.output.bias.data.fill_(-10)
         self.step, self.state_file = 0, args.state / "state.pt"
-        if not self.state_file.exists():
-            self._start()
-        self.average = {name: value.clone() for name, value in self.decoder.state_dict().items()}
+        if args.start_from:
+            saved = torch.load(args.start_from, weights_only=True)
+            copy_weights(self.decoder, data.vocabulary, saved["decoder"], saved["vocabulary"])
+        else:
+            copy_weights(self.decoder, data.vocabulary, start.decoder.state_dict(), list(start.vocabulary.words))
+        self.average = {name: value.clone() for name, value in self.decoder.named_parameters()}
         self.optimizer = torch.optim.AdamW(
             self.decoder.parameters(), lr=args.learning_rate, weight_decay=0.01, fused=True
         )
@@ -112,29 +99,21 @@ class Run:
             self.optimizer.load_state_dict(state["optimizer"])
             self.average, self.step = state["average"], state["step"]
             print("resumed at step", self.step, flush=True)
-        self.dev = DevSets(args.features, args.flickr8k, args.general, args.concepts, args.dev_limit, args.wordnet)
-        self.scored = ConceptDecoder(sizes, len(self.data.concepts.words))
+        self.dev = DevSets(args.features, args.flickr8k, args.general, args.dev_limit, args.wordnet)
+        self.scored = LSTMDecoder(sizes)
         self.losses: list[float] = []
 
-    def _start(self) -> None:
-        if self.args.start_from:
-            saved = torch.load(self.args.start_from, weights_only=True)
-            copy_weights(self.decoder, self.data.vocabulary, saved["decoder"], saved["vocabulary"])
-            return
-        model = load_model_folder(locate(self.args.start), torch.device("cpu"))
-        weights = model.decoder.state_dict()
-        copy_weights(self.decoder, self.data.vocabulary, weights, list(model.vocabulary.words))
-        imitate(self.decoder, model.decoder, self.data, self._features())
-
     def _features(self) -> Tensor:
-        """float32 (N, 2048): features of the images in `data`."""
+        """float32 (N, 2048): standardised features of the images that `concepts.py` has listed."""
         rows: dict[str, int] = {}
         arrays = {}
         for name in ("flickr8k-train", "general"):
             arrays[name] = np.load(self.args.features / name / "features.npy", mmap_mode="r")
             listed = (self.args.features / name / "images.txt").read_text().split("\n")[:-1]
             rows |= {f"{name}/{image}": i for i, image in enumerate(listed)}
-        return torch.from_numpy(np.stack([arrays[n.split("/")[0]][rows[n]] for n in self.data.names]))
+        names = torch.load(self.args.concepts, weights_only=True)["names"]
+        values = torch.from_numpy(np.stack([arrays[n.split("/")[0]][rows[n]] for n in names]))
+        return ((values - self.mean) / self.std).clamp(-5, 5)
 
     def save(self) -> None:
         """Write `state.pt` and `decoder.pt`."""
@@ -143,7 +122,9 @@ class Run:
             torch.save({**parts, "average": self.average, "step": self.step}, partial)
         words = {"vocabulary": self.data.vocabulary.words, "concepts": self.data.concepts.words}
         with replacing(self.args.state / "decoder.pt") as partial:
-            torch.save({"decoder": self.average, **words}, partial)
+            torch.save(
+                {"decoder": {**self.average, "feature_mean": self.mean, "feature_std": self.std}, **words}, partial
+            )
 
     def learn(self, batch: Batch) -> None:
         """Take one step on a batch."""
@@ -153,7 +134,7 @@ class Run:
         for group in self.optimizer.param_groups:
             group["lr"] = args.learning_rate * factor
         self.decoder.train()
-        logits = self.decoder(batch.logits, batch.ids, batch.lengths)
+        logits = self.decoder(batch.features, batch.ids, batch.lengths)
         loss = F.cross_entropy(logits, pack(batch.targets, batch.lengths), label_smoothing=0.1)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -167,7 +148,7 @@ class Run:
 
     def score(self) -> None:
         """Score the averaged weights and append the figures to `curve.jsonl`."""
-        self.scored.load_state_dict(self.average)
+        self.scored.load_state_dict({**self.average, "feature_mean": self.mean, "feature_std": self.std})
         figures, texts = self.dev.score(
             self.scored, self.data.vocabulary, SearchOptions(beam_size=3, length_penalty=0.8)
         )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from imgcap.errors import ImgcapError
-from imgcap.model.decoder import DecoderConfig, LSTMDecoder, State, Steps, pack, visible
+from imgcap.model.decoder import DecoderConfig, LSTMDecoder, State, Steps, pack
 from imgcap.model.inception import FEATURE_SIZE
 from imgcap.text.vocabulary import PAD, START
 
@@ -181,15 +181,3 @@ def test_feature_statistics_are_saved_with_the_weights(decoder: LSTMDecoder) -> 
 def test_invalid_sizes_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ImgcapError, match="no decoder with the sizes"):
         DecoderConfig(**{"vocabulary_size": 9, **wrong})  # type: ignore[arg-type]
-
-
-def test_a_decoder_with_concepts_sees_only_the_concepts_of_an_image() -> None:
-    decoder = LSTMDecoder(DecoderConfig(vocabulary_size=10, embedding_size=8, hidden_size=8, concepts=5)).eval()
-    features = torch.rand(3, FEATURE_SIZE)
-    logits = decoder.concept_logits(features)
-    assert logits is not None and logits.shape == (3, 5)
-    assert torch.equal(decoder.embed_images(features), decoder.image(visible(logits)))
-    assert (visible(torch.tensor([-9.0, 3.0])) - torch.tensor([0.0, 6.0])).abs().max() < 0.01
-    assert LSTMDecoder(DecoderConfig(vocabulary_size=10)).concept_logits(features) is None
-    with pytest.raises(ImgcapError, match="concepts"):
-        DecoderConfig(vocabulary_size=10, concepts=-1)

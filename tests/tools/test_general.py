@@ -88,7 +88,7 @@ def test_teachers_concepts_decoder_and_top_of_the_trunk(
     assert not (features / "dev-naming" / "maps.npy").exists()
 
     layers = (features, teachers, concepts)
-    run("tools/concepts.py", *layers, *sets, "--epochs", 1, "--batch", 8)
+    run("tools/concepts.py", *layers, *sets, "--batch", 8)
     probed = json.loads(run("tools/probe_general.py", features, teachers, *sets, "--wordnet", places["wordnet"]))
     assert probed["general_images"] == 24
 
@@ -116,7 +116,7 @@ def test_teachers_concepts_decoder_and_top_of_the_trunk(
     assert np.load(top / "features" / "general" / "features.npy").shape == (24, 2048)
 
     model = tmp_path / "model"
-    run("tools/assemble_general.py", concepts, state / "decoder.pt", model, "--encoder", encoder_file)
+    run("tools/assemble_general.py", state / "decoder.pt", model, "--encoder", encoder_file)
     assert (model / ENCODER_FILE).exists()
     dev = places["general"] / "dev"
     printed = run("benchmarks/general.py", dev, "--model", model, "--wordnet", places["wordnet"], "--show", 1)

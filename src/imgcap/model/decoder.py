@@ -15,9 +15,6 @@ from imgcap.errors import ImgcapError
 from imgcap.model import one_dnn
 from imgcap.model.inception import FEATURE_SIZE
 
-_VISIBLE_OFFSET = 3.0
-"""The LSTM sees a concept clearly if its log-odds exceed minus this."""
-
 State = tuple[Tensor, Tensor]
 """Hidden and cell state of the LSTM, each (1, B, hidden)."""
 
@@ -30,15 +27,11 @@ class DecoderConfig:
     embedding_size: int = 512
     hidden_size: int = 512
     dropout: float = 0.5
-    concepts: int = 0
-    """Size of the concept layer between the features and the LSTM; 0 for a decoder without one."""
 
     def __post_init__(self) -> None:
         sizes = (self.vocabulary_size, self.embedding_size, self.hidden_size)
-        positive = all(type(size) is int and size > 0 for size in sizes)
-        if not positive or type(self.concepts) is not int or self.concepts < 0 or not 0 <= self.dropout < 1:
-            shown = f"the sizes {sizes}, {self.concepts!r} concepts and the dropout {self.dropout!r}"
-            raise ImgcapError(f"There is no decoder with {shown}.")
+        if not all(type(size) is int and size > 0 for size in sizes) or not 0 <= self.dropout < 1:
+            raise ImgcapError(f"There is no decoder with the sizes {sizes} and the dropout {self.dropout!r}.")
 
 
 class LSTMDecoder(nn.Module):
@@ -59,8 +52,7 @@ class LSTMDecoder(nn.Module):
         self.config = config
         self.register_buffer("feature_mean", torch.zeros(FEATURE_SIZE))
         self.register_buffer("feature_std", torch.ones(FEATURE_SIZE))
-        self.concepts = nn.Linear(FEATURE_SIZE, config.concepts) if config.concepts else None
-        self.image = nn.Linear(config.concepts or FEATURE_SIZE, config.embedding_size)
+        self.image = nn.Linear(FEATURE_SIZE, config.embedding_size)
         sizes = (config.vocabulary_size, config.embedding_size)
         self.embedding = nn.Embedding(*sizes, _weight=torch.empty(sizes))
         if not self.embedding.weight.is_meta:  # initialising a meta tensor would import a second's worth of torch
@@ -76,17 +68,8 @@ class LSTMDecoder(nn.Module):
 
     def embed_images(self, features: Tensor) -> Tensor:
         """Features (B, 2048) -> LSTM inputs (B, embedding)."""
-        logits = self.concept_logits(features)
-        if logits is not None:
-            return self.image(self._drop(visible(logits)))  # type: ignore[no-any-return]
-        return self.image(self._drop(self._standardized(features)))  # type: ignore[no-any-return]
-
-    def concept_logits(self, features: Tensor) -> Tensor | None:
-        """Features (B, 2048) -> log-odds of the concepts (B, K); None if the decoder has no concepts."""
-        return None if self.concepts is None else self.concepts(self._standardized(features))
-
-    def _standardized(self, features: Tensor) -> Tensor:
-        return ((features - self.feature_mean) / self.feature_std).clamp(-5, 5)
+        standardized: Tensor = (features - self.feature_mean) / self.feature_std
+        return self.image(self._drop(standardized.clamp(-5, 5)))  # type: ignore[no-any-return]
 
     def forward(self, features: Tensor, ids: Tensor, lengths: Tensor) -> Tensor:
         """Teacher forcing: logits for the word after each of `ids`.
@@ -113,11 +96,6 @@ class LSTMDecoder(nn.Module):
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.config.dropout, self.training)
-
-
-def visible(logits: Tensor) -> Tensor:
-    """Map log-odds of concepts to inputs of the LSTM; a concept of low probability maps to almost 0."""
-    return F.softplus(logits + _VISIBLE_OFFSET)
 
 
 def _rename_weights(_decoder: nn.Module, weights: dict[str, Tensor], prefix: str, *_: object) -> None:
