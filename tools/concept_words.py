@@ -28,6 +28,10 @@ STOP_WORDS = frozenset(
     "they this those though through to together too toward towards under underneath until up upon us using "
     "various very was we well were what what's when where which while who why with within without you your".split()
 )
+KINDS = frozenset(
+    ("animal", "bird", "insect", "snake", "instrument", "fruit", "vegetable", "food", "boat", "car", "fish", "dog")
+)
+"""Words whose kinds may take each other's place in a caption."""
 IRREGULAR = {
     "men": "man",
     "women": "woman",

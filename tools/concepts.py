@@ -9,8 +9,7 @@ FEATURES and TEACHERS are folders of `encode_sets.py`. The targets are between 0
 - For a general image, 1 for the words of its label. For other words, the larger of two predictions: the teachers'
   classes through `class_words.txt`, and a layer on the teachers' pooled vectors that is fitted on Flickr8k.
 
-OUT.pt holds the concepts, the names of the images, the targets, and the most probable subjects of each image: the word
-for its label, or the basic words that the teachers find most probable.
+OUT.pt holds the concepts, the names of the images, the targets, and the probable subjects of each image.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ CHUNK = 256
 """Rows of a chunk of `encode_sets.py`."""
 MANY_IMAGES = 12
 """A word with fewer Flickr8k images is learned from the teachers only."""
-SUBJECTS = 3
-"""Subjects stored for an image."""
+SURE = 0.5
+"""A target from which on an image surely shows a concept."""
 ANIMALS_TRUST = 0.3
 """Factor for animals in predictions of the layer fitted on Flickr8k, which knows few animals except dogs."""
 
@@ -131,16 +130,20 @@ def general_targets(
     return targets
 
 
-def subjects(general: Set, labels: list[str | None], concepts: Concepts, basic: list[str]) -> tuple[Tensor, Tensor]:
-    """The most probable subjects of each image as int64 (N, S) concepts, and their probabilities, float32 (N, S)."""
-    matrix = torch.zeros(1000, len(concepts.words))
-    for number, word in enumerate(basic):
-        matrix[number, concepts.of_words(word)] = 1
-    probabilities, places = (general.classes @ matrix).clamp(max=1).topk(SUBJECTS)
-    for i, row in enumerate(general.rows):
-        if (label := labels[row]) and (own := concepts.of_words(label.split()[0])):
-            places[i, 0], probabilities[i] = own[0], torch.eye(SUBJECTS)[0]
-    return places, probabilities
+def subjects(targets: Tensor, concepts: Concepts, named: set[str]) -> tuple[Tensor, Tensor]:
+    """For each image, the most specific of the words `named` that it surely shows and the most probable one.
+
+    Returns concepts, int64 (N, 2), and their targets, float32 (N, 2). If nothing is sure, both are the most probable
+    one.
+    """
+    allowed = torch.tensor([word in named for word in concepts.words])
+    own = targets * allowed
+    probable = own.max(1).indices
+    rarity = -(own.mean(0) + 1e-6).log() * allowed
+    specific = torch.where(own >= SURE, rarity, torch.zeros(1)).max(1)
+    chosen = torch.where(specific.values > 0, specific.indices, probable)
+    places = torch.stack([chosen, probable], 1)
+    return places, own.gather(1, places)
 
 
 def main() -> None:
@@ -170,15 +173,17 @@ def main() -> None:
     labels = concept_words.label_words(args.general)
     targets = torch.cat([shown, general_targets(general, labels, concepts, common, expected)])
     names = [f"flickr8k-train/{name}" for name in flickr8k.names] + [f"general/{name}" for name in general.names]
-    places, probabilities = subjects(general, labels, concepts, concept_words.basic_words(args.general))
-    nothing = torch.zeros(len(flickr8k.rows), SUBJECTS)
+    basic = concept_words.basic_words(args.general)
+    first = [own[0] for own in concept_words.class_words()]
+    of_labels = [label.split()[0] for label in labels if label]
+    places, probabilities = subjects(targets, concepts, {*basic, *first, *of_labels, *concept_words.KINDS})
     torch.save(
         {
             "words": concepts.words,
             "names": names,
             "targets": targets.half(),
-            "subjects": torch.cat([nothing.long(), places]),
-            "subject_probabilities": torch.cat([nothing, probabilities]),
+            "subjects": places,
+            "subject_probabilities": probabilities,
         },
         args.out,
     )

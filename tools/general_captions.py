@@ -39,14 +39,12 @@ MOST_USES = 3
 """Uses of a caption for general images in an epoch."""
 SURE_SUBJECT = 0.25
 """A subject of lower probability is not used."""
+SPECIFIC = 0.8
+"""Share of captions that name the most specific sure subject; the others name the most probable one."""
 UNLIKELY = 0.03
 """Added to a concept's target, so that one wrong word does not decide alone."""
 SURPRISE = 0.5
 """How far a concept that is common in all images counts less."""
-KINDS = frozenset(
-    ("animal", "bird", "insect", "snake", "instrument", "fruit", "vegetable", "food", "boat", "car", "fish", "dog")
-)
-"""Words whose kinds may take each other's place in a caption."""
 Item = tuple[int, list[int], list[int], str]
 """A caption to learn: row of its image or -1 if it has none, word ids, the concepts that it names, its source."""
 
@@ -126,7 +124,7 @@ def captions_of_kin(to_name: set[str], counts: collections.Counter[str], caption
         wider[own[0]] += own[1:]
     kinds: dict[str, set[str]] = collections.defaultdict(set)
     for own in classes:
-        for kind in KINDS & set(own[1:]):
+        for kind in concept_words.KINDS & set(own[1:]):
             kinds[kind].add(own[0])
     named = {word for own in classes for word in own}
     by_word: dict[str, list[list[str]]] = collections.defaultdict(list)
@@ -140,7 +138,7 @@ def captions_of_kin(to_name: set[str], counts: collections.Counter[str], caption
         missing = FEW_CAPTIONS - counts[word]
         if missing <= 0:
             continue
-        kin = set(wider[word]) | {k for kind in KINDS & set(wider[word]) for k in kinds[kind]}
+        kin = set(wider[word]) | {k for kind in concept_words.KINDS & set(wider[word]) for k in kinds[kind]}
         choice = [with_name(tokens, k, word) for k in sorted(kin - {word}) for tokens in by_word[k][:FEW_CAPTIONS]]
         made += draw.sample(choice, min(missing // 2, len(choice)))
         made += [
@@ -205,9 +203,7 @@ def captions_for_general_images(data: Data, draw: random.Random) -> list[Item]:
         fit = ((data.targets[row] + UNLIKELY).log() - usual).tolist()
         probabilities = data.subject_probabilities[row].tolist()
         if max(probabilities) >= SURE_SUBJECT:
-            subject = int(
-                draw.choices(data.subjects[row].tolist(), [p * (p >= SURE_SUBJECT) for p in probabilities])[0]
-            )
+            subject = int(data.subjects[row, int(draw.random() >= SPECIFIC)])
         else:
             subject = int(draw.choices(range(len(fit)), (data.targets[row] ** 2).tolist())[0])
         possible = [number for number in by_concept[subject] if uses[number] < MOST_USES]
