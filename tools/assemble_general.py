@@ -19,7 +19,7 @@ from imgcap.model.decoder import DecoderConfig
 from imgcap.model.encoder import find_encoder, fingerprint
 from imgcap.model.folder import ModelConfig, save_decoder
 from imgcap.model.search import SearchOptions
-from imgcap.model.store import ENCODER_FILE, write_manifest
+from imgcap.model.store import ENCODER_FILE, METRICS_FILE, write_manifest
 from imgcap.text.vocabulary import Vocabulary
 
 
@@ -31,6 +31,8 @@ def assemble(decoder: Path, out: Path, encoder: Path, options: SearchOptions) ->
     vocabulary = Vocabulary(tuple(trained["vocabulary"]))
     config = ModelConfig(out.name, fingerprint(encoder), DecoderConfig(len(vocabulary), dropout=0.3), options, {})
     save_decoder(out, trained["decoder"], vocabulary, config)
+    if (decoder.with_name(METRICS_FILE)).exists():
+        shutil.copyfile(decoder.with_name(METRICS_FILE), out / METRICS_FILE)
     write_manifest(out)
 
 

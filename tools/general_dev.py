@@ -44,8 +44,8 @@ class DevSets:
 
     def score(
         self, decoder: LSTMDecoder, vocabulary: Vocabulary, options: SearchOptions
-    ) -> tuple[dict[str, float], dict[str, list[str]]]:
-        """Figures of a decoder, and its captions by dev set."""
+    ) -> tuple[dict[str, float], dict[str, list[str]], tuple[float, float, float, float]]:
+        """Figures of a decoder, its captions by dev set, and BLEU-1 to 4 on Flickr8k."""
         tokens = {}
         for name, values in (("flickr8k", self.flickr8k), ("coco", self.coco), ("naming", self.naming)):
             tokens[name] = [
@@ -55,12 +55,14 @@ class DevSets:
             ]
         texts = {name: [detokenize(words) for words in own] for name, own in tokens.items()}
         hits = [self.namer.names_subject(name, text) for name, text in zip(self.names, texts["naming"], strict=True)]
-        return {
+        bleu = corpus_bleu(tokens["flickr8k"], self.references).scores
+        figures = {
             "flickr8k_cider_d": float(CiderD(self.references).score(tokens["flickr8k"]).mean()),
-            "flickr8k_bleu_4": corpus_bleu(tokens["flickr8k"], self.references).scores[3],
+            "flickr8k_bleu_4": bleu[3],
             "distinct": len(set(texts["flickr8k"])) / len(texts["flickr8k"]),
             "words": len({w for own in tokens["flickr8k"] for w in own}),
             "coco_cider_d": float(CiderD(self.coco_references).score(tokens["coco"]).mean()),
             "names": sum(hits) / len(hits),
             "coco_words": len({w for own in tokens["coco"] for w in own}),
-        }, texts
+        }
+        return figures, texts, bleu

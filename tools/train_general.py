@@ -6,7 +6,8 @@
 CONCEPTS.pt comes from `concepts.py`, FEATURES from `encode_sets.py`. A caption without an image has features that
 `made_up_features.py` makes.
 
-STATE receives `state.pt`, `curve.jsonl` (scores on the dev sets), `captions.json` (captions of the dev sets) and
+STATE receives `state.pt`, `metrics.jsonl` (as `imgcap train` writes it, with a line for each `--score-every` steps),
+`curve.jsonl` (the scores on all dev sets), `captions.json` (captions of the dev sets) and
 `decoder.pt` (averaged weights).
 """
 
@@ -16,7 +17,9 @@ import argparse
 import json
 import signal
 import time
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,8 +32,9 @@ from imgcap.files import replacing
 from imgcap.model.decoder import DecoderConfig, LSTMDecoder, pack
 from imgcap.model.folder import load_model_folder
 from imgcap.model.search import SearchOptions
-from imgcap.model.store import locate
+from imgcap.model.store import METRICS_FILE, locate
 from imgcap.text.vocabulary import Vocabulary
+from imgcap.training.progress import EpochResult
 from made_up_features import MadeUpFeatures
 from naming import DICTIONARY
 
@@ -102,6 +106,7 @@ class Run:
         self.dev = DevSets(args.features, args.flickr8k, args.general, args.dev_limit, args.wordnet)
         self.scored = LSTMDecoder(sizes)
         self.losses: list[float] = []
+        self.scored_at = time.monotonic()
 
     def _features(self) -> Tensor:
         """float32 (N, 2048): standardised features of the images that `concepts.py` has listed."""
@@ -149,12 +154,16 @@ class Run:
     def score(self) -> None:
         """Score the averaged weights and append the figures to `curve.jsonl`."""
         self.scored.load_state_dict({**self.average, "feature_mean": self.mean, "feature_std": self.std})
-        figures, texts = self.dev.score(
+        figures, texts, bleu = self.dev.score(
             self.scored, self.data.vocabulary, SearchOptions(beam_size=3, length_penalty=0.8)
         )
         row = {"step": self.step, "loss": round(float(np.mean(self.losses[-200:] or [0])), 4), **figures}
-        with (self.args.state / "curve.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        _append(self.args.state / "curve.jsonl", row)
+        seconds, self.scored_at = time.monotonic() - self.scored_at, time.monotonic()
+        rate = self.optimizer.param_groups[0]["lr"]
+        number = -(-self.step // self.args.score_every)
+        result = EpochResult(number, row["loss"], rate, figures["flickr8k_cider_d"], bleu, seconds)
+        _append(self.args.state / METRICS_FILE, asdict(result))
         print(time.strftime("%H:%M:%S"), row, texts["coco"][:3], texts["naming"][::60], flush=True)
         (self.args.state / "captions.json").write_text(json.dumps(texts))
 
@@ -182,6 +191,11 @@ class Run:
                 self.save()
                 saved = time.monotonic()
         self.save()
+
+
+def _append(file: Path, row: dict[str, Any]) -> None:
+    with file.open("a") as lines:
+        lines.write(json.dumps(row) + "\n")
 
 
 def main() -> None:
