@@ -23,7 +23,8 @@ FILES = [
     ),
 ]
 DECLARED = {canonicalize_name(name) for name in re.findall(r'"([A-Za-z][\w-]*)(?:\[[\w,]+\])?[<>=]', PROJECT)}
-OPTIONAL = {"aiohttp", "adlfs", "gcsfs", "huggingface-hub", "requests", "pip-audit", "transformers", "zizmor"}
+OPTIONAL = {"aiohttp", "adlfs", "gcsfs", "huggingface-hub", "requests"}
+OPTIONAL |= {"pip-audit", "scikit-image", "transformers", "zizmor"}
 """Distributions of other projects that a page or message may name without their being declared."""
 INSTALL = re.compile(r"\b(?:pip|pip3|pipx|uv pip|uv tool|uv)\s+(?:install|add|inject)\b([^`\n]*)")
 

@@ -18,8 +18,20 @@ from imgcap.files import write_json_lines
 needs_links = pytest.mark.skipif(sys.platform == "win32", reason="needs symbolic links and pipes")
 
 
+def write_named(folder: Path, format_name: str, name: str) -> Path:
+    """Write a file that gives a caption to the image `name`, and one to 0.jpg."""
+    if format_name == "parquet":
+        pyarrow = pytest.importorskip("pyarrow")
+        table = pyarrow.table({"image": [name, "0.jpg"], "caption": ["a dog", "a dog"]})
+        pytest.importorskip("pyarrow.parquet").write_table(table, folder / "a.parquet")
+        return folder / "a.parquet"
+    file, content = named(format_name, name)
+    (folder / file).write_text(content)
+    return folder / file
+
+
 def named(format_name: str, name: str) -> tuple[str, str]:
-    """File name and content of a data set that gives a caption to the image `name`, and one to 0.jpg."""
+    """File name and content of such a file of text."""
     both = (name, "0.jpg")
     match format_name:
         case "flickr8k":
@@ -46,10 +58,11 @@ def test_no_name_leads_out_of_the_image_folder(tmp_path: Path, format_name: str,
     images.mkdir()
     (images / "0.jpg").touch()
     (tmp_path / "outside.jpg").touch()
-    file, content = named(format_name, name.replace("ABSOLUTE", str(tmp_path / "outside.jpg")))
-    captions = images if format_name == "imagefolder" else tmp_path / file
-    (images / file if format_name == "imagefolder" else captions).write_text(content)
-    dataset = read_dataset(images, captions, format_name)
+    is_folder = format_name == "imagefolder"
+    file = write_named(
+        images if is_folder else tmp_path, format_name, name.replace("ABSOLUTE", str(tmp_path / "outside.jpg"))
+    )
+    dataset = read_dataset(images, images if is_folder else file, format_name)
     assert {record.path for record in dataset.records} == {"0.jpg"}
     assert any("outside.jpg" in left.name and "no image" in left.reason for left in dataset.left_out)
 
@@ -60,11 +73,9 @@ def test_no_name_leads_out_of_the_image_folder(tmp_path: Path, format_name: str,
 )
 def test_a_name_that_no_file_can_have_matches_no_image(tmp_path: Path, format_name: str, name: str) -> None:
     (tmp_path / "0.jpg").touch()
-    file, content = named(format_name, name)
-    (tmp_path / file).write_text(content)
-    captions = tmp_path if format_name == "imagefolder" else tmp_path / file
+    file = write_named(tmp_path, format_name, name)
     try:
-        dataset = read_dataset(tmp_path, captions, format_name)
+        dataset = read_dataset(tmp_path, tmp_path if format_name == "imagefolder" else file, format_name)
     except ImgcapError as error:
         assert "holds a NUL character" in str(error)
     else:
