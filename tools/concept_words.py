@@ -271,22 +271,32 @@ def build(flickr8k: dict[str, list[list[str]]], others: list[list[str]]) -> Conc
     return Concepts(sorted(listed, key=lambda w: (-images[w], w)), lemmas)
 
 
+def flickr8k_captions(folder: Path) -> dict[str, list[str]]:
+    """All captions of Flickr8k, by image."""
+    captions: dict[str, list[str]] = collections.defaultdict(list)
+    for line in (folder / "Flickr8k.token.txt").read_text().splitlines():
+        key, caption = line.split("\t")
+        captions[key.rsplit("#", 1)[0]].append(caption)
+    return captions
+
+
+def captions_without_images(general: Path) -> list[tuple[str, str]]:
+    """Source and text of each caption without an image."""
+    with gzip.open(general / "captions_without_images.tsv.gz", "rt") as file:
+        rows = (line.rstrip("\n").split("\t") for line in file)
+        return [(source, caption) for source, caption in rows]
+
+
 def read_flickr8k(folder: Path, split: str = "train") -> dict[str, list[list[str]]]:
     """Tokens of the captions of a split, by image; images without a file are left out."""
     listed = (folder / f"Flickr_8k.{split}Images.txt").read_text().split()
-    captions: dict[str, list[list[str]]] = {n: [] for n in listed if (folder / "images" / n).exists()}
-    for line in (folder / "Flickr8k.token.txt").read_text().splitlines():
-        key, caption = line.split("\t")
-        if (name := key.rsplit("#", 1)[0]) in captions:
-            captions[name].append(words(caption))
-    return captions
+    captions = flickr8k_captions(folder)
+    return {n: [words(c) for c in captions[n]] for n in listed if (folder / "images" / n).exists()}
 
 
 def read_others(general: Path) -> list[tuple[str, list[str]]]:
     """Source and tokens of each caption without an image."""
-    with gzip.open(general / "captions_without_images.tsv.gz", "rt") as file:
-        rows = (line.rstrip("\n").split("\t") for line in file)
-        return [(source, words(caption)) for source, caption in rows]
+    return [(source, words(caption)) for source, caption in captions_without_images(general)]
 
 
 def basic_words(general: Path) -> list[str]:

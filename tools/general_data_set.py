@@ -12,11 +12,11 @@ confidence. The test split is Flickr8k's.
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import os
 from pathlib import Path
 
+from concept_words import captions_without_images, flickr8k_captions
 from imgcap.files import write_json_lines
 
 SPLITS = {"train": "train", "dev": "val", "test": "test"}
@@ -28,17 +28,13 @@ def records(flickr8k: Path, general: Path, root: Path) -> list[dict[str, object]
     def record(file: Path, captions: list[str], split: str) -> dict[str, object]:
         return {"image": file.relative_to(root).as_posix(), "captions": captions, "split": split}
 
-    captions: dict[str, list[str]] = {}
-    for line in (flickr8k / "Flickr8k.token.txt").read_text().splitlines():
-        key, caption = line.split("\t")
-        captions.setdefault(key.rsplit("#", 1)[0], []).append(caption)
+    captions = flickr8k_captions(flickr8k)
     rows = []
     for official, split in SPLITS.items():
         names = (flickr8k / f"Flickr_8k.{official}Images.txt").read_text().split()
         files = [flickr8k / "images" / name for name in names]
         rows += [record(file, captions[file.name], split) for file in files if file.exists()]
-    with gzip.open(general / "captions_without_images.tsv.gz", "rt") as lines:
-        without = [line.rstrip("\n").split("\t")[1] for line in lines]
+    without = [caption for _, caption in captions_without_images(general)]
     names = [json.loads(line)["image"] for line in (general / "images.jsonl").read_text().splitlines()]
     rows += [record(general / "images" / n, without[i :: len(names)] or without, "train") for i, n in enumerate(names)]
     for line in (general / "dev" / "coco.jsonl").read_text().splitlines():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import json
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from concept_words import flickr8k_captions
 from concepts import done_rows
 from imgcap.model.decoder import LSTMDecoder
 from imgcap.model.search import SearchOptions, search
@@ -30,10 +30,7 @@ class DevSets:
         names = (features / "flickr8k-dev" / "images.txt").read_text().split("\n")[:-1]
         rows = sorted(done_rows(features / "flickr8k-dev"))[:limit]
         self.flickr8k = read("flickr8k-dev")[rows]
-        captions: dict[str, list[str]] = collections.defaultdict(list)
-        for line in (flickr8k / "Flickr8k.token.txt").read_text().splitlines():
-            key, caption = line.split("\t")
-            captions[key.rsplit("#", 1)[0]].append(caption)
+        captions = flickr8k_captions(flickr8k)
         self.references = [[tokenize(caption) for caption in captions[names[row]]] for row in rows]
         listed = [json.loads(line) for line in (general / "dev" / "coco.jsonl").read_text().splitlines()]
         self.coco = read("dev-coco")
