@@ -1,6 +1,7 @@
 """Captions after training on few images: from scratch, from a model with its words alone, and as `imgcap train` does.
 
-    python benchmarks/small_data.py STATE --flickr8k PREPARED --coco PREPARED [--sets topics,same,coco] [--sizes 50,100]
+    python benchmarks/small_data.py STATE --flickr8k PREPARED --coco PREPARED [--sets topics same] [--sizes 50 100]
+        [--ways start train]
 
 Both are folders that `imgcap prepare` wrote with the default encoder. Each set of images has a model to start from:
 
@@ -115,7 +116,7 @@ def words_of(prepared: PreparedFolder, row: int) -> set[str]:
 def start_model(prepared: PreparedFolder, out: Path) -> str:
     """The model that has never read of `TOPIC_WORDS`, trained in `out` if it is not there."""
     rows = rows_without(prepared, prepared.rows(TRAIN)[1::2], TOPIC_WORDS)
-    options = TrainingOptions(start_from=SCRATCH, epochs=10, patience=0, dropout=0.3, average=0.99, search=SEARCH)
+    options = TrainingOptions(start_from=SCRATCH, epochs=10, patience=0, dropout=0.3, average=0.99, length_penalty=0.8)
     if not (out / MANIFEST_FILE).exists():
         train(prepared.with_splits({TRAIN: rows}), options, out, resume=(out / CHECKPOINT_FILE).exists())
     return str(out)
@@ -159,7 +160,13 @@ def run(task: Task, way: str, threads: int) -> Result:
 def trained(task: Task, way: str, own_words: Vocabulary) -> tuple[LSTMDecoder, Vocabulary]:
     """The decoder and the vocabulary after a training of `task` in this way."""
     share = 0.1 if len(task.train) >= FEW_IMAGES else 0.0
-    options = TrainingOptions(start_from=task.start, val_share=share, seed=task.draw, search=SEARCH)
+    options = TrainingOptions(
+        start_from=task.start,
+        val_share=share,
+        seed=task.draw,
+        beam_size=SEARCH.beam_size,
+        length_penalty=SEARCH.length_penalty,
+    )
     unchanged: AbstractContextManager[object] = nullcontext()
     if way == "scratch":
         options = replace(options, start_from=SCRATCH)
@@ -205,6 +212,7 @@ def main() -> None:
     parser.add_argument("--coco", type=Path, required=True)
     parser.add_argument("--sets", nargs="*", choices=SIZES, default=list(SIZES))
     parser.add_argument("--sizes", nargs="*", type=int, help="only training sets of these sizes")
+    parser.add_argument("--ways", nargs="*", choices=WAYS, default=WAYS)
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
@@ -215,7 +223,7 @@ def main() -> None:
         for task in tasks(args, name):
             if args.sizes and len(task.train) not in args.sizes:
                 continue
-            for way in WAYS:
+            for way in args.ways:
                 key = (name, len(task.train), task.draw, way)
                 if key not in {(r.set, r.size, r.draw, r.way) for r in done}:
                     done.append(run(task, way, args.threads))

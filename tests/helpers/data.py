@@ -16,7 +16,6 @@ from imgcap.dataset.prepared import PreparedFolder, write_records
 from imgcap.dataset.records import Record
 from imgcap.model.decoder import LSTMDecoder
 from imgcap.model.folder import load_model_folder, save_decoder
-from imgcap.model.search import SearchOptions
 from imgcap.model.store import ENCODER_FILE, write_manifest
 from imgcap.training.options import TrainingOptions
 
@@ -35,7 +34,7 @@ TINY_TRAINING = TrainingOptions(
     hidden_size=16,
     min_count=1,
     learning_rate=0.01,
-    search=SearchOptions(beam_size=2, max_length=8),
+    beam_size=2,
 )
 
 

@@ -11,7 +11,9 @@ from imgcap.training.description import describe, start_model
 from imgcap.training.options import TrainingOptions
 from imgcap.training.settings import complete
 
-OPTIONS = TrainingOptions(start_from="none", learning_rate=1e-3, embedding_size=32, hidden_size=64)
+OPTIONS = TrainingOptions(
+    beam_size=3, length_penalty=0.7, start_from="none", learning_rate=1e-3, embedding_size=32, hidden_size=64
+)
 COMPLETE = complete(OPTIONS, 1200, 6000, from_model=False)
 
 

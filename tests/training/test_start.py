@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
@@ -14,12 +15,21 @@ from helpers.training import CPU, Killer, Recorder
 from imgcap.captioning.split import caption_split
 from imgcap.dataset.prepared import PreparedFolder
 from imgcap.errors import ImgcapError
-from imgcap.files import read_json
+from imgcap.files import read_json, write_json
 from imgcap.model.folder import Model, load_model_folder
-from imgcap.model.store import CONFIG_FILE, DECODER_FILE, INDEX_FILE, METRICS_FILE, VOCABULARY_FILE, verify
+from imgcap.model.search_options import SearchOptions
+from imgcap.model.store import (
+    CONFIG_FILE,
+    DECODER_FILE,
+    INDEX_FILE,
+    METRICS_FILE,
+    VOCABULARY_FILE,
+    verify,
+    write_manifest,
+)
 from imgcap.text.vocabulary import SPECIAL_WORDS, Vocabulary
 from imgcap.training import start as start_module
-from imgcap.training.options import TrainingOptions
+from imgcap.training.options import SEARCH, TrainingOptions
 from imgcap.training.start import adapted_vocabulary, adapted_weights, choose_start, described
 from imgcap.training.trainer import train
 
@@ -103,6 +113,28 @@ def test_self_critical_training_without_a_start_is_one_sentence(prepared: Prepar
     with pytest.raises(ImgcapError, match=r"^Self-critical training needs a trained model to start from\.$") as caught:
         choose_start(TrainingOptions(self_critical=True), prepared)
     assert caught.value.hint == "Add --start-from MODEL."
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ({}, SearchOptions(beam_size=4, length_penalty=0.9, max_length=6)),
+        ({"length_penalty": 0.5}, SearchOptions(beam_size=4, length_penalty=0.5, max_length=6)),
+        ({"beam_size": 1}, SearchOptions(beam_size=1, length_penalty=0.9, max_length=6)),
+        ({"start_from": "none", "hidden_size": 8}, SEARCH),
+    ],
+)
+def test_the_search_is_that_of_the_start_model_unless_it_is_given(
+    prepared: PreparedFolder, model_folder: Path, tmp_path: Path, given: dict[str, Any], wanted: SearchOptions
+) -> None:
+    start = copytree(model_folder, tmp_path / "start")
+    config = read_json(start / CONFIG_FILE)
+    config["search"] |= {"beam_size": 4, "length_penalty": 0.9, "max_length": 6}
+    write_json(start / CONFIG_FILE, config)
+    write_manifest(start)
+    options = replace(OPEN, start_from=str(start), beam_size=None, epochs=1)
+    train(prepared, replace(options, **given), tmp_path / "mine")
+    assert load_model_folder(tmp_path / "mine", CPU).config.search == wanted
 
 
 @pytest.mark.usefixtures("default_is_walls")

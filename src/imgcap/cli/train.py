@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from imgcap.training.trainer import TrainingResult
 
 _BY_SIZE = "by the number of images"
+_AS_START = "as the start model"
 
 
 def train(
@@ -96,11 +97,13 @@ def train(
         int, typer.Option(help="Captions to sample for each image with --self-critical.")
     ] = DEFAULTS.samples,
     beam_size: Annotated[
-        int, typer.Option(help="Beam size for the val score, and the default of the model.")
-    ] = DEFAULTS.search.beam_size,
+        int | None,
+        typer.Option(help="Beam size for the val score, and the default of the model.", show_default=_AS_START),
+    ] = DEFAULTS.beam_size,
     length_penalty: Annotated[
-        float, typer.Option(help="Length penalty for the val score, and the default of the model.")
-    ] = DEFAULTS.search.length_penalty,
+        float | None,
+        typer.Option(help="Length penalty for the val score, and the default of the model.", show_default=_AS_START),
+    ] = DEFAULTS.length_penalty,
     seed: Annotated[int, typer.Option(help="Equal seeds give equal models on a CPU.")] = DEFAULTS.seed,
     val_share: Annotated[
         float, typer.Option(help="Draw this fraction of the training images as the val split, if there is none.")
@@ -119,7 +122,6 @@ def train(
     """
     from imgcap.dataset.prepared import PreparedFolder
     from imgcap.distributed import joined
-    from imgcap.model.search_options import SearchOptions
     from imgcap.training.checkpoint import CHECKPOINT_FILE
     from imgcap.training.options import TrainingOptions
     from imgcap.training.trainer import train as run
@@ -146,7 +148,8 @@ def train(
         keep_words=keep_words,
         seed=seed,
         val_share=val_share,
-        search=SearchOptions(beam_size=beam_size, length_penalty=length_penalty),
+        beam_size=beam_size,
+        length_penalty=length_penalty,
     )
 
     def advice() -> str:

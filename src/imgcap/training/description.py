@@ -11,7 +11,7 @@ from imgcap.training.options import AUTO, DEFAULTS, SCRATCH
 _TOLD = {
     *("epochs", "patience", "batch_size", "learning_rate", "weight_decay", "label_smoothing", "dropout", "min_count"),
     *("embedding_size", "hidden_size", "fine_tune_encoder", "encoder_learning_rate", "self_critical", "samples"),
-    *("start_from", "seed", "search", "keep_words"),
+    *("start_from", "seed", "beam_size", "length_penalty", "keep_words"),
 }
 """Options that the sentences name; others are listed if they differ from their defaults."""
 
@@ -33,7 +33,6 @@ def describe(training: Mapping[str, Any], seconds: float) -> list[tuple[str, str
     options = {**asdict(DEFAULTS), **training.get("options", {})}
     start = start_model(training)
     sizes = f"embeddings of {options['embedding_size']} numbers and an LSTM of {options['hidden_size']}"
-    search = options["search"]
     others = [
         name.replace("_", " ") + ("" if value is True else f" {value}")
         for name, value in options.items()
@@ -47,7 +46,7 @@ def describe(training: Mapping[str, Any], seconds: float) -> list[tuple[str, str
         ("loss", _loss(options)),
         ("optimiser", _optimiser(options)),
         ("encoder", "trained too" if options["fine_tune_encoder"] else "not trained"),
-        ("search", f"beam {search['beam_size']}, length penalty {search['length_penalty']:g}"),
+        ("search", f"beam {options['beam_size']}, length penalty {options['length_penalty']:g}"),
         ("seed", str(options["seed"])),
         ("other options", ", ".join(others)),
         ("made by", f"imgcap {training.get('imgcap', '')}, torch {training.get('torch', '')}"),

@@ -23,6 +23,7 @@ from imgcap.model.decoder import DecoderConfig
 from imgcap.model.encoder import Encoder, EncoderConfig, fingerprint, save_encoder
 from imgcap.model.folder import Model, ModelConfig, load_model_folder, save_decoder
 from imgcap.model.inception import FEATURE_SIZE
+from imgcap.model.search_options import SearchOptions
 from imgcap.model.store import CONFIG_FILE, ENCODER_FILE, INDEX_FILE, MANIFEST_FILE, METRICS_FILE, write_manifest
 from imgcap.text.tokenizer import tokenize
 from imgcap.text.vocabulary import Vocabulary
@@ -43,6 +44,8 @@ class TrainedModel:
     """None if the encoder was not trained."""
     vocabulary: Vocabulary
     options: TrainingOptions
+    search: SearchOptions
+    """The search that scored the val captions."""
     log: Sequence[EpochResult]
     images: Mapping[str, int]
     """Number of images in the train and val splits."""
@@ -74,7 +77,7 @@ def save_model(model: TrainedModel, prepared: PreparedFolder, out: Path) -> None
         name=out.resolve().name,
         encoder_fingerprint=fingerprint(out / ENCODER_FILE),
         decoder=model.decoder,
-        search=model.options.search,
+        search=model.search,
         training=training,
     )
     save_decoder(out, under("decoder.", model.weights), model.vocabulary, config)

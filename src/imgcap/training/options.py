@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from imgcap.errors import UsageError, listing
@@ -10,6 +10,9 @@ from imgcap.model.search_options import SearchOptions
 
 AUTO, SCRATCH = "auto", "none"
 """Values of `TrainingOptions.start_from` that are not models."""
+
+SEARCH = SearchOptions(beam_size=3)
+"""Search of the val captions in a training from random weights."""
 
 _POSITIVE = (
     "epochs",
@@ -72,8 +75,9 @@ class TrainingOptions:
     seed: int = 0
     val_share: float = 0.0
     """Fraction of the training images to draw a val split from, by image and seed; 0 uses the folder's own split."""
-    search: SearchOptions = field(default_factory=lambda: SearchOptions(beam_size=3))
-    """Search of the val captions; the finished model uses it by default."""
+    beam_size: int | None = None
+    """Beam size of the search of the val captions, which the finished model uses by default; see `search`."""
+    length_penalty: float | None = None
 
     def __post_init__(self) -> None:
         for name in _POSITIVE:
@@ -90,6 +94,15 @@ class TrainingOptions:
             raise UsageError("Self-critical training needs a trained model to start from.", "Add --start-from MODEL.")
         if self.samples < 2:
             raise UsageError(f"Self-critical training needs at least 2 samples of an image, not {self.samples}.")
+        self.search()
+
+    def search(self, own: SearchOptions = SEARCH) -> SearchOptions:
+        """The search `own` of the start model, with the beam size and length penalty that are given.
+
+        Raises `UsageError` if one of them is out of range.
+        """
+        given = {"beam_size": self.beam_size, "length_penalty": self.length_penalty}
+        return replace(own, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
 
     @property
     def by_image(self) -> bool:
@@ -99,8 +112,10 @@ class TrainingOptions:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> TrainingOptions:
         """The options that `dataclasses.asdict` turned into `data`, in this version or an earlier one."""
-        parts = {"search": SearchOptions(**data["search"]), "start_from": data["start_from"] or SCRATCH}
-        return cls(**{**data, **parts})
+        data = {**data, "start_from": data["start_from"] or SCRATCH}
+        if search := data.pop("search", None):
+            data |= {name: search[name] for name in ("beam_size", "length_penalty")}
+        return cls(**data)
 
 
 DEFAULTS = TrainingOptions()

@@ -130,6 +130,8 @@ class Trainer:
         self.train_rows = prepared.rows("train")
         options = replace(options, start_from=choose_start(options, prepared))
         start = load_start(options, prepared, world.device)
+        self.search = options.search(start.config.search) if start else options.search()
+        options = replace(options, beam_size=self.search.beam_size, length_penalty=self.search.length_penalty)
         self.vocabulary = self._choose_vocabulary(start, options)
         self.captions = EncodedCaptions(self._training_captions(), self.vocabulary)
         self.options = options = complete(options, len(self.train_rows), len(self.captions), start is not None)
@@ -139,7 +141,7 @@ class Trainer:
         self.batches = Batches(prepared, self.train_rows, self.captions, options, world)
         self.validation = None
         if len(self.val_rows):
-            self.validation = Validation(prepared, self.val_rows, self.vocabulary, options.search, world)
+            self.validation = Validation(prepared, self.val_rows, self.vocabulary, self.search, world)
 
         self.networks = build_networks(prepared, self.train_rows, self.vocabulary, options, world, start)
         self.objective = self._make_objective()
@@ -168,7 +170,7 @@ class Trainer:
             return NextWord(decoder, options.label_smoothing)
         captions = [self.prepared.records[row].captions for row in self.train_rows]
         reward = Reward([[tokenize(caption) for caption in own] for own in captions], self.vocabulary)
-        max_length = options.search.max_length
+        max_length = self.search.max_length
         return SelfCritical(self.networks.decoder, decoder, reward, self.train_rows, options.samples, max_length)
 
     @property
@@ -278,6 +280,7 @@ class Trainer:
             encoder=self.networks.encoder.config if self.networks.encoder else None,
             vocabulary=self.vocabulary,
             options=self.options,
+            search=self.search,
             log=self.log,
             images={"train": len(self.train_rows), "val": len(self.val_rows)},
             captions=len(self.captions),
