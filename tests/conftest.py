@@ -160,4 +160,5 @@ def browser(chromium: Browser) -> Iterator[Browser]:
     yield chromium
     chromium.resize(1200, 900)
     chromium.emulate("light")
+    chromium.touch(False)
     assert chromium.driver.get_log("browser") == []  # type: ignore[no-untyped-call]

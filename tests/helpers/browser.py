@@ -91,6 +91,23 @@ class Browser:
     def count(self) -> str:
         return str(self.find("#count").text)
 
+    def touch(self, on: bool = True) -> None:
+        """Be a device with a touch screen, and no mouse that hovers."""
+        self.driver.execute_cdp_cmd(
+            "Emulation.setTouchEmulationEnabled", {"enabled": on, "maxTouchPoints": int(on) or 1}
+        )
+
+    def tap(self, selector: str) -> None:
+        """Touch the middle of an element, after scrolling to it; whatever lies on top there is hit."""
+        middle = """
+            const e = document.querySelector(arguments[0]);
+            e.scrollIntoView({block: "nearest"});
+            const box = e.getBoundingClientRect();
+            return {x: box.x + box.width / 2, y: box.y + box.height / 2};"""
+        point = self.run(middle, selector)
+        for kind, points in (("touchStart", [point]), ("touchEnd", [])):
+            self.driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
     def press(self, *keys: str) -> None:
         for key in keys:
             self.driver.switch_to.active_element.send_keys(key)

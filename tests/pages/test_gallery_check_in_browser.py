@@ -19,6 +19,10 @@ from imgcap.captioning.row_files import read_rows
 NO_STORAGE = (
     "Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('no', 'SecurityError'); } })"
 )
+SMALL_TARGETS = """
+    return [...document.querySelectorAll("button, select, textarea, .states label, #saving label")]
+      .filter(e => e.checkVisibility() && Math.min(e.offsetWidth, e.offsetHeight) < 24)
+      .map(e => e.id || e.textContent);"""
 COLOURS = ("red", "green", "blue", "white")
 WALLS: list[dict[str, object]] = [
     {
@@ -128,6 +132,38 @@ def test_captions_are_checked_by_mouse(browser: Browser, page: Path, tmp_path: P
     assert captions(browser) == ["a red wall", "a green wall at night", "the blue wall", "a white wall"]
     browser.find("#save").click()
     assert len(saved(browser, tmp_path)) == 3
+
+
+def test_captions_are_checked_by_touch(browser: Browser, page: Path, tmp_path: Path) -> None:
+    browser.resize(390, 844)
+    browser.touch()
+    browser.open(page)
+    browser.tap("#grid li:nth-child(2) .card")
+    assert place(browser) == "Image 2 of 4"
+    assert not browser.find(".hint").is_displayed()
+    browser.tap("#previous")
+    browser.tap("#accept")
+    assert place(browser) == "Image 2 of 4"
+    browser.tap("#edit")
+    browser.press(" at night")
+    browser.tap("#accept")
+    browser.tap(".others button")
+    assert browser.value("#edit") == "the blue wall"
+    browser.tap("#skip-image")
+    browser.tap("#undo")
+    browser.tap("#undo")
+    assert (place(browser), progress(browser)) == ("Image 2 of 4", "1 of 4 checked")
+    browser.tap("#close")
+    browser.tap("#check")
+    assert place(browser) == "Image 2 of 4"
+    browser.tap("#skip-image")
+    browser.tap("#detail .round[aria-label=Close]")
+    browser.tap("#save")
+    browser.tap("#saving label:last-child")
+    assert browser.find("#write").text == "Save as walls-all.jsonl"
+    small = browser.run(SMALL_TARGETS)
+    assert small == []
+    assert [row["caption"] for row in saved(browser, tmp_path)] == ["a red wall", "a blue wall", "a white wall"]
 
 
 def test_all_captions_are_saved_if_chosen(browser: Browser, page: Path, tmp_path: Path) -> None:
