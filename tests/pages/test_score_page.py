@@ -96,6 +96,8 @@ def test_a_page_without_scores_has_no_place_for_them(tmp_path: Path) -> None:
     assert re.findall(r'<option value="(.*?)">', page) == ["place-up", "words-down", "words-up"]
     assert re.findall(r'<p class="label">(.*?)</p>', page) == ["<b>Before</b>", "<b>After</b>"] * 3
     assert "All images. References are below the captions" in page
+    assert '<span class="tags"></span>' in page
+    assert "<b>Random</b>" not in page
 
 
 def test_the_settings_of_a_training_are_beside_its_curves(tmp_path: Path) -> None:

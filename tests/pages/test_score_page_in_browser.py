@@ -14,6 +14,8 @@ from helpers.scored_images import CIDER_D, COMPARED, CURVES, HOSTILE, IMAGES, NA
 from imgcap.pages.interval_plot import Measure
 from imgcap.pages.selection import ScoredImage
 from imgcap.scoring.resampling import Difference
+from imgcap.training.curves import draw_curves
+from imgcap.training.progress import EpochResult
 
 
 @pytest.fixture(scope="module")
@@ -225,6 +227,21 @@ def test_nothing_is_wider_than_the_window(
         && !e.closest('.wide svg, .unseen, thead') && e.getBoundingClientRect().right > innerWidth)
         .map(e => e.outerHTML)"""
     assert browser.run(wider) == []
+
+
+@pytest.mark.parametrize("scored", [False, True])
+def test_curves_are_scrolled_only_if_there_are_two(browser: Browser, tmp_path: Path, scored: bool) -> None:
+    log = [EpochResult(n, 3.0 / n, 1e-3, 0.4 if scored else None, (0.6,) * 4 if scored else None, 1.0) for n in (1, 2)]
+    browser.resize(320, 800)
+    browser.open(write(tmp_path / "page.html", curves=draw_curves(log)))
+    hidden = "const box = document.querySelector('.wide'); return box.scrollWidth - box.clientWidth"
+    assert (browser.run(hidden) > 0) is scored
+
+
+def test_a_drawing_that_is_alone_is_not_blown_up(browser: Browser, tmp_path: Path) -> None:
+    browser.open(write(tmp_path / "page.html", [image(0, NAN, bleu_4=NAN)], measures=[]))
+    assert len(browser.texts("figure")) == 1
+    assert browser.run("return document.querySelector('figure').offsetWidth") < 600
 
 
 def test_labels_stay_inside_their_plot_and_apart(browser: Browser, tmp_path: Path) -> None:
