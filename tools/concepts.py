@@ -9,7 +9,12 @@ FEATURES and TEACHERS are folders of `encode_sets.py`. The targets are between 0
 - For a general image, 1 for the words of its label. For other words, the larger of two predictions: the teachers'
   classes through `class_words.txt`, and a layer on the teachers' pooled vectors that is fitted on Flickr8k.
 
-OUT.pt holds the concepts, the names of the images, the targets, and the probable subjects of each image.
+What the teachers see is more than the trunk's features can tell. So a layer from features to targets also predicts
+each general image from the others. These *expected* targets choose the subject of the image: the word with the largest
+product of its expected target and its specificity.
+
+OUT.pt holds the concepts, the names of the images, the targets, the expected targets of the general images, and the
+probable subjects of each image.
 """
 
 from __future__ import annotations
@@ -30,8 +35,11 @@ CHUNK = 256
 """Rows of a chunk of `encode_sets.py`."""
 MANY_IMAGES = 12
 """A word with fewer Flickr8k images is learned from the teachers only."""
-SURE = 0.5
-"""A target from which on an image surely shows a concept."""
+FOLDS = 4
+SUBJECTS = 4
+"""Probable subjects of an image that are stored."""
+LEAST_SPECIFIC = 0.3
+"""Specificity of the most common subject, as a share of that of the rarest."""
 ANIMALS_TRUST = 0.3
 """Factor for animals in predictions of the layer fitted on Flickr8k, which knows few animals except dogs."""
 
@@ -130,20 +138,24 @@ def general_targets(
     return targets
 
 
-def subjects(targets: Tensor, concepts: Concepts, named: set[str]) -> tuple[Tensor, Tensor]:
-    """For each image, the most specific of the words `named` that it surely shows and the most probable one.
+def expected_targets(features: Tensor, targets: Tensor, epochs: int, batch: int) -> Tensor:
+    """float32 (N, K): targets of each image, predicted from the features of the images in other folds."""
+    order = torch.randperm(len(features), generator=torch.Generator().manual_seed(0))
+    expected = torch.empty_like(targets)
+    for number in range(FOLDS):
+        held_out = torch.zeros(len(features), dtype=torch.bool)
+        held_out[order[number::FOLDS]] = True
+        layer = fit(features[~held_out], targets[~held_out], decay=1.0, epochs=epochs, batch=batch)
+        expected[held_out] = layer(features[held_out]).sigmoid()
+        print("fold", number + 1, "of", FOLDS, flush=True)
+    return expected
 
-    Returns concepts, int64 (N, 2), and their targets, float32 (N, 2). If nothing is sure, both are the most probable
-    one.
-    """
-    allowed = torch.tensor([word in named for word in concepts.words])
-    own = targets * allowed
-    probable = own.max(1).indices
-    rarity = -(own.mean(0) + 1e-6).log() * allowed
-    specific = torch.where(own >= SURE, rarity, torch.zeros(1)).max(1)
-    chosen = torch.where(specific.values > 0, specific.indices, probable)
-    places = torch.stack([chosen, probable], 1)
-    return places, own.gather(1, places)
+
+def specificity(targets: Tensor, named: Tensor) -> Tensor:
+    """float32 (K,): how specific each subject is, `LEAST_SPECIFIC` to 1; 0 for concepts that are not in `named`."""
+    rarity = -(targets.mean(0) + 1e-5).log()
+    common, rare = rarity[named].min(), rarity[named].max()
+    return (LEAST_SPECIFIC + (1 - LEAST_SPECIFIC) * (rarity - common) / (rare - common)) * named
 
 
 def main() -> None:
@@ -154,6 +166,7 @@ def main() -> None:
     parser.add_argument("--flickr8k", type=Path, required=True)
     parser.add_argument("--general", type=Path, required=True)
     parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--epochs", type=int, default=8, help="of each layer")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -166,24 +179,29 @@ def main() -> None:
 
     shown = shares(captions, flickr8k.names, concepts)
     common = ((shown > 0).sum(0) >= MANY_IMAGES).float()
-    expert = fit(flickr8k.pooled, shown, decay=1.0, epochs=8, batch=args.batch)
-    expected = expert(general.pooled).sigmoid()
+    expert = fit(flickr8k.pooled, shown, decay=1.0, epochs=args.epochs, batch=args.batch)
+    by_expert = expert(general.pooled).sigmoid()
     matrix = concepts.class_matrix()
     shown = torch.where(common > 0, shown, torch.maximum(shown, 0.7 * (flickr8k.classes @ matrix).clamp(max=1)))
     labels = concept_words.label_words(args.general)
-    targets = torch.cat([shown, general_targets(general, labels, concepts, common, expected)])
+    targets = torch.cat([shown, general_targets(general, labels, concepts, common, by_expert)])
     names = [f"flickr8k-train/{name}" for name in flickr8k.names] + [f"general/{name}" for name in general.names]
     basic = concept_words.basic_words(args.general)
     first = [own[0] for own in concept_words.class_words()]
     of_labels = [label.split()[0] for label in labels if label]
-    places, probabilities = subjects(targets, concepts, {*basic, *first, *of_labels, *concept_words.KINDS})
+    named = {*basic, *first, *of_labels, *concept_words.KINDS}
+    expected = expected_targets(general.features, targets[len(flickr8k.names) :], args.epochs, args.batch)
+    specific = specificity(targets, torch.tensor([word in named for word in concepts.words]))
+    values, places = (expected * specific).topk(SUBJECTS)
     torch.save(
         {
             "words": concepts.words,
             "names": names,
             "targets": targets.half(),
+            "expected": expected.half(),
             "subjects": places,
-            "subject_probabilities": probabilities,
+            "subject_values": values,
+            "specificity": specific,
         },
         args.out,
     )

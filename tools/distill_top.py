@@ -7,8 +7,10 @@ The layers before it do not change, so their output (the maps after Mixed_6e) is
 
 An example is a random crop of the maps, mirrored in half of the steps. Every second example of a batch is mixed with
 another (Verma et al. 2019, "Manifold Mixup"). From the student's pooled vector, linear heads predict the teachers'
-pooled vectors, their softened classes and the concepts; from its map, the map of the last teacher. The last `--plain`
-steps use whole images and no mixing, so that the statistics of the batch norms fit the use.
+pooled vectors, their softened classes and the concepts; from its map, the map of the last teacher. The heads start from
+ridge regressions on the stored features, and the first `HEADS_ONLY` steps train them alone, so that untrained heads do
+not disturb Mixed_7. The last `--plain` steps use whole images and no mixing, so that the statistics of the batch norms
+fit the use.
 
 STATE receives `state.pt` and `curve.jsonl`. At the end, or with `--encode`, it also receives `trunk.safetensors` and
 the folder `features`, with the arrays of `encode_sets.py trunk` except the maps.
@@ -43,6 +45,11 @@ SMALLEST_CROP = 0.65
 """Side of the smallest crop, as a share of the map's side: 11 of 17."""
 COOL_DOWN = 0.4
 """Share of the steps, at the end, in which the learning rate falls."""
+HEADS_ONLY = 40
+RIDGE = 500.0
+"""Penalty of the regressions from which the heads start."""
+LEAST_VARIANCE = 0.05
+"""Of a concept's target, so that the head of a rare concept does not start with huge weights."""
 SAVE_SECONDS = 300
 LOG_EVERY = 20
 
@@ -65,6 +72,7 @@ class Store:
         self.seen: dict[str, dict[str, npt.NDArray[np.float16]]] = {}
         self.examples: list[Example] = []
         concept_rows = []
+        features_of_sets = []
         for name in SETS:
             self.maps[name] = np.load(features / name / "maps.npy", mmap_mode="r")
             self.seen[name] = {
@@ -72,10 +80,13 @@ class Store:
                 for array in ("pooled", "logits", "maps")
             }
             names = (features / name / "images.txt").read_text().split("\n")[:-1]
-            for row in sorted(done_rows(features / name) & done_rows(teachers / name)):
-                if (concept_row := place.get(f"{name}/{names[row]}")) is not None:
-                    self.examples.append(Example(name, row))
-                    concept_rows.append(concept_row)
+            done = sorted(done_rows(features / name) & done_rows(teachers / name))
+            own = [row for row in done if f"{name}/{names[row]}" in place]
+            self.examples += [Example(name, row) for row in own]
+            concept_rows += [place[f"{name}/{names[row]}"] for row in own]
+            features_of_sets.append(np.load(features / name / "features.npy", mmap_mode="r")[own])
+        self.features = torch.from_numpy(np.concatenate(features_of_sets))
+        """float32 (N, 2048): features of the trunk to start from."""
         self.concepts = saved["targets"][concept_rows]
         sample = random.Random(0).sample(range(len(self.examples)), min(512, len(self.examples)))
         pooled = self.teacher("pooled", sample).flatten(1)
@@ -111,12 +122,11 @@ class Student:
         self.pooled = nn.Linear(FEATURE_SIZE, len(store.pooled_mean))
         self.concepts = nn.Linear(FEATURE_SIZE, store.concepts.shape[1])
         self.norm = nn.BatchNorm1d(FEATURE_SIZE, affine=False)
-        nn.init.zeros_(self.concepts.weight)
-        self.concepts.bias.data.copy_(torch.logit(store.concepts.float().mean(0), eps=1e-4))
-        self.heads = nn.ModuleList([self.maps, self.pooled, self.concepts, self.norm]).to(DEVICE)
+        self.map_norm = nn.BatchNorm2d(FEATURE_SIZE, affine=False)
+        self.heads = nn.ModuleList([self.maps, self.pooled, self.concepts, self.norm, self.map_norm]).to(DEVICE)
         groups = [
             {"params": self.network.parameters(), "lr": learning_rate},
-            {"params": self.heads.parameters(), "lr": 2.5 * learning_rate},
+            {"params": self.heads.parameters(), "lr": learning_rate},
         ]
         self.optimizer = torch.optim.AdamW(groups, weight_decay=0.01, betas=(0.9, 0.98))
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
@@ -128,6 +138,26 @@ class Student:
             self.optimizer.load_state_dict(state["optimizer"])
             self.steps, self.seconds = state["steps"], state["seconds"]
             print("resumed at step", self.steps, flush=True)
+        else:
+            self._start_heads(store)
+
+    @torch.no_grad()
+    def _start_heads(self, store: Store) -> None:
+        """Start the linear heads from ridge regressions on the features of the trunk as it is."""
+        assert self.norm.running_mean is not None and self.norm.running_var is not None
+        self.norm.running_mean.copy_(store.features.mean(0))
+        self.norm.running_var.copy_(store.features.var(0))
+        values = ((store.features - store.features.mean(0)) / (store.features.std(0) + 1e-5)).to(DEVICE)
+        gram = values.T @ values + RIDGE * torch.eye(FEATURE_SIZE, device=DEVICE)
+        rows = list(range(len(store.examples)))
+        pooled = (store.teacher("pooled", rows).flatten(1) - store.pooled_mean) / store.pooled_std
+        self.pooled.weight.copy_(torch.linalg.solve(gram, values.T @ pooled).T)
+        self.pooled.bias.copy_(pooled.mean(0))
+        targets = store.concepts.float().to(DEVICE)
+        mean = targets.mean(0)
+        slopes = torch.linalg.solve(gram, values.T @ (targets - mean)).T
+        self.concepts.weight.copy_(slopes / (mean * (1 - mean)).clamp(min=LEAST_VARIANCE)[:, None])
+        self.concepts.bias.copy_(torch.logit(mean, eps=1e-4))
 
     def save(self) -> None:
         state = {
@@ -148,6 +178,8 @@ class Student:
         self.heads.train()
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
+        if self.steps < HEADS_ONLY:
+            self.optimizer.param_groups[0]["lr"] = 0.0
         draw = random.Random(self.steps)
         x = store.student(rows)
         side = x.shape[-1]
@@ -165,7 +197,7 @@ class Student:
             x, goal, pooled, classes, concepts = (mixed(v, own) for v in (x, goal, pooled, classes, concepts))
         maps = self.network(x.contiguous(memory_format=torch.channels_last))
         box = [s * 2 / side - 1 for s in (left, left + size, top, top + size)]
-        dense = F.mse_loss(self.maps(normed(maps, self.norm)), cropped(goal, box, maps.shape[-1]))
+        dense = F.mse_loss(self.maps(self.map_norm(maps)), cropped(goal, box, maps.shape[-1]))
         vector = self.norm(maps.mean((2, 3)))
         guess = self.pooled(vector)
         pool = F.mse_loss(guess, pooled)
@@ -189,13 +221,6 @@ def mixed(values: Tensor, own: Tensor) -> Tensor:
     """Mix each image's values with those of the next; `own` (B,) is its own share."""
     share = own.view(-1, *[1] * (values.dim() - 1))
     return share * values + (1 - share) * values.roll(-1, 0)
-
-
-def normed(maps: Tensor, norm: nn.BatchNorm1d) -> Tensor:
-    """Standardise maps by the running statistics of the pooled vectors, without changing these."""
-    mean, var = norm.running_mean, norm.running_var
-    assert mean is not None and var is not None
-    return (maps - mean[:, None, None]) / (var[:, None, None] * 4 + 1e-5).sqrt()
 
 
 def cropped(maps: Tensor, box: list[float], size: int) -> Tensor:
@@ -259,7 +284,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--plain", type=int, default=600, help="of these, the last on whole images")
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--learning-rate", type=float, default=5e-4)
+    parser.add_argument("--learning-rate", type=float, default=2e-4)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--encode", action="store_true", help="do not train; write trunk and features")
     args = parser.parse_args()

@@ -15,13 +15,14 @@ from concept_words import Concepts
 from imgcap.text.vocabulary import END, PAD, SPECIAL_WORDS, START, UNKNOWN, Vocabulary
 from made_up_features import SHOWN, MadeUpFeatures
 
-BATCH = 128
 BATCHES_SORTED_TOGETHER = 25
 """Captions of this many batches are sorted by length, so that a batch needs little padding."""
 FLICKR8K_COUNT = 4
 """A word that Flickr8k's captions use this often is in the vocabulary."""
 FEW_CAPTIONS = 150
 """A subject in fewer captions than this gets captions of other subjects, with its name in place of theirs."""
+FEW_CAPTIONS_OF_A_KIND = 800
+"""The same for "animal", "bird", "food" and other words for many classes."""
 FEWEST_IMAGES_OF_A_SUBJECT = 2
 TEMPLATES = (
     "a close up of a {}",
@@ -37,10 +38,10 @@ CAPTIONS_TRIED = 60
 """Captions from which the one that fits an image best is chosen."""
 MOST_USES = 3
 """Uses of a caption for general images in an epoch."""
-SURE_SUBJECT = 0.25
-"""A subject of lower probability is not used."""
-SPECIFIC = 0.8
-"""Share of captions that name the most specific sure subject; the others name the most probable one."""
+SURE_SUBJECT = 0.12
+"""A subject of lower value (expected target times specificity) is not used."""
+PREFERENCE = 3
+"""Subjects are drawn with probabilities proportional to this power of their values."""
 UNLIKELY = 0.03
 """Added to a concept's target, so that one wrong word does not decide alone."""
 SURPRISE = 0.5
@@ -65,10 +66,16 @@ class Data:
     """For each Flickr8k caption, the row of its image in `features`."""
     captions: list[list[int]]
     """Word ids of each Flickr8k caption."""
+    general: list[int]
+    """The G rows of the general images."""
+    expected: Tensor
+    """float32 (G, K): targets of the general images, as far as features tell."""
     subjects: Tensor
-    """int64 (N, S): concepts that are probably the subject of an image."""
-    subject_probabilities: Tensor
-    """float32 (N, S)"""
+    """int64 (G, S): concepts that are probably the subject of a general image, the best first."""
+    subject_values: Tensor
+    """float32 (G, S): their expected targets times their specificity."""
+    specificity: Tensor
+    """float32 (K,): how specific each subject is; 0 for concepts that are never a subject."""
     others: dict[str, list[tuple[list[int], list[int]]]]
     """By source, word ids and concepts of each caption without an image."""
 
@@ -116,7 +123,8 @@ def captions_of_kin(to_name: set[str], counts: collections.Counter[str], caption
     """Captions for subjects with few of their own.
 
     They are captions of a more general word ("a bird on a branch") or of another kind of it ("a duck in the water"),
-    with the subject's name in its place, and then templates.
+    with the subject's name in its place, and then templates. A word for many classes gets captions of its kinds ("an
+    animal in the water").
     """
     classes = concept_words.class_words()
     wider: dict[str, list[str]] = collections.defaultdict(list)
@@ -134,11 +142,11 @@ def captions_of_kin(to_name: set[str], counts: collections.Counter[str], caption
                 by_word[word].append(tokens)
     draw = random.Random(0)
     made = []
-    for word in sorted(to_name & set(wider)):
-        missing = FEW_CAPTIONS - counts[word]
+    for word in sorted(to_name & {*wider, *kinds}):
+        missing = (FEW_CAPTIONS_OF_A_KIND if word in kinds else FEW_CAPTIONS) - counts[word]
         if missing <= 0:
             continue
-        kin = set(wider[word]) | {k for kind in concept_words.KINDS & set(wider[word]) for k in kinds[kind]}
+        kin = set(wider[word]) | {k for kind in concept_words.KINDS & {word, *wider[word]} for k in kinds[kind]}
         choice = [with_name(tokens, k, word) for k in sorted(kin - {word}) for tokens in by_word[k][:FEW_CAPTIONS]]
         made += draw.sample(choice, min(missing // 2, len(choice)))
         made += [
@@ -168,6 +176,7 @@ def read_data(concepts_file: Path, features: Tensor, flickr8k_folder: Path, gene
     for source, tokens in sourced:
         others[source].append((vocabulary.encode(tokens), concepts.of_tokens(tokens)))
     rows = {name: i for i, name in enumerate(saved["names"])}
+    general_rows = [row for name, row in rows.items() if name.startswith("general/")]
     images, captions = [], []
     for name, several in flickr8k.items():
         if (row := rows.get(f"flickr8k-train/{name}")) is not None:
@@ -181,8 +190,11 @@ def read_data(concepts_file: Path, features: Tensor, flickr8k_folder: Path, gene
         targets,
         images,
         captions,
+        general_rows,
+        saved["expected"].float(),
         saved["subjects"],
-        saved["subject_probabilities"],
+        saved["subject_values"],
+        saved["specificity"],
         others,
     )
 
@@ -191,26 +203,26 @@ def captions_for_general_images(data: Data, draw: random.Random) -> list[Item]:
     """A caption for each general image: it names the probable subject, and little that is not there."""
     pool = [*data.others.get("coco", ()), *data.others.get("kin", ())]
     by_concept: dict[int, list[int]] = collections.defaultdict(list)
-    for number, (words, named) in enumerate(pool):
+    for caption, (words, named) in enumerate(pool):
         if UNKNOWN not in words:
             for concept in named:
-                by_concept[concept].append(number)
+                by_concept[concept].append(caption)
     uses: collections.Counter[int] = collections.Counter()
     items: list[Item] = []
-    rows = [row for row, name in enumerate(data.names) if name.startswith("general/")]
     usual = SURPRISE * (data.targets.mean(0) + UNLIKELY).log()
-    for row in draw.sample(rows, len(rows)):
-        fit = ((data.targets[row] + UNLIKELY).log() - usual).tolist()
-        probabilities = data.subject_probabilities[row].tolist()
-        if max(probabilities) >= SURE_SUBJECT:
-            subject = int(data.subjects[row, int(draw.random() >= SPECIFIC)])
+    for number in draw.sample(range(len(data.general)), len(data.general)):
+        row, expected = data.general[number], data.expected[number]
+        fit = ((expected + UNLIKELY).log() - usual).tolist()
+        values = data.subject_values[number].tolist()
+        if values[0] >= SURE_SUBJECT:
+            (subject,) = draw.choices(data.subjects[number].tolist(), [value**PREFERENCE for value in values])
         else:
-            subject = int(draw.choices(range(len(fit)), (data.targets[row] ** 2).tolist())[0])
-        possible = [number for number in by_concept[subject] if uses[number] < MOST_USES]
+            (subject,) = draw.choices(range(len(fit)), (expected**2).tolist())
+        possible = [caption for caption in by_concept[subject] if uses[caption] < MOST_USES]
         if not possible:
             continue
         tried = draw.sample(possible, min(CAPTIONS_TRIED, len(possible)))
-        best = max(tried, key=lambda number: sum(fit[c] for c in pool[number][1]) / len(pool[number][1]) ** 0.5)
+        best = max(tried, key=lambda caption: sum(fit[c] for c in pool[caption][1]) / len(pool[caption][1]) ** 0.5)
         uses[best] += 1
         items.append((row, *pool[best], "general"))
     return items
@@ -221,8 +233,8 @@ def _resized(items: list[Item], size: int | None) -> list[Item]:
     return items if size is None else (items * -(-size // max(1, len(items))))[:size]
 
 
-def batches(data: Data, epoch: int, sizes: dict[str, int]) -> list[list[Item]]:
-    """The captions of an epoch in batches of similar length; `sizes` limits or repeats those of a source."""
+def batches(data: Data, epoch: int, sizes: dict[str, int], size: int) -> list[list[Item]]:
+    """The captions of an epoch in batches of `size` and similar length; `sizes` limits or repeats those of a source."""
     draw = random.Random(epoch)
     items: list[Item] = [(row, words, [], "flickr8k") for row, words in zip(data.images, data.captions, strict=True)]
     draw.shuffle(items)
@@ -234,10 +246,10 @@ def batches(data: Data, epoch: int, sizes: dict[str, int]) -> list[list[Item]]:
         items += captions_for_general_images(data, draw)
     draw.shuffle(items)
     made = []
-    pool = BATCH * BATCHES_SORTED_TOGETHER
+    pool = size * BATCHES_SORTED_TOGETHER
     for begin in range(0, len(items), pool):
         own = sorted(items[begin : begin + pool], key=lambda item: len(item[1]))
-        made += [own[i : i + BATCH] for i in range(0, len(own), BATCH)]
+        made += [own[i : i + size] for i in range(0, len(own), size)]
     draw.shuffle(made)
     return made
 

@@ -8,7 +8,7 @@ CONCEPTS.pt comes from `concepts.py`, FEATURES from `encode_sets.py`. A caption 
 
 STATE receives `state.pt`, `metrics.jsonl` (as `imgcap train` writes it, with a line for each `--score-every` steps),
 `curve.jsonl` (the scores on all dev sets), `captions.json` (captions of the dev sets) and
-`decoder.pt` (averaged weights).
+`decoder.pt` (averaged weights). `best.pt` has the weights with the best sum of the three dev scores.
 """
 
 from __future__ import annotations
@@ -39,8 +39,6 @@ from made_up_features import MadeUpFeatures
 from naming import DICTIONARY
 
 SAVE_SECONDS = 180
-AVERAGE = 0.998
-"""Decay of the running mean of the weights."""
 WARM_UP_STEPS = 100
 COOL_DOWN = 0.6
 """Share of the steps, at the end, in which the learning rate falls to zero."""
@@ -70,6 +68,9 @@ class Run:
     The decoder learns from standardised features; `decoder.pt` has their mean and standard deviation.
     """
 
+    average_decay = 0.998
+    """Of the running mean of the weights."""
+
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
         start = load_model_folder(locate(args.start), torch.device("cpu"))
@@ -87,7 +88,7 @@ class Run:
         sizes = DecoderConfig(len(data.vocabulary), dropout=args.dropout)
         self.decoder = LSTMDecoder(sizes)
         self.decoder.output.bias.data.fill_(-10)
-        self.step, self.state_file = 0, args.state / "state.pt"
+        self.step, self.best, self.state_file = 0, 0.0, args.state / "state.pt"
         if args.start_from:
             saved = torch.load(args.start_from, weights_only=True)
             copy_weights(self.decoder, data.vocabulary, saved["decoder"], saved["vocabulary"])
@@ -101,7 +102,7 @@ class Run:
             state = torch.load(self.state_file, weights_only=True)
             self.decoder.load_state_dict(state["decoder"])
             self.optimizer.load_state_dict(state["optimizer"])
-            self.average, self.step = state["average"], state["step"]
+            self.average, self.step, self.best = state["average"], state["step"], state["best"]
             print("resumed at step", self.step, flush=True)
         self.dev = DevSets(args.features, args.flickr8k, args.general, args.dev_limit, args.wordnet)
         self.scored = LSTMDecoder(sizes)
@@ -124,9 +125,12 @@ class Run:
         """Write `state.pt` and `decoder.pt`."""
         parts = {"decoder": self.decoder.state_dict(), "optimizer": self.optimizer.state_dict()}
         with replacing(self.state_file) as partial:
-            torch.save({**parts, "average": self.average, "step": self.step}, partial)
+            torch.save({**parts, "average": self.average, "step": self.step, "best": self.best}, partial)
+        self._save_decoder("decoder.pt")
+
+    def _save_decoder(self, name: str) -> None:
         words = {"vocabulary": self.data.vocabulary.words, "concepts": self.data.concepts.words}
-        with replacing(self.args.state / "decoder.pt") as partial:
+        with replacing(self.args.state / name) as partial:
             torch.save(
                 {"decoder": {**self.average, "feature_mean": self.mean, "feature_std": self.std}, **words}, partial
             )
@@ -139,8 +143,7 @@ class Run:
         for group in self.optimizer.param_groups:
             group["lr"] = args.learning_rate * factor
         self.decoder.train()
-        logits = self.decoder(batch.features, batch.ids, batch.lengths)
-        loss = F.cross_entropy(logits, pack(batch.targets, batch.lengths), label_smoothing=0.1)
+        loss = self.loss(batch)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.decoder.parameters(), 5.0)
@@ -149,7 +152,12 @@ class Run:
         self.losses.append(loss.item())
         with torch.no_grad():
             for name, value in self.decoder.named_parameters():
-                self.average[name].lerp_(value, 1 - min(AVERAGE, self.step / (self.step + 20)))
+                self.average[name].lerp_(value, 1 - min(self.average_decay, self.step / (self.step + 20)))
+
+    def loss(self, batch: Batch) -> Tensor:
+        """The loss of a step."""
+        logits = self.decoder(batch.features, batch.ids, batch.lengths)
+        return F.cross_entropy(logits, pack(batch.targets, batch.lengths), label_smoothing=0.1)
 
     def score(self) -> None:
         """Score the averaged weights and append the figures to `curve.jsonl`."""
@@ -159,6 +167,10 @@ class Run:
         )
         row = {"step": self.step, "loss": round(float(np.mean(self.losses[-200:] or [0])), 4), **figures}
         _append(self.args.state / "curve.jsonl", row)
+        total = sum(figures[name] for name in ("flickr8k_cider_d", "coco_cider_d", "names"))
+        if total > self.best:
+            self.best = total
+            self._save_decoder("best.pt")
         seconds, self.scored_at = time.monotonic() - self.scored_at, time.monotonic()
         rate = self.optimizer.param_groups[0]["lr"]
         number = -(-self.step // self.args.score_every)
@@ -172,13 +184,13 @@ class Run:
         args, data = self.args, self.data
         if not self.step:
             self.score()
-        per_epoch = len(batches(data, 0, args.sizes))
+        per_epoch = len(batches(data, 0, args.sizes, args.batch))
         epoch, own = -1, []
         saved = begun = time.monotonic()
         while self.step < args.steps and not stop:
             if self.step // per_epoch != epoch:
                 epoch = self.step // per_epoch
-                own = batches(data, epoch, args.sizes)
+                own = batches(data, epoch, args.sizes, args.batch)
             self.learn(make_batch(data, self.make_up, own[self.step % per_epoch], self.step))
             if self.step % 25 == 0:
                 pace = (time.monotonic() - begun) / len(self.losses)
@@ -198,8 +210,9 @@ def _append(file: Path, row: dict[str, Any]) -> None:
         lines.write(json.dumps(row) + "\n")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    """The options that all trainings of a general decoder have."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("concepts", type=Path, help="CONCEPTS.pt of concepts.py")
     parser.add_argument("state", type=Path, help="folder for the training's files")
     parser.add_argument("--flickr8k", type=Path, required=True)
@@ -216,11 +229,17 @@ def main() -> None:
         default={"flickr30k": 20000},
         help="JSON: captions of a source in an epoch; a larger number than there are repeats them",
     )
+    parser.add_argument("--batch", type=int, default=128, help="captions in a batch")
     parser.add_argument("--min-count", type=int, default=15, help="a word in this many captions is in the vocabulary")
     parser.add_argument("--score-every", type=int, default=400)
     parser.add_argument("--dev-limit", type=int, help="score only this many Flickr8k dev images")
     parser.add_argument("--wordnet", type=Path, default=DICTIONARY)
     parser.add_argument("--threads", type=int, default=2)
+    return parser
+
+
+def start(training: type[Run], parser: argparse.ArgumentParser) -> None:
+    """Run a training from the command line until it is done or stopped."""
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
@@ -228,7 +247,11 @@ def main() -> None:
     stop: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.append(1))
-    Run(args).run(stop)
+    training(args).run(stop)
+
+
+def main() -> None:
+    start(Run, arguments(__doc__))
 
 
 if __name__ == "__main__":

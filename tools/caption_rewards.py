@@ -1,0 +1,64 @@
+"""Rewards of sampled captions, for self-critical training on images with and without captions of their own."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from concept_words import Concepts
+from imgcap.text.vocabulary import END, START, Vocabulary
+
+DOUBTFUL = 0.35
+"""A caption gains by a concept that the image shows with at least this target, and loses by any other."""
+SEEN = 2
+"""Three words in a row are usual if this many captions have them."""
+
+
+class ConceptReward:
+    """How well a caption fits what the teachers see in an image that has no captions.
+
+    The reward is the sum of three parts: the targets of the concepts that the caption names, each less `DOUBTFUL`; the
+    largest product of a target and a specificity among its subjects; and, negative, the share of its word triples that
+    are not usual in human captions.
+
+    Args:
+        targets: float32 (N, K), how much each of N images probably shows each concept, 0 to 1.
+        specificity: float32 (K,), how specific each subject is; 0 for concepts that are never a subject.
+        captions: word ids of human captions.
+    """
+
+    def __init__(
+        self,
+        concepts: Concepts,
+        vocabulary: Vocabulary,
+        targets: Tensor,
+        specificity: Tensor,
+        captions: Iterable[Sequence[int]],
+    ) -> None:
+        self.concepts, self.vocabulary, self.targets = concepts, vocabulary, targets
+        self.specificity = specificity
+        counts = Counter(itertools.chain.from_iterable(triples(words) for words in captions))
+        self.usual = {triple for triple, count in counts.items() if count >= SEEN}
+
+    def __call__(self, ids: Tensor, images: Sequence[int]) -> Tensor:
+        """Rewards, float32 (B,), of captions `ids`, int64 (B, T) as from `sample`; `images` are rows of `targets`."""
+        return torch.tensor([self._one(row, image) for row, image in zip(ids.tolist(), images, strict=True)])
+
+    def _one(self, ids: list[int], image: int) -> float:
+        named = self.concepts.of_tokens(self.vocabulary.decode(ids))
+        shown = self.targets[image, named]
+        subject = float((shown * self.specificity[named]).max()) if named else 0.0
+        words = ids[: ids.index(END)] if END in ids else ids
+        own = triples(words, ended=END in ids)
+        unusual = sum(triple not in self.usual for triple in own) / len(own)
+        return float((shown - DOUBTFUL).sum()) + subject - unusual
+
+
+def triples(words: Sequence[int], ended: bool = True) -> list[tuple[int, ...]]:
+    """Each three words in a row, with START before the first word and END after the last one."""
+    marked = [START, *words, END] if ended else [START, *words]
+    return [tuple(marked[i : i + 3]) for i in range(max(1, len(marked) - 2))]

@@ -1,0 +1,92 @@
+"""Self-critical training of a decoder on images with and without captions. It resumes where it stopped.
+
+    python tools/reinforce_general.py CONCEPTS.pt STATE --flickr8k FLICKR8K --general GENERAL --features FEATURES \
+        --start-from decoder.pt --steps 1500
+
+Continues a decoder of `train_general.py` and writes the same files. A step samples captions for three kinds of
+features. Those of Flickr8k images are rewarded by CIDEr-D against the image's captions, those of general images by what
+the teachers see in the image (`caption_rewards.py`), and those of made-up features by CIDEr-D against the one caption
+that the features were made for. To the self-critical loss (`imgcap.training.self_critical`), a step adds the
+cross-entropy of human captions, so that the decoder keeps its words.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+
+import torch
+from torch import Tensor
+
+from caption_rewards import ConceptReward
+from general_captions import Batch
+from imgcap.training.self_critical import Reward, sample, self_critical_loss
+from train_general import Run, arguments, start
+
+LONGEST = 22
+"""Words of a sampled caption."""
+
+
+class Reinforcement(Run):
+    """A training that samples captions and reinforces the better ones."""
+
+    average_decay = 0.995
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        super().__init__(args)
+        data = self.data
+        numbers = sorted(set(data.images))
+        self.flickr8k_rows = numbers
+        place = {row: i for i, row in enumerate(numbers)}
+        references: list[list[list[str]]] = [[] for _ in numbers]
+        for row, words in zip(data.images, data.captions, strict=True):
+            references[place[row]].append(data.vocabulary.decode(words))
+        self.flickr8k_reward = Reward(references, data.vocabulary)
+        every = [*data.captions, *(words for several in data.others.values() for words, _ in several)]
+        self.general_reward = ConceptReward(data.concepts, data.vocabulary, data.expected, data.specificity, every)
+        self.made_up_reward = Reward(
+            [[data.vocabulary.decode(words)] for words, _ in data.others["coco"]], data.vocabulary
+        )
+        self.rewards: list[list[float]] = []
+
+    def loss(self, batch: Batch) -> Tensor:
+        """The loss of a step: self-critical, and the cross-entropy of `batch` with its weight."""
+        args, data = self.args, self.data
+        draw = random.Random(self.step)
+        of_flickr8k = draw.sample(range(len(self.flickr8k_rows)), min(args.images[0], len(self.flickr8k_rows)))
+        of_general = draw.sample(range(len(data.general)), min(args.images[1], len(data.general)))
+        captions = data.others["coco"]
+        of_captions = draw.sample(range(len(captions)), min(args.images[2], len(captions)))
+        rows = [self.flickr8k_rows[i] for i in of_flickr8k] + [data.general[i] for i in of_general]
+        made_up = self.make_up["coco"]([captions[i][1] for i in of_captions], draw)
+        features = torch.cat([data.features[rows], made_up]).repeat_interleave(args.samples, 0)
+        ids = sample(self.decoder, features, LONGEST)
+        rewards, begin = [], 0
+        for numbers, reward in (
+            (of_flickr8k, self.flickr8k_reward),
+            (of_general, self.general_reward),
+            (of_captions, self.made_up_reward),
+        ):
+            repeated = [image for image in numbers for _ in range(args.samples)]
+            rewards.append(reward(ids[begin : begin + len(repeated)], repeated))
+            begin += len(repeated)
+        self.rewards.append([float(own.mean()) for own in rewards])
+        if self.step % 25 == 0:
+            latest = torch.tensor(self.rewards[-25:]).mean(0)
+            print("rewards of Flickr8k, general, made-up:", [round(value, 3) for value in latest.tolist()], flush=True)
+        reinforced = self_critical_loss(self.decoder, features, ids, torch.cat(rewards), args.samples)
+        usual: Tensor = args.cross_entropy * super().loss(batch)
+        return reinforced + usual
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--images", type=int, nargs=3, default=(48, 24, 24), help="Flickr8k, general and made-up")
+    parser.add_argument("--samples", type=int, default=4, help="captions sampled for each of them")
+    parser.add_argument("--cross-entropy", type=float, default=0.2, help="weight of the cross-entropy")
+    parser.set_defaults(learning_rate=2e-4, steps=1500, score_every=250)
+    start(Reinforcement, parser)
+
+
+if __name__ == "__main__":
+    main()
