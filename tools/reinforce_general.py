@@ -4,10 +4,10 @@
         --start-from decoder.pt --steps 1500
 
 Continues a decoder of `train_general.py` and writes the same files. A step samples captions for three kinds of
-features. Those of Flickr8k images are rewarded by CIDEr-D against the image's captions, those of general images by what
-the teachers see in the image (`caption_rewards.py`), and those of made-up features by CIDEr-D against the one caption
-that the features were made for. To the self-critical loss (`imgcap.training.self_critical`), a step adds the
-cross-entropy of human captions, so that the decoder keeps its words.
+features. Those of Flickr8k images are rewarded by CIDEr-D against the image's captions; those of general images by the
+concepts that the image is expected to show (`caption_rewards.py`) and by CIDEr-D against COCO captions that fit them;
+those of made-up features by CIDEr-D against the one caption that the features were made for. To the self-critical loss
+(`imgcap.training.self_critical`), a step adds the cross-entropy of human captions, so that the decoder keeps its words.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ import torch
 from torch import Tensor
 
 from caption_rewards import ConceptReward
-from general_captions import Batch
+from general_captions import Batch, similar_captions
 from imgcap.training.self_critical import Reward, sample, self_critical_loss
 from train_general import Run, arguments, start
 
+REFERENCES = 5
+"""COCO captions that a caption of a general image is compared with."""
 LONGEST = 22
 """Words of a sampled caption."""
 
@@ -43,11 +45,17 @@ class Reinforcement(Run):
             references[place[row]].append(data.vocabulary.decode(words))
         self.flickr8k_reward = Reward(references, data.vocabulary)
         every = [*data.captions, *(words for several in data.others.values() for words, _ in several)]
-        self.general_reward = ConceptReward(data.concepts, data.vocabulary, data.expected, data.specificity, every)
-        self.made_up_reward = Reward(
-            [[data.vocabulary.decode(words)] for words, _ in data.others["coco"]], data.vocabulary
-        )
+        self.concept_reward = ConceptReward(data.concepts, data.vocabulary, data.expected, data.specificity, every)
+        coco = [data.vocabulary.decode(words) for words, _ in data.others["coco"]]
+        similar = similar_captions(data, data.others["coco"], REFERENCES)
+        self.similarity_reward = Reward([[coco[caption] for caption in own] for own in similar], data.vocabulary)
+        self.made_up_reward = Reward([[tokens] for tokens in coco], data.vocabulary)
         self.rewards: list[list[float]] = []
+
+    def general_reward(self, ids: Tensor, images: list[int]) -> Tensor:
+        """Rewards, float32 (B,), of captions of general images."""
+        weight: float = self.args.concept_weight
+        return weight * self.concept_reward(ids, images) + self.similarity_reward(ids, images)
 
     def loss(self, batch: Batch) -> Tensor:
         """The loss of a step: self-critical, and the cross-entropy of `batch` with its weight."""
@@ -59,7 +67,7 @@ class Reinforcement(Run):
         of_captions = draw.sample(range(len(captions)), min(args.images[2], len(captions)))
         rows = [self.flickr8k_rows[i] for i in of_flickr8k] + [data.general[i] for i in of_general]
         made_up = self.make_up["coco"]([captions[i][1] for i in of_captions], draw)
-        features = torch.cat([data.features[rows], made_up]).repeat_interleave(args.samples, 0)
+        features = self.noisy(torch.cat([data.features[rows], made_up])).repeat_interleave(args.samples, 0)
         ids = sample(self.decoder, features, LONGEST)
         rewards, begin = [], 0
         for numbers, reward in (
@@ -70,7 +78,7 @@ class Reinforcement(Run):
             repeated = [image for image in numbers for _ in range(args.samples)]
             rewards.append(reward(ids[begin : begin + len(repeated)], repeated))
             begin += len(repeated)
-        self.rewards.append([float(own.mean()) for own in rewards])
+        self.rewards.append([float(own.mean()) if len(own) else 0.0 for own in rewards])
         if self.step % 25 == 0:
             latest = torch.tensor(self.rewards[-25:]).mean(0)
             print("rewards of Flickr8k, general, made-up:", [round(value, 3) for value in latest.tolist()], flush=True)
@@ -81,9 +89,10 @@ class Reinforcement(Run):
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--images", type=int, nargs=3, default=(48, 24, 24), help="Flickr8k, general and made-up")
+    parser.add_argument("--images", type=int, nargs=3, default=(48, 32, 0), help="Flickr8k, general and made-up")
     parser.add_argument("--samples", type=int, default=4, help="captions sampled for each of them")
-    parser.add_argument("--cross-entropy", type=float, default=0.2, help="weight of the cross-entropy")
+    parser.add_argument("--concept-weight", type=float, default=0.7, help="weight of a general image's concepts")
+    parser.add_argument("--cross-entropy", type=float, default=0.4, help="weight of the cross-entropy")
     parser.set_defaults(learning_rate=2e-4, steps=1500, score_every=250)
     start(Reinforcement, parser)
 

@@ -88,7 +88,7 @@ class Run:
         sizes = DecoderConfig(len(data.vocabulary), dropout=args.dropout)
         self.decoder = LSTMDecoder(sizes)
         self.decoder.output.bias.data.fill_(-10)
-        self.step, self.best, self.state_file = 0, 0.0, args.state / "state.pt"
+        self.step, self.best, self.state_file = 0, -1.0, args.state / "state.pt"
         if args.start_from:
             saved = torch.load(args.start_from, weights_only=True)
             copy_weights(self.decoder, data.vocabulary, saved["decoder"], saved["vocabulary"])
@@ -156,8 +156,13 @@ class Run:
 
     def loss(self, batch: Batch) -> Tensor:
         """The loss of a step."""
-        logits = self.decoder(batch.features, batch.ids, batch.lengths)
+        logits = self.decoder(self.noisy(batch.features), batch.ids, batch.lengths)
         return F.cross_entropy(logits, pack(batch.targets, batch.lengths), label_smoothing=0.1)
+
+    def noisy(self, features: Tensor) -> Tensor:
+        """Standardised features with Gaussian noise, so that small differences of an encoder change few captions."""
+        noise: Tensor = self.args.feature_noise * torch.randn_like(features)
+        return features + noise
 
     def score(self) -> None:
         """Score the averaged weights and append the figures to `curve.jsonl`."""
@@ -223,6 +228,9 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--learning-rate", type=float, default=7e-4)
     parser.add_argument("--dropout", type=float, default=0.3)
+    parser.add_argument(
+        "--feature-noise", type=float, default=0.0, help="standard deviation of noise on standardised features"
+    )
     parser.add_argument(
         "--sizes",
         type=json.loads,

@@ -6,14 +6,17 @@ import gzip
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from helpers.data import EXAMPLES
 from imgcap.model.store import ENCODER_FILE
+from imgcap.text.vocabulary import END, SPECIAL_WORDS, Vocabulary
 
 ROOT = Path(__file__).parents[2]
 WORDNET = (
@@ -88,25 +91,21 @@ def test_teachers_concepts_decoder_and_top_of_the_trunk(
     assert not (features / "dev-naming" / "maps.npy").exists()
 
     layers = (features, teachers, concepts)
-    run("tools/concepts.py", *layers, *sets, "--batch", 8)
+    run("tools/concepts.py", *layers, *sets, "--batch", 8, "--epochs", 2)
     probed = json.loads(run("tools/probe_general.py", features, teachers, *sets, "--wordnet", places["wordnet"]))
     assert probed["general_images"] == 24
 
-    training = (
-        "tools/train_general.py",
-        concepts,
-        state,
-        *sets,
-        "--features",
-        features,
-        "--wordnet",
-        places["wordnet"],
-    )
-    few = ("--score-every", 2, "--min-count", 1)
-    run(*training, *few, "--steps", 2)
-    assert "resumed at step 2" in run(*training, *few, "--steps", 3)
-    scores = [json.loads(line) for line in (state / "curve.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in scores] == [0, 2, 3]
+    few = ("--features", features, "--wordnet", places["wordnet"], "--score-every", 2, "--min-count", 1)
+    training = ("tools/train_general.py", concepts, state, *sets, *few)
+    run(*training, "--steps", 2)
+    assert "resumed at step 2" in run(*training, "--steps", 3)
+    assert scored_steps(state) == [0, 2, 3]
+
+    reinforced = tmp_path / "reinforced"
+    training = ("tools/reinforce_general.py", concepts, reinforced, *sets, *few, "--start-from", state / "decoder.pt")
+    run(*training, "--steps", 1, "--images", 3, 2, 2)
+    assert "resumed at step 1" in run(*training, "--steps", 2, "--images", 3, 2, 2)
+    assert scored_steps(reinforced) == [0, 1, 2] and (reinforced / "best.pt").exists()
 
     distil = ("tools/distill_top.py", *layers, top, "--start", encoder_file, "--batch", 4)
     run(*distil, "--steps", 2, "--plain", 1)
@@ -116,11 +115,27 @@ def test_teachers_concepts_decoder_and_top_of_the_trunk(
     assert np.load(top / "features" / "general" / "features.npy").shape == (24, 2048)
 
     model = tmp_path / "model"
-    run("tools/assemble_general.py", state / "decoder.pt", model, "--encoder", encoder_file)
+    run("tools/assemble_general.py", reinforced / "decoder.pt", model, "--encoder", encoder_file)
     assert (model / ENCODER_FILE).exists()
     dev = places["general"] / "dev"
     printed = run("benchmarks/general.py", dev, "--model", model, "--wordnet", places["wordnet"], "--show", 1)
     assert "COCO CIDEr-D" in json.loads(printed.splitlines()[-1])
+
+
+def scored_steps(state: Path) -> list[int]:
+    return [json.loads(line)["step"] for line in (state / "curve.jsonl").read_text().splitlines()]
+
+
+def test_the_data_set_for_packaging_has_every_image_with_its_split(places: dict[str, Path], tmp_path: Path) -> None:
+    out = tmp_path / "all.jsonl"
+    (places["flickr8k"] / "Flickr_8k.testImages.txt").write_text("cat0.jpg\n")
+    root = run("tools/general_data_set.py", out, "--flickr8k", places["flickr8k"], "--general", places["general"])
+    assert Path(root.strip()) == tmp_path.resolve()
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert Counter(row["split"] for row in rows) == {"train": 12 + 24, "val": 4 + 1, "test": 1}
+    assert all((tmp_path / row["image"]).exists() and row["captions"] for row in rows)
+    general = [caption for row in rows if row["image"].startswith("general/images/") for caption in row["captions"]]
+    assert "A cat sleeps beside the cup number 0 ." in general
 
 
 def test_a_caption_names_a_subject_by_its_class_or_a_hypernym(
@@ -134,3 +149,23 @@ def test_a_caption_names_a_subject_by_its_class_or_a_hypernym(
     assert all(naming.names_subject(tabby, text) for text in ("two kittens asleep", "An animal.", "a tabby"))
     assert not naming.names_subject(tabby, "a man with a catalogue")
     assert naming.names_subject(cup, "cups of tea") and not naming.names_subject(cup, "an object")
+
+
+def test_the_reward_prefers_what_the_image_shows_in_usual_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    import concept_words
+    from caption_rewards import ConceptReward
+
+    vocabulary = Vocabulary((*SPECIAL_WORDS, "a", "cat", "animal", "dog", "sleeps"))
+    concepts = concept_words.Concepts(["cat", "animal", "dog"], concept_words.Lemmas(Counter()))
+    targets = torch.tensor([[0.6, 0.9, 0.1]])
+    captions = [vocabulary.encode(f"a {word} sleeps".split()) for word in ("cat", "animal", "dog") * 2]
+    reward = ConceptReward(concepts, vocabulary, targets, torch.tensor([1.0, 0.3, 1.0]), captions)
+
+    def of(text: str) -> float:
+        return float(reward(torch.tensor([[*vocabulary.encode(text.split()), END]]), [0]))
+
+    assert of("a cat sleeps") == pytest.approx(0.6 - 0.2 + 0.6)
+    assert of("a animal sleeps") == pytest.approx(0.9 - 0.2 + 0.27)
+    assert of("a dog sleeps") == pytest.approx(0.1 - 0.2 + 0.1)
+    assert of("a cat a") == pytest.approx(0.6 - 0.2 + 0.6 - 2 / 3)  # two of its three triples are in no caption
