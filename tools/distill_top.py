@@ -8,9 +8,9 @@ The layers before it do not change, so their output (the maps after Mixed_6e) is
 An example is a random crop of the maps, mirrored in half of the steps. Every second example of a batch is mixed with
 another (Verma et al. 2019, "Manifold Mixup"). From the student's pooled vector, linear heads predict the teachers'
 pooled vectors, their softened classes and the concepts; from its map, the map of the last teacher. The heads start from
-ridge regressions on the stored features, and the first `HEADS_ONLY` steps train them alone, so that untrained heads do
-not disturb Mixed_7. The last `--plain` steps use whole images and no mixing, so that the statistics of the batch norms
-fit the use.
+ridge regressions on the stored features, and the first `--heads-only` steps train them alone, so that untrained heads
+do not disturb Mixed_7. The last `--plain` steps use whole images and no mixing, so that the statistics of the batch
+norms fit the use.
 
 STATE receives `state.pt` and `curve.jsonl`. At the end, or with `--encode`, it also receives `trunk.safetensors` and
 the folder `features`, with the arrays of `encode_sets.py trunk` except the maps.
@@ -45,7 +45,6 @@ SMALLEST_CROP = 0.65
 """Side of the smallest crop, as a share of the map's side: 11 of 17."""
 COOL_DOWN = 0.4
 """Share of the steps, at the end, in which the learning rate falls."""
-HEADS_ONLY = 40
 RIDGE = 500.0
 """Penalty of the regressions from which the heads start."""
 LEAST_VARIANCE = 0.05
@@ -171,14 +170,14 @@ class Student:
             torch.save(state, partial)
 
     def learn(
-        self, store: Store, rows: list[int], plain: bool, factor: float, fcs: list[nn.Linear]
+        self, store: Store, rows: list[int], plain: bool, factor: float, heads_only: bool, fcs: list[nn.Linear]
     ) -> dict[str, float]:
         """Take one step on the images `rows`, at `factor` times the peak learning rate. Returns the losses."""
         self.network.train()
         self.heads.train()
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
-        if self.steps < HEADS_ONLY:
+        if heads_only:
             self.optimizer.param_groups[0]["lr"] = 0.0
         draw = random.Random(self.steps)
         x = store.student(rows)
@@ -283,6 +282,7 @@ def main() -> None:
     parser.add_argument("--start", default="default", help="trunk to start from, by name or file")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--plain", type=int, default=600, help="of these, the last on whole images")
+    parser.add_argument("--heads-only", type=int, default=40, help="of these, the first that train the heads alone")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=2e-4)
     parser.add_argument("--threads", type=int, default=2)
@@ -305,7 +305,9 @@ def main() -> None:
         order = random.Random(student.steps // per_epoch).sample(range(len(store.examples)), len(store.examples))
         rows = order[student.steps % per_epoch * args.batch :][: args.batch]
         plain = student.steps >= args.steps - args.plain
-        losses = student.learn(store, rows, plain, rate_factor(student.steps, args.steps), fcs)
+        losses = student.learn(
+            store, rows, plain, rate_factor(student.steps, args.steps), student.steps < args.heads_only, fcs
+        )
         student.seconds += time.monotonic() - begun
         if student.steps % LOG_EVERY == 0:
             row = {"step": student.steps, "minutes": round(student.seconds / 60, 1), **losses}

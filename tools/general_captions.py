@@ -29,8 +29,6 @@ MOST_TEMPLATES = 12
 """Templates for one subject."""
 CAPTIONS_TRIED = 60
 """Captions from which the one that fits an image best is chosen."""
-MOST_REFERENCES = 10
-"""Images that the same caption can be a reference for, in self-critical training."""
 MOST_USES = 3
 """Uses of a caption for general images in an epoch."""
 SURE_SUBJECT = 0.12
@@ -194,31 +192,6 @@ def read_data(concepts_file: Path, features: Tensor, flickr8k_folder: Path, gene
     )
 
 
-def fit(data: Data) -> Tensor:
-    """float32 (G, K): how well each concept fits each general image; concepts that are common everywhere count less."""
-    usual = (data.targets.mean(0) + UNLIKELY).log()
-    return (data.expected + UNLIKELY).log() - SURPRISE * usual
-
-
-def similar_captions(data: Data, captions: list[tuple[list[int], list[int]]], number: int) -> list[list[int]]:
-    """For each general image, the positions of the `number` captions that fit it best.
-
-    `captions` are word ids and concepts. No caption is taken for more than `MOST_REFERENCES` images.
-    """
-    matrix = torch.zeros(len(captions), data.targets.shape[1])
-    for row, (_, named) in enumerate(captions):
-        matrix[row, named] = 1 / max(1, len(named)) ** 0.5
-    uses: collections.Counter[int] = collections.Counter()
-    found = []
-    for part in torch.split(fit(data), 256):
-        best = (part @ matrix.T).topk(min(CAPTIONS_TRIED, len(captions))).indices.tolist()
-        for candidates in best:
-            own = [c for c in candidates if uses[c] < MOST_REFERENCES][:number] or candidates[:number]
-            uses.update(own)
-            found.append(own)
-    return found
-
-
 def captions_for_general_images(data: Data, draw: random.Random) -> list[Item]:
     """A caption for each general image: it names the probable subject, and little that is not there."""
     pool = [*data.others.get("coco", ()), *data.others.get("kin", ())]
@@ -229,20 +202,20 @@ def captions_for_general_images(data: Data, draw: random.Random) -> list[Item]:
                 by_concept[concept].append(caption)
     uses: collections.Counter[int] = collections.Counter()
     items: list[Item] = []
-    all_fits = fit(data)
+    usual = SURPRISE * (data.targets.mean(0) + UNLIKELY).log()
     for number in draw.sample(range(len(data.general)), len(data.general)):
         row, expected = data.general[number], data.expected[number]
-        fits = all_fits[number].tolist()
+        fit = ((expected + UNLIKELY).log() - usual).tolist()
         values = data.subject_values[number].tolist()
         if values[0] >= SURE_SUBJECT:
             (subject,) = draw.choices(data.subjects[number].tolist(), [value**PREFERENCE for value in values])
         else:
-            (subject,) = draw.choices(range(len(fits)), (expected**2).tolist())
+            (subject,) = draw.choices(range(len(fit)), (expected**2).tolist())
         possible = [caption for caption in by_concept[subject] if uses[caption] < MOST_USES]
         if not possible:
             continue
         tried = draw.sample(possible, min(CAPTIONS_TRIED, len(possible)))
-        best = max(tried, key=lambda caption: sum(fits[c] for c in pool[caption][1]) / len(pool[caption][1]) ** 0.5)
+        best = max(tried, key=lambda caption: sum(fit[c] for c in pool[caption][1]) / len(pool[caption][1]) ** 0.5)
         uses[best] += 1
         items.append((row, *pool[best], "general"))
     return items

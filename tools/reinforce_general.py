@@ -4,9 +4,9 @@
         --start-from decoder.pt --steps 1500
 
 Continues a decoder of `train_general.py` and writes the same files. A step samples captions for three kinds of
-features. Those of Flickr8k images are rewarded by CIDEr-D against the image's captions; those of general images by the
-concepts that the image is expected to show (`caption_rewards.py`) and by CIDEr-D against COCO captions that fit them;
-those of made-up features by CIDEr-D against the one caption that the features were made for. To the self-critical loss
+features. Those of Flickr8k images are rewarded by CIDEr-D against the image's captions; those of general images with a
+single subject, by the concepts that the image is expected to show (`caption_rewards.py`); those of made-up features, by
+CIDEr-D against the one caption that the features were made for. To the self-critical loss
 (`imgcap.training.self_critical`), a step adds the cross-entropy of human captions, so that the decoder keeps its words.
 """
 
@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 from caption_rewards import ConceptReward
-from general_captions import Batch, similar_captions
+from general_captions import Batch
 from imgcap.training.self_critical import Reward, sample, self_critical_loss
 from train_general import Run, arguments, start
 
-REFERENCES = 5
-"""COCO captions that a caption of a general image is compared with."""
+SINGLE_SUBJECT = ("caltech", "clothing", "grocery", "imagenette", "in300", "in5", "pacs", "trash")
+"""Beginnings of the names of general images that show one thing each. The other sources show scenes."""
 LONGEST = 22
 """Words of a sampled caption."""
 
@@ -45,24 +45,23 @@ class Reinforcement(Run):
             references[place[row]].append(data.vocabulary.decode(words))
         self.flickr8k_reward = Reward(references, data.vocabulary)
         every = [*data.captions, *(words for several in data.others.values() for words, _ in several)]
-        self.concept_reward = ConceptReward(data.concepts, data.vocabulary, data.expected, data.specificity, every)
-        coco = [data.vocabulary.decode(words) for words, _ in data.others["coco"]]
-        similar = similar_captions(data, data.others["coco"], REFERENCES)
-        self.similarity_reward = Reward([[coco[caption] for caption in own] for own in similar], data.vocabulary)
-        self.made_up_reward = Reward([[tokens] for tokens in coco], data.vocabulary)
+        self.general_reward = ConceptReward(data.concepts, data.vocabulary, data.expected, data.specificity, every)
+        self.made_up_reward = Reward(
+            [[data.vocabulary.decode(words)] for words, _ in data.others["coco"]], data.vocabulary
+        )
+        single = [
+            data.names[row].startswith(tuple(f"general/{name}" for name in SINGLE_SUBJECT)) for row in data.general
+        ]
+        self.single_subject = [number for number, is_single in enumerate(single) if is_single]
+        """Positions in `data.general` of images with a single subject."""
         self.rewards: list[list[float]] = []
-
-    def general_reward(self, ids: Tensor, images: list[int]) -> Tensor:
-        """Rewards, float32 (B,), of captions of general images."""
-        weight: float = self.args.concept_weight
-        return weight * self.concept_reward(ids, images) + self.similarity_reward(ids, images)
 
     def loss(self, batch: Batch) -> Tensor:
         """The loss of a step: self-critical, and the cross-entropy of `batch` with its weight."""
         args, data = self.args, self.data
         draw = random.Random(self.step)
         of_flickr8k = draw.sample(range(len(self.flickr8k_rows)), min(args.images[0], len(self.flickr8k_rows)))
-        of_general = draw.sample(range(len(data.general)), min(args.images[1], len(data.general)))
+        of_general = draw.sample(self.single_subject, min(args.images[1], len(self.single_subject)))
         captions = data.others["coco"]
         of_captions = draw.sample(range(len(captions)), min(args.images[2], len(captions)))
         rows = [self.flickr8k_rows[i] for i in of_flickr8k] + [data.general[i] for i in of_general]
@@ -91,7 +90,6 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--images", type=int, nargs=3, default=(48, 32, 0), help="Flickr8k, general and made-up")
     parser.add_argument("--samples", type=int, default=4, help="captions sampled for each of them")
-    parser.add_argument("--concept-weight", type=float, default=0.7, help="weight of a general image's concepts")
     parser.add_argument("--cross-entropy", type=float, default=0.4, help="weight of the cross-entropy")
     parser.set_defaults(learning_rate=2e-4, steps=1500, score_every=250)
     start(Reinforcement, parser)
