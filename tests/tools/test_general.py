@@ -102,9 +102,10 @@ def test_teachers_concepts_decoder_and_top_of_the_trunk(
     assert scored_steps(state) == [0, 2, 3]
 
     reinforced = tmp_path / "reinforced"
-    training = ("tools/reinforce_general.py", concepts, reinforced, *sets, *few, "--start-from", state / "decoder.pt")
-    run(*training, "--steps", 1, "--images", 3, 2, 2)
-    assert "resumed at step 1" in run(*training, "--steps", 2, "--images", 3, 2, 2)
+    start = ("--start-from", state / "decoder.pt", "--images", 3, 2, 2)
+    reinforcement = ("tools/reinforce_general.py", concepts, reinforced, *sets, *few, *start)
+    run(*reinforcement, "--steps", 1)
+    assert "resumed at step 1" in run(*reinforcement, "--steps", 2)
     assert scored_steps(reinforced) == [0, 1, 2] and (reinforced / "best.pt").exists()
 
     distil = ("tools/distill_top.py", *layers, top, "--start", encoder_file, "--batch", 4)
