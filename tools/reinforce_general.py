@@ -81,6 +81,7 @@ class Reinforcement(Run):
         if self.step % 25 == 0:
             latest = torch.tensor(self.rewards[-25:]).mean(0)
             print("rewards of Flickr8k, general, made-up:", [round(value, 3) for value in latest.tolist()], flush=True)
+        rewards[1] *= args.general_weight
         reinforced = self_critical_loss(self.decoder, features, ids, torch.cat(rewards), args.samples)
         usual: Tensor = args.cross_entropy * super().loss(batch)
         return reinforced + usual
@@ -88,9 +89,10 @@ class Reinforcement(Run):
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--images", type=int, nargs=3, default=(48, 32, 0), help="Flickr8k, general and made-up")
+    parser.add_argument("--images", type=int, nargs=3, default=(44, 28, 0), help="Flickr8k, general and made-up")
     parser.add_argument("--samples", type=int, default=4, help="captions sampled for each of them")
-    parser.add_argument("--cross-entropy", type=float, default=0.4, help="weight of the cross-entropy")
+    parser.add_argument("--general-weight", type=float, default=2.0, help="factor of the rewards of general images")
+    parser.add_argument("--cross-entropy", type=float, default=0.5, help="weight of the cross-entropy")
     parser.set_defaults(learning_rate=2e-4, steps=1500, score_every=250)
     start(Reinforcement, parser)
 
