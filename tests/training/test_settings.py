@@ -21,9 +21,9 @@ def test_a_table_ascends_and_ends_without_a_limit(table: dict[int | None, Settin
 @pytest.mark.parametrize(
     ("images", "from_model", "settings"),
     [
-        (1, True, FROM_MODEL[FEW_IMAGES]),
-        (FEW_IMAGES - 1, True, FROM_MODEL[FEW_IMAGES]),
-        (FEW_IMAGES, True, FROM_MODEL[2000]),
+        (1, True, FROM_MODEL[500]),
+        (499, True, FROM_MODEL[500]),
+        (500, True, FROM_MODEL[2000]),
         (10**6, True, FROM_MODEL[None]),
         (FEW_IMAGES - 1, False, FROM_SCRATCH[FEW_IMAGES]),
         (FEW_IMAGES, False, FROM_SCRATCH[None]),
@@ -34,7 +34,7 @@ def test_the_number_of_images_chooses_what_is_left_open(images: int, from_model:
 
 
 def test_fewer_captions_an_image_mean_more_epochs() -> None:
-    epochs = FROM_MODEL[FEW_IMAGES].epochs
+    epochs = FROM_MODEL[500].epochs
     for captions, wanted in ((50, 5 * epochs), (250, epochs), (500, epochs)):
         assert Settings.of(complete(TrainingOptions(), 50, captions, True)).epochs == wanted
     assert Settings.of(complete(TrainingOptions(), 5000, 5000, True)).epochs == FROM_MODEL[None].epochs

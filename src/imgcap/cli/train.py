@@ -116,9 +116,9 @@ def train(
     """Train a captioner on a prepared folder, from the default model on.
 
     After each epoch the model captions the val split on its own; the epoch with the best CIDEr-D is kept. Below 200
-    training images the number of epochs is fixed instead. Ctrl-C or a kill loses at most one epoch: run the same
-    command with --resume to continue. At the end, report.html in the model folder shows images with their captions
-    before and after the training.
+    training images, or 500 from a model, the number of epochs is fixed instead. Ctrl-C or a kill loses at most one
+    epoch: run the same command with --resume to continue. At the end, report.html in the model folder shows images with
+    their captions before and after the training.
     """
     from imgcap.dataset.prepared import PreparedFolder
     from imgcap.distributed import joined

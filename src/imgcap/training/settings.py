@@ -30,7 +30,7 @@ class Settings:
 
 
 FROM_MODEL = {
-    FEW_IMAGES: Settings(epochs=12, patience=0, batch_size=32, learning_rate=5e-4, dropout=0.3),
+    500: Settings(epochs=12, patience=0, batch_size=32, learning_rate=5e-4, dropout=0.3),
     2000: Settings(epochs=12, patience=4, batch_size=32, learning_rate=5e-4, dropout=0.3),
     None: Settings(epochs=12, patience=4, batch_size=128, learning_rate=5e-4, dropout=0.3),
 }
