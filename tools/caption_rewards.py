@@ -12,7 +12,7 @@ from torch import Tensor
 from concept_words import Concepts
 from imgcap.text.vocabulary import END, START, Vocabulary
 
-DOUBTFUL = 0.2
+DOUBTFUL = 0.15
 """A caption gains by a concept that the image shows with at least this target, and loses by any other."""
 SEEN = 2
 """Three words in a row are usual if this many captions have them."""

@@ -33,6 +33,7 @@ class Reinforcement(Run):
     """A training that samples captions and reinforces the better ones."""
 
     average_decay = 0.995
+    length_penalty = 1.0
 
     def __init__(self, args: argparse.Namespace) -> None:
         super().__init__(args)

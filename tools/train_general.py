@@ -70,6 +70,8 @@ class Run:
 
     average_decay = 0.998
     """Of the running mean of the weights."""
+    length_penalty = 0.8
+    """Of the captions that are scored."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
@@ -168,7 +170,7 @@ class Run:
         """Score the averaged weights and append the figures to `curve.jsonl`."""
         self.scored.load_state_dict({**self.average, "feature_mean": self.mean, "feature_std": self.std})
         figures, texts, bleu = self.dev.score(
-            self.scored, self.data.vocabulary, SearchOptions(beam_size=3, length_penalty=0.8)
+            self.scored, self.data.vocabulary, SearchOptions(beam_size=3, length_penalty=self.length_penalty)
         )
         row = {"step": self.step, "loss": round(float(np.mean(self.losses[-200:] or [0])), 4), **figures}
         _append(self.args.state / "curve.jsonl", row)
