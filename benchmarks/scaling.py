@@ -4,7 +4,7 @@
         [--figure FILE.svg]
     python benchmarks/scaling.py --processes 1 2
 
-The images are hard links to the four examples, so their number grows but not their content. FILE encodes them, by
+The images are hard links to the examples, so their number grows but not their content. FILE encodes them, by
 default the default model's encoder at 75 pixels, which is faster and changes neither the memory for each image nor the
 rows. The captions are synthetic, with words drawn by Zipf's law. `eval` scores n captions with five references each.
 `train` opens a prepared folder of n captions, five for each image and a tenth of them val, and loads one epoch without

@@ -48,7 +48,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("images")
     for file in EXAMPLES.glob("*.jpg"):
         (folder / file.name).write_bytes(file.read_bytes())
-    for number, colour in enumerate(["red", "green", "blue", "white", "red", "green", "blue"]):
+    for number, colour in enumerate(["red", "green", "blue", "white", "red"]):
         draw(colour, number).save(folder / f"wall{number}.png")
     return folder
 

@@ -30,7 +30,8 @@ def test_each_example_gets_its_own_caption_offline(imgcap_fresh: Run) -> None:
     done = imgcap_fresh("caption", EXAMPLES, "--format", "jsonl", without_network=True)
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [Path(row["path"]).name for row in rows] == ["astronaut.jpg", "cat.jpg", "coffee.jpg", "rocket.jpg"]
+    names = ["astronaut.jpg", "cat.jpg", "coffee.jpg", "dandelions.jpg", "moose.jpg", "rocket.jpg"]
+    assert [Path(row["path"]).name for row in rows] == names
     assert len({row["caption"] for row in rows}) == len(rows)
 
 

@@ -103,8 +103,8 @@ def test_the_max_pool_finds_the_maximum_at_every_size(side: int) -> None:
     assert QuantizedMaxPool(2 * SCALE, SCALE)(x).float().equal((2 * expected).clamp(max=255))
 
 
-def test_the_calibration_images_are_the_examples() -> None:
-    files = sorted(EXAMPLES.glob("*.jpg"))
+def test_the_calibration_images_are_four_of_the_examples() -> None:
+    files = [EXAMPLES / f"{name}.jpg" for name in ("astronaut", "cat", "coffee", "rocket")]
     sheet = calibration_images(64)
     assert len(sheet) == len(files)
     for pixels, file in zip(sheet, files, strict=True):

@@ -317,4 +317,4 @@ def test_the_examples_are_shown(browser: Browser, tmp_path: Path) -> None:
             gallery.add({"path": file.name, "caption": f"the {file.stem}", "confidence": 0.5}, file)
     browser.open(tmp_path / "page.html")
     shown = "return [...document.images].map(async e => (await e.decode(), Math.max(e.naturalWidth, e.naturalHeight)))"
-    assert [browser.run(f"return Promise.all((() => {{ {shown} }})())")] == [[THUMBNAIL_SIZE] * 4]
+    assert [browser.run(f"return Promise.all((() => {{ {shown} }})())")] == [[THUMBNAIL_SIZE] * 6]

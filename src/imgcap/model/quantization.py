@@ -21,7 +21,7 @@ from imgcap.model import one_dnn
 from imgcap.model.inception import AveragePool, FoldedConv, InceptionV3
 
 _CALIBRATION_FILE = Path(__file__).with_name("calibration.jpg")
-"""Four images side by side, in the public domain or CC0: those of `examples/` in the repository."""
+"""Four images side by side, in the public domain or CC0: astronaut, cat, coffee and rocket of `examples/`."""
 
 _UINT8_MAX = 255
 """Quantized activations use 0 to 255, and 0 means 0, because activations are never negative."""
