@@ -81,7 +81,7 @@ def test_a_loaded_model_equals_the_trained_one(model_folder: Path) -> None:
     assert model.folder == model_folder
     assert model.encoder_file == model_folder / ENCODER_FILE
     assert model.config.name == "walls"
-    assert model.config.search == SearchOptions(beam_size=2, max_length=8)
+    assert model.config.search == SearchOptions(beam_size=2)
     assert len(model.vocabulary) == model.config.decoder.vocabulary_size
     assert not model.decoder.training
     assert not any(parameter.requires_grad for parameter in model.decoder.parameters())
@@ -128,7 +128,7 @@ def test_a_model_from_before_confidence_and_sampling_can_be_loaded(folder: Path)
     edit_config("search", **dict.fromkeys(new, ...))(folder)
     config = load_model_folder(folder, CPU).config
     assert config.confidence is None
-    assert config.search == SearchOptions(beam_size=2, max_length=8)
+    assert config.search == SearchOptions(beam_size=2)
 
 
 def test_calibration_and_search_options_are_saved_in_the_config(folder: Path, tmp_path: Path) -> None:
