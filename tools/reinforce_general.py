@@ -1,7 +1,7 @@
 """Self-critical training of a decoder on images with and without captions. It resumes where it stopped.
 
     python tools/reinforce_general.py CONCEPTS.pt STATE --flickr8k FLICKR8K --general GENERAL --features FEATURES \
-        --start-from decoder.pt --steps 1500
+        --start-from decoder.pt
 
 Continues a decoder of `train_general.py` and writes the same files. A step samples captions for three kinds of
 features. Those of Flickr8k images are rewarded by CIDEr-D against the image's captions; those of general images with a
@@ -25,6 +25,8 @@ from train_general import Run, arguments, start
 
 SINGLE_SUBJECT = ("caltech", "clothing", "grocery", "imagenette", "in300", "in5", "pacs", "trash")
 """Beginnings of the names of general images that show one thing each. The other sources show scenes."""
+SIZES = {"flickr30k": 2000, "coco": 47200, "kin": 0}
+"""Human captions of each source in an epoch."""
 LONGEST = 22
 """Words of a sampled caption."""
 
@@ -92,9 +94,9 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--images", type=int, nargs=3, default=(44, 28, 0), help="Flickr8k, general and made-up")
     parser.add_argument("--samples", type=int, default=4, help="captions sampled for each of them")
-    parser.add_argument("--general-weight", type=float, default=2.0, help="factor of the rewards of general images")
-    parser.add_argument("--cross-entropy", type=float, default=0.5, help="weight of the cross-entropy")
-    parser.set_defaults(learning_rate=2e-4, steps=1500, score_every=250)
+    parser.add_argument("--general-weight", type=float, default=1.5, help="factor of the rewards of general images")
+    parser.add_argument("--cross-entropy", type=float, default=0.6, help="weight of the cross-entropy")
+    parser.set_defaults(steps=500, score_every=100, learning_rate=1.5e-4, batch=64, feature_noise=0.3, sizes=SIZES)
     start(Reinforcement, parser)
 
 
