@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from helpers.training import Killer
 from imgcap.dataset.prepared import PreparedFolder
 from imgcap.errors import ImgcapError, UsageError
 from imgcap.files import read_json
-from imgcap.model.store import CONFIG_FILE, DECODER_FILE, ENCODER_FILE, INDEX_FILE, verify
+from imgcap.model.store import CONFIG_FILE, DECODER_FILE, ENCODER_FILE, INDEX_FILE, MANIFEST_FILE, verify
 from imgcap.training.checkpoint import CHECKPOINT_FILE, Checkpoint
 from imgcap.training.options import TrainingOptions
 from imgcap.training.trainer import train
@@ -71,6 +72,22 @@ def test_refuses_to_overwrite_an_interrupted_training(prepared: PreparedFolder, 
         train(prepared, TINY_TRAINING, tmp_path / "model")
     with pytest.raises(UsageError, match="seed"):
         train(prepared, replace(TINY_TRAINING, seed=5), tmp_path / "model", resume=True)
+
+
+def test_refuses_to_resume_when_the_start_model_is_another_one(
+    prepared: PreparedFolder, model_folder: Path, tmp_path: Path
+) -> None:
+    start, out = tmp_path / "start", tmp_path / "out"
+    shutil.copytree(model_folder, start)
+    options = replace(TINY_TRAINING, epochs=2, start_from=str(start))
+    with pytest.raises(RuntimeError):
+        train(prepared, options, out, listener=Killer(2, RuntimeError))
+    manifest = (start / MANIFEST_FILE).read_text()
+    (start / MANIFEST_FILE).write_text(manifest + "\n")
+    with pytest.raises(ImgcapError, match=f"The model {start} is another one than when the training of {out} began"):
+        train(prepared, TrainingOptions(), out, resume=True)
+    (start / MANIFEST_FILE).write_text(manifest)
+    assert train(prepared, TrainingOptions(), out, resume=True).epochs == 2
 
 
 def test_a_torn_checkpoint_is_one_sentence(prepared: PreparedFolder, tmp_path: Path) -> None:

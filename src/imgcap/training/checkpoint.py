@@ -33,6 +33,8 @@ class Checkpoint:
     log: list[EpochResult]
     tensors: Mapping[str, Tensor]
     """Weights, averages, the best weights so far and the state of the optimiser."""
+    start_hash: str | None = None
+    """Hash of the model that the training started from; None from random weights, or if it was not noted."""
 
     def save(self, file: Path) -> None:
         """Write the checkpoint. Raises `OSError`."""
@@ -40,6 +42,7 @@ class Checkpoint:
             "options": asdict(self.options),
             "digest": self.digest,
             "log": [asdict(result) for result in self.log],
+            "start_hash": self.start_hash,
         }
         state = json.dumps(header)
         write_tensors(file, self.tensors, {"state": state, "sha256": _digest(state, self.tensors)})
@@ -60,7 +63,8 @@ class Checkpoint:
         header = json.loads(state)
         tensors = {name.replace(*_RENAMED): tensor for name, tensor in tensors.items()}
         log = [EpochResult(**{**row, "val_bleu": row["val_bleu"] and tuple(row["val_bleu"])}) for row in header["log"]]
-        return cls(TrainingOptions.from_dict(header["options"]), header["digest"], log, tensors)
+        options = TrainingOptions.from_dict(header["options"])
+        return cls(options, header["digest"], log, tensors, header.get("start_hash"))
 
 
 def _digest(state: str, tensors: Mapping[str, Tensor]) -> str:

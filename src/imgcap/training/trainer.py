@@ -82,6 +82,11 @@ def train(
                 raise ImgcapError(f"{out} was trained on another prepared folder than {prepared.root}.")
         trainer = Trainer(prepared, options, world, listener or SilentListener())
         if checkpoint:
+            if checkpoint.start_hash not in (None, trainer.start_hash):
+                raise ImgcapError(
+                    f"The model {trainer.options.start_from} is another one than when the training of {out} began.",
+                    "Bring that model back, or start the training again in another folder.",
+                )
             trainer.restore(checkpoint)
         trainer.listener.on_start(trainer.settings.epochs, trainer.plan)
         with writing(out, "Run the command again with --resume."):
@@ -130,6 +135,7 @@ class Trainer:
         self.train_rows = prepared.rows("train")
         options = replace(options, start_from=choose_start(options, prepared))
         start = load_start(options, prepared, world.device)
+        self.start_hash = start.hash if start else None
         self.search = options.search(start.config.search) if start else options.search()
         options = replace(options, beam_size=self.search.beam_size, length_penalty=self.search.length_penalty)
         self.vocabulary = self._choose_vocabulary(start, options)
@@ -258,7 +264,7 @@ class Trainer:
         tensors |= {f"best.{name}": tensor for name, tensor in self.best_weights.items()}
         for number, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{name}": value for name, value in values.items()}
-        return Checkpoint(self.options, self.prepared.metadata.digest, self.log, tensors)
+        return Checkpoint(self.options, self.prepared.metadata.digest, self.log, tensors, self.start_hash)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continue from a checkpoint of the same options."""
