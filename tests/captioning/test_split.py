@@ -61,7 +61,7 @@ def test_options_start_from_the_models_own_and_are_passed_on(prepared: PreparedF
 
     found = caption_split(prepared.root, str(telling_model), "test", choose)
     assert found.search == replace(seen[0], min_length=6, max_length=6)
-    assert seen == [SearchOptions(beam_size=2, max_length=8)]
+    assert seen == [SearchOptions(beam_size=2)]
     assert all(len(row.caption.split()) == 6 for row in found.records)
 
 

@@ -178,7 +178,7 @@ def test_two_models_are_compared_on_the_same_images(
     assert found["comparison"]["differences"] == from_file["comparison"]["differences"]
     assert found["comparison"]["intervals"]["cider_d"][0] < found["comparison"]["cider_d"]
     assert found["comparison"]["verdict"].startswith(f"{model_folder} is better than {telling_model} by ")
-    assert re.search(r"\|compared:telling@[0-9a-f]{16},beam:2,length_penalty:0.7,max_length:8\|", found["signature"])
+    assert re.search(r"\|compared:telling@[0-9a-f]{16},beam:2,length_penalty:0.7,max_length:24\|", found["signature"])
     assert found["comparison"]["verdict"] in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
@@ -191,8 +191,8 @@ def test_given_search_options_hold_for_both_models_and_differences_between_their
     write_manifest(other)
     command = ["eval", prepared.root, "--model", model_folder, "--compare-model", other]
     assert (
-        f"Each model searches with its own settings: {model_folder} with beam 2, length penalty 0.7 and at most 8 "
-        f"words, {other} with beam 4, length penalty 0.7 and at most 8 words.\n"
+        f"Each model searches with its own settings: {model_folder} with beam 2, length penalty 0.7 and at most 24 "
+        f"words, {other} with beam 4, length penalty 0.7 and at most 24 words.\n"
     ) in imgcap_here(*command).stdout
     found = json.loads((done := imgcap_here(*command, "--beam-size", 3, "--json")).stdout)
     assert found["signature"].count("beam:3") == 2
