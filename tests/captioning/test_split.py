@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from helpers.data import with_records
 from imgcap.captioning.captioner import load_model
 from imgcap.captioning.split import (
     CaptionedRecord,
     caption_split,
-    comparison_remarks,
-    known_images,
+    remarks_on,
     write_captions,
 )
 from imgcap.dataset.prepared import METADATA_FILE, PreparedFolder
@@ -98,12 +99,16 @@ def copy(prepared: PreparedFolder, tmp_path: Path) -> Path:
     return folder
 
 
-def test_features_of_another_encoder_are_an_error_that_says_what_to_do(copy: Path, telling_model: Path) -> None:
+def test_features_of_another_encoder_are_computed_again(
+    copy: Path, prepared: PreparedFolder, telling_model: Path
+) -> None:
     write_json(copy / METADATA_FILE, {**read_json(copy / METADATA_FILE), "encoder_fingerprint": "0" * 64})
-    with pytest.raises(ImgcapError, match="come from another encoder than the model 'telling' needs") as caught:
-        caption_split(copy, str(telling_model), "test")
-    assert f"--encoder {telling_model}" in caught.value.hint
-    assert "another folder" in caught.value.hint
+    found, fitting = (caption_split(folder, str(telling_model), "test") for folder in (copy, prepared.root))
+    assert [record.caption for record in found.records] == [record.caption for record in fitting.records]
+    assert remarks_on(found)[:-1] == [
+        f"The features in {copy} come from another encoder than {telling_model} needs, so its own encoder encoded the "
+        "images again."
+    ]
 
 
 def test_what_is_missing_is_one_sentence(
@@ -150,23 +155,54 @@ def test_written_captions_match_their_references(captioned: tuple[CaptionedRecor
     assert pairs.references == [list(row.references) for row in captioned]
 
 
-def test_images_that_a_model_has_learned_from_are_counted_and_said(
+def learned_from(name: Path, count: int, total: int) -> str:
+    return f"{name} has learned from {count} of these {total} images, which raises its scores."
+
+
+def without_index(name: Path) -> str:
+    return f"{name} has no index of its training images, so nothing tells whether it has learned from some of these."
+
+
+def test_images_that_a_model_has_learned_from_are_said_with_and_without_a_comparison(
     prepared: PreparedFolder, model_folder: Path, telling_model: Path
 ) -> None:
     ours, theirs = (caption_split(prepared.root, str(model), "train") for model in (model_folder, telling_model))
     count = len(ours.records)
-    assert known_images(ours) == count
-    assert known_images(theirs) == 0  # it has no index
-    assert comparison_remarks(ours, theirs) == [
-        f"{model_folder} has learned from {count} of these {count} images, which raises its scores."
-    ]
-    renamed = tuple(replace(record, path=f"{record.path}.bak") for record in ours.records)
-    assert known_images(replace(ours, records=renamed)) == 0
-    single = tuple(replace(record, references=record.references[:1]) for record in ours.records)
-    assert known_images(replace(ours, records=single)) == 0
-    few = replace(ours, records=(*renamed, *renamed, *ours.records[:1]))
-    assert known_images(few) == 1
-    assert comparison_remarks(few, theirs) == []
+    assert remarks_on(ours) == [learned_from(model_folder, count, count)]
+    assert remarks_on(ours, theirs) == [learned_from(model_folder, count, count), without_index(telling_model)]
+    assert remarks_on(theirs) == [without_index(telling_model)]
+    assert remarks_on(caption_split(prepared.root, str(model_folder), "test")) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "known"),
+    [
+        ({"captions": ("The only reference.",)}, True),
+        ({"captions": ("A red wall.", "It is warm.")}, True),
+        ({"path": "renamed.png"}, False),  # too few training images to be sure
+    ],
+)
+def test_an_image_is_known_by_its_features(
+    prepared: PreparedFolder, model_folder: Path, tmp_path: Path, change: dict[str, Any], known: bool
+) -> None:
+    changed = with_records(prepared, [replace(r, **change) for r in prepared.records], tmp_path / "prepared")
+    found = caption_split(changed.root, str(model_folder), "train").records
+    assert {record.known for record in found} == {known}
+
+
+def test_with_many_training_images_it_is_known_by_any_name(
+    prepared: PreparedFolder, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imgcap.captioning.split._TELLING_COMPONENTS", 2)
+    renamed = with_records(prepared, [replace(r, path="renamed.png") for r in prepared.records], tmp_path / "prepared")
+    assert all(record.known for record in caption_split(renamed.root, str(model_folder), "train").records)
+
+
+def test_a_smaller_copy_is_known_by_its_name_and_its_references(
+    prepared: PreparedFolder, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imgcap.captioning.split._SAME_IMAGE", 2)
+    assert all(record.known for record in caption_split(prepared.root, str(model_folder), "train").records)
 
 
 def test_a_file_that_cannot_be_written_is_one_sentence(captioned: tuple[CaptionedRecord, ...], tmp_path: Path) -> None:

@@ -157,10 +157,8 @@ class TrainingIndex:
 
     def explain(self, features: Tensor, texts: Sequence[str]) -> list[Explanation]:
         """Explain images from their features, float32 (B, 2048), and their captions."""
-        projected = _project(features.cpu(), self.mean, self.std, self.projection)
-        codes = self.codes.float()  # (N, D)
-        similarities = F.normalize(projected) @ codes.T / codes.norm(dim=1).clamp(min=1)  # (B, N)
-        best, indices = similarities.topk(min(NEAREST, len(self.names)))
+        projected = self._components(features)
+        best, indices = self._similarities(projected).topk(min(NEAREST, len(self.names)))
         distances = _distances(projected, self.variances).tolist()
         percentiles = np.interp(distances, self.percentiles.numpy(), np.linspace(0, 1, 101)).tolist()
         return [
@@ -175,6 +173,17 @@ class TrainingIndex:
                 zip(indices.tolist(), best.tolist(), strict=True), texts, distances, percentiles, strict=True
             )
         ]
+
+    def similarities(self, features: Tensor) -> Tensor:
+        """Cosine similarity of images, from their features, float32 (B, 2048), to each training image: (B, N)."""
+        return self._similarities(self._components(features))
+
+    def _similarities(self, projected: Tensor) -> Tensor:
+        codes = self.codes.float()  # (N, D)
+        return F.normalize(projected) @ codes.T / codes.norm(dim=1).clamp(min=1)
+
+    def _components(self, features: Tensor) -> Tensor:
+        return _project(features.cpu(), self.mean, self.std, self.projection)
 
     def knows(self, caption: str) -> bool:
         """Whether `caption` is, word for word, a training caption."""

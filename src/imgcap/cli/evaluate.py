@@ -134,7 +134,7 @@ def _from_files(source: given.CaptionSources, min_references: int) -> Hypothesis
 
 def _from_model(run: given.ModelRun, device: str | None, min_references: int) -> HypothesisSet | None:
     """The model's captions of the split; None in all processes of torchrun but the first."""
-    from imgcap.captioning.split import comparison_remarks, find_images, signature_parts, write_captions
+    from imgcap.captioning.split import find_images, remarks_on, signature_parts, write_captions
     from imgcap.distributed import joined
     from imgcap.scoring.pairs import check_references
 
@@ -157,7 +157,7 @@ def _from_model(run: given.ModelRun, device: str | None, min_references: int) ->
         names={record.image_id: [record.path] for record in found.records},
         training=found.training or None,
         made_by=signature_parts(run.split, found, other),
-        remarks=comparison_remarks(found, other) if other else [],
+        remarks=remarks_on(found, other),
         compared=(str(run.compared), [record.caption for record in other.records]) if other else None,
         find_images=lambda: find_images(found),
         model_folder=found.model.folder,
@@ -174,7 +174,6 @@ def _caption(run: given.ModelRun, model: str, world: World) -> CaptionedSplit:
             model,
             run.split,
             run.choose_search,
-            may_encode=run.compared is not None,
             world=world,
             on_progress=on_progress,
         )

@@ -59,6 +59,7 @@ def as_json(evaluation: Evaluation, title: str) -> dict[str, Any]:
         },
         "images": len(evaluation.images),
         "references": evaluation.references,
+        "remarks": evaluation.remarks,
         "signature": evaluation.signature,
     }
 

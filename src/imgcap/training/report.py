@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from imgcap.captioning.explain import evenly_spaced
-from imgcap.captioning.split import CaptionedSplit, caption_rows, comparison_remarks, find_images, signature_parts
+from imgcap.captioning.split import CaptionedSplit, caption_rows, find_images, remarks_on, signature_parts
 from imgcap.dataset.prepared import PreparedFolder, Rows
 from imgcap.dataset.splits import TEST, TRAIN, VAL
 from imgcap.distributed import World
@@ -159,7 +159,7 @@ def _write_scored(contents: _Contents) -> Report:
         made_by=signature_parts(contents.split, after, before),
         remarks=[
             *contents.remarks,
-            *(comparison_remarks(after, before) if before else []),
+            *remarks_on(after, before),
             *_cautions(contents),
         ],
     )
