@@ -180,7 +180,8 @@ class TrainingIndex:
 
     def _similarities(self, projected: Tensor) -> Tensor:
         codes = self.codes.float()  # (N, D)
-        return F.normalize(projected) @ codes.T / codes.norm(dim=1).clamp(min=1)
+        similarities: Tensor = F.normalize(projected) @ codes.T / codes.norm(dim=1).clamp(min=1)
+        return similarities
 
     def _components(self, features: Tensor) -> Tensor:
         return _project(features.cpu(), self.mean, self.std, self.projection)
