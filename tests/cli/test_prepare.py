@@ -31,7 +31,7 @@ def test_what_training_would_miss_is_said_before_anything_is_encoded(
     train = ["train", tmp_path / "out", "--epochs", 1, "--min-count", 1, "--embedding-size", 8, "--hidden-size", 8]
     refused = imgcap_here(*train, "-o", tmp_path / "model", "--patience", 2)
     assert refused.returncode == ExitCode.FAILED
-    assert "Train with --val-share 0.1 to draw a val split." in refused.stderr
+    assert "Draw a val split with --val-share 0.1, or" in refused.stderr
     trained = imgcap_here(*train, "-o", tmp_path / "model", "--device", "cpu")
     assert trained.returncode == ExitCode.DONE, trained.stderr
     said = " ".join(trained.stderr.split())

@@ -32,6 +32,13 @@ def test_it_ends_with_the_verdict_and_a_page(
     assert verdict in compared.stdout
 
 
+def test_a_training_that_is_refused_says_only_why(imgcap_here: Run, prepared: PreparedFolder, tmp_path: Path) -> None:
+    done = imgcap_here("train", prepared.root, "-o", tmp_path / "mine", "--start-from", "nowhere", *TINY)
+    assert done.returncode == ExitCode.FAILED
+    assert done.stderr == ("imgcap: There is no model 'nowhere'.\n  Give a model folder, or one of: default.\n")
+    assert not (tmp_path / "mine").exists()
+
+
 def test_it_can_end_without_a_page(imgcap_here: Run, prepared: PreparedFolder, tmp_path: Path) -> None:
     done = imgcap_here("train", prepared.root, "-o", tmp_path / "mine", "--no-report", *TINY)
     assert done.returncode == ExitCode.DONE, done.stderr

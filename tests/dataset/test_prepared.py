@@ -126,7 +126,7 @@ def test_a_missing_split_names_the_existing_ones(run: Prepare, dataset: Dataset,
     prepared = run(tmp_path / "out", replace(dataset, records=records))
     with pytest.raises(ImgcapError, match="has no images in the split 'val'") as caught:
         prepared.rows("val")
-    assert caught.value.hint == "It has: train (6), test (2), none (2). Train with --val-share 0.1 to draw a val split."
+    assert caught.value.hint == "It has: train (6), test (2), none (2)."
     for unknown in ("dev", "none", ""):
         with pytest.raises(UsageError, match="Unknown split"):
             prepared.rows(unknown)

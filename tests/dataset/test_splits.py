@@ -105,7 +105,7 @@ def test_an_image_in_two_split_lists_is_left_out(tmp_path: Path) -> None:
     [
         (["train", "val"], ""),
         (["train"] * 199 + ["test", None], ""),  # a fixed number of epochs needs no val split
-        (["train"] * 200 + ["test", None], "no images in the split 'val', which training needs"),
+        (["train"] * 200 + ["test", None], "no images in the split 'val', whose score chooses"),
         (["test", "val"], "no images in the split 'train'"),
         ([None], "no images in the split 'train'"),
     ],

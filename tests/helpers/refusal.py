@@ -10,7 +10,7 @@ import pytest
 from imgcap.errors import ImgcapError
 
 
-def refusal(call: Callable[..., object], *arguments: Any) -> ImgcapError:
+def refusal(call: Callable[..., object], *arguments: Any, **options: Any) -> ImgcapError:
     with pytest.raises(ImgcapError) as caught:
-        call(*arguments)
+        call(*arguments, **options)
     return caught.value

@@ -23,14 +23,16 @@ class Killer(SilentListener):
 
 
 class Recorder(SilentListener):
-    """Keeps the plan and the results of all epochs."""
+    """Keeps the plan, and of all epochs the results and whether they were the best so far."""
 
     def __init__(self) -> None:
         self.plan: list[str] = []
         self.results: list[EpochResult] = []
+        self.best: list[bool] = []
 
     def on_start(self, epochs: int, plan: Sequence[str]) -> None:
         self.plan = list(plan)
 
     def on_epoch(self, result: EpochResult, best: bool) -> None:
         self.results.append(result)
+        self.best.append(best)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
 from imgcap.errors import UsageError
 from imgcap.model.search_options import SearchOptions
-from imgcap.training.options import TrainingOptions
+from imgcap.training.options import TrainingOptions, resumed_options
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,8 @@ from imgcap.training.options import TrainingOptions
     ],
 )
 def test_options_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(UsageError, match=next(iter(wrong))):
+    [(name, value)] = wrong.items()
+    with pytest.raises(UsageError, match=f"^--{name.replace('_', '-')} must be .*, not {value}.$"):
         TrainingOptions(**wrong)  # type: ignore[arg-type]
 
 
@@ -53,5 +54,19 @@ def test_self_critical_training_needs_a_model_to_start_from() -> None:
     with pytest.raises(UsageError, match="needs a trained model") as caught:
         TrainingOptions(self_critical=True, start_from="none")
     assert "--start-from" in caught.value.hint
-    with pytest.raises(UsageError, match="at least 2 samples"):
+    with pytest.raises(UsageError, match=r"--samples must be at least 2, not 1\."):
         TrainingOptions(self_critical=True, start_from="default", samples=1)
+
+
+def test_a_resumed_training_refuses_other_values_and_has_its_own() -> None:
+    saved = TrainingOptions(beam_size=5, min_count=2)
+    given = replace(saved, beam_size=7, min_count=9, keep_words=True)
+    with pytest.raises(UsageError) as caught:
+        resumed_options(given, saved)
+    assert str(caught.value) == (
+        "A resumed training keeps its options, but other values are given: --min-count, --keep-words, --beam-size."
+    )
+    assert caught.value.hint == (
+        "It began with --min-count 2, without --keep-words, with --beam-size 5. Leave these out, or start a new "
+        "training in another folder."
+    )

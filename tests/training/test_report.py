@@ -81,6 +81,24 @@ def test_it_shows_the_val_images_before_and_after(prepared: PreparedFolder, fold
     assert "Training loss (nats a word)" in text
 
 
+@pytest.mark.parametrize(("keep_words", "more"), [(False, ", or with --keep-words"), (True, "")])
+def test_a_start_model_that_scores_higher_is_said_with_what_to_try(
+    prepared: PreparedFolder, telling_model: Path, folder: Path, keep_words: bool, more: str
+) -> None:
+    config = read_json(telling_model / CONFIG_FILE)
+    worse = Path(shutil.copytree(telling_model, folder.parent / "worse"))
+    config["training"]["options"] |= {"start_from": str(folder), "keep_words": keep_words}
+    write_json(worse / CONFIG_FILE, config)
+    write_manifest(worse)
+    report, text = write(prepared, worse)
+    assert report.advice == (
+        f"The start model {folder} scores higher on the val images. Use it as it is, or train again on more "
+        f"images{more}."
+    )
+    assert report.advice in text
+    assert write(prepared, folder)[0].advice is None
+
+
 def test_the_words_that_a_training_adds_are_named(prepared: PreparedFolder, folder: Path, telling_model: Path) -> None:
     words = read_json(folder / "vocabulary.json")["words"]
     captioned = caption_split(prepared.root, str(folder), VAL)

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from helpers.data import TINY_TRAINING
+from helpers.refusal import refusal
 from helpers.training import Killer
 from imgcap.dataset.prepared import PreparedFolder
 from imgcap.errors import ImgcapError, UsageError
@@ -70,7 +71,7 @@ def test_refuses_to_overwrite_an_interrupted_training(prepared: PreparedFolder, 
         train(prepared, TINY_TRAINING, tmp_path / "model", listener=Killer(2, RuntimeError))
     with pytest.raises(ImgcapError, match="holds an interrupted training"):
         train(prepared, TINY_TRAINING, tmp_path / "model")
-    with pytest.raises(UsageError, match="seed"):
+    with pytest.raises(UsageError, match="--seed"):
         train(prepared, replace(TINY_TRAINING, seed=5), tmp_path / "model", resume=True)
 
 
@@ -87,6 +88,11 @@ def test_refuses_to_resume_when_the_start_model_is_another_one(
     with pytest.raises(ImgcapError, match=f"The model {start} is another one than when the training of {out} began"):
         train(prepared, TrainingOptions(), out, resume=True)
     (start / MANIFEST_FILE).write_text(manifest)
+    start.rename(tmp_path / "moved")
+    error = refusal(train, prepared, TrainingOptions(), out, resume=True)
+    assert str(error) == f"The training of {out} needs the model that it started from: There is no model '{start}'."
+    assert error.hint.startswith("Bring that model back, or start the training again in another folder.")
+    (tmp_path / "moved").rename(start)
     assert train(prepared, TrainingOptions(), out, resume=True).epochs == 2
 
 

@@ -56,28 +56,31 @@ def test_complete_options_stay_as_they_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("images", "patience", "sentence"),
+    ("images", "patience", "by_table", "sentence"),
     [
         (
             1,
             0,
+            True,
             "1 training image: batches of 32, learning rate 0.001, dropout 0.25, 7 epochs, of which the last is kept, "
-            "because so few images have no val split to spare.",
+            "because with so few images a val score would choose by chance.",
         ),
         (
             50,
             2,
+            True,
             "50 training images: batches of 32, learning rate 0.001, dropout 0.25, at most 7 epochs, of which the one "
             "with the best val score is kept.",
         ),
         (
-            2000,
+            50,
             0,
-            "2,000 training images: batches of 32, learning rate 0.001, dropout 0.25, 7 epochs, of which the last is "
+            False,
+            "50 training images: batches of 32, learning rate 0.001, dropout 0.25, 7 epochs, of which the last is "
             "kept.",
         ),
     ],
 )
-def test_the_choice_is_one_sentence(images: int, patience: int, sentence: str) -> None:
+def test_the_choice_is_one_sentence(images: int, patience: int, by_table: bool, sentence: str) -> None:
     options = TrainingOptions(epochs=7, patience=patience, batch_size=32, learning_rate=1e-3, dropout=0.25)
-    assert described(options, images) == sentence
+    assert described(options, images, by_table) == sentence

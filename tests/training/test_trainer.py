@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -83,6 +84,23 @@ def test_a_finished_model_is_not_trained_again_but_can_be_started_from(
     assert f"--start-from {model_folder}" in caught.value.hint
 
 
-def test_a_vocabulary_without_words_is_one_sentence(prepared: PreparedFolder, tmp_path: Path) -> None:
-    with pytest.raises(ImgcapError, match="No word occurs 1000 times in the training captions"):
-        train(prepared, replace(TINY_TRAINING, min_count=1000), tmp_path / "model")
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"min_count": 1000}, "No word occurs 1000 times in the training captions"),
+        ({"start_from": "nowhere"}, "There is no model 'nowhere'"),
+    ],
+)
+def test_a_training_that_is_refused_leaves_nothing_behind(
+    prepared: PreparedFolder, tmp_path: Path, changes: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ImgcapError, match=sentence):
+        train(prepared, replace(TINY_TRAINING, **changes), tmp_path / "new" / "model")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_best_epoch_is_named_only_where_epochs_are_compared(prepared: PreparedFolder, tmp_path: Path) -> None:
+    for patience, best in ((0, [False, False]), (8, [True])):
+        recorder = Recorder()
+        train(prepared, replace(TINY_TRAINING, patience=patience), tmp_path / str(patience), listener=recorder)
+        assert recorder.best[: len(best)] == best

@@ -30,7 +30,9 @@ def without_val(prepared: PreparedFolder, tmp_path: Path) -> PreparedFolder:
 def test_a_folder_without_a_val_split_names_the_option(without_val: PreparedFolder, tmp_path: Path) -> None:
     with pytest.raises(ImgcapError, match="has no images in the split 'val'") as caught:
         train(without_val, TINY_TRAINING, tmp_path / "model")
-    assert caught.value.hint.endswith("Train with --val-share 0.1 to draw a val split.")
+    assert caught.value.hint == (
+        "Draw a val split with --val-share 0.1, or keep the last of N epochs with --patience 0 --epochs N."
+    )
 
 
 def test_the_val_split_is_drawn_by_image_and_seed(without_val: PreparedFolder) -> None:
@@ -64,7 +66,7 @@ def test_a_single_training_image_is_too_few(without_val: PreparedFolder, tmp_pat
 
 @pytest.mark.parametrize("share", [-0.1, 1.0])
 def test_a_share_out_of_range_is_refused(share: float) -> None:
-    with pytest.raises(UsageError, match="val_share"):
+    with pytest.raises(UsageError, match="--val-share must be at least 0 and below 1, not"):
         TrainingOptions(val_share=share)
 
 

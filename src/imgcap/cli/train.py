@@ -91,7 +91,10 @@ def train(
     ] = DEFAULTS.encoder_learning_rate,
     self_critical: Annotated[
         bool,
-        typer.Option("--self-critical", help="Learn from the CIDEr-D of sampled captions; needs a start model."),
+        typer.Option(
+            "--self-critical",
+            help="Learn from the CIDEr-D of sampled captions; needs a start model, and a val split or --patience 0.",
+        ),
     ] = DEFAULTS.self_critical,
     samples: Annotated[
         int, typer.Option(help="Captions to sample for each image with --self-critical.")
@@ -116,9 +119,9 @@ def train(
     """Train a captioner on a prepared folder, from the default model on.
 
     After each epoch the model captions the val split on its own; the epoch with the best CIDEr-D is kept. Below 200
-    training images, or 500 from a model, the number of epochs is fixed instead. Ctrl-C or a kill loses at most one
-    epoch: run the same command with --resume to continue. At the end, report.html in the model folder shows images with
-    their captions before and after the training.
+    training images, or 500 from a model, the number of epochs is fixed instead, and no val split is needed; so it is
+    with --patience 0. Ctrl-C or a kill loses at most one epoch: run the same command with --resume to continue. At the
+    end, report.html in the model folder shows images with their captions before and after the training.
     """
     from imgcap.dataset.prepared import PreparedFolder
     from imgcap.distributed import joined
@@ -195,8 +198,9 @@ def _write_report(prepared: Path, output: Path, device: torch.device) -> None:
         what = error if isinstance(error, ImgcapError) else f"{type(error).__name__}: {error}"
         print_message(f"The model is complete, but {output / REPORT_FILE} could not be written: {what}")
         return
-    if report.verdict:
-        print_message(report.verdict)
+    for sentence in (report.verdict, report.advice):
+        if sentence:
+            print_message(sentence)
     print_message(f"{report.file}: {report.content}")
 
 
@@ -218,17 +222,22 @@ class _Progress:
             speed_estimate_period=120,
         )
         self._task = self._bar.add_task("starting", total=None)
+        self._starting = err.status("Starting")
 
     def __enter__(self) -> _Progress:
-        self._bar.start()
+        self._starting.start()  # unlike the bar, it leaves no line behind if the training is refused
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        self._starting.stop()
+        if self._bar.live.is_started:  # else stopping it prints an empty line
+            self._bar.stop()
 
     def on_start(self, epochs: int, plan: Sequence[str]) -> None:
+        self._starting.stop()
+        self._bar.start()
         self.epochs = epochs
         for sentence in plan:
             print_message(sentence)
@@ -245,5 +254,5 @@ class _Progress:
     def on_epoch(self, result: EpochResult, best: bool) -> None:
         self._bar.console.print(
             f"epoch {result.epoch:>3}  loss {result.loss:.3f}{_val_scores(result, '  ')}  {result.seconds:.0f} s"
-            f"{'  best so far' if best and result.val_bleu else ''}"
+            f"{'  best so far' if best else ''}"
         )

@@ -193,8 +193,7 @@ class PreparedFolder:
         rows = np.flatnonzero(self._splits == SPLIT_CODES.index(split))
         if not len(rows) and not may_be_empty:
             there = ", ".join(f"{name} ({count:,})" for name, count in self.metadata.splits.items() if count)
-            advice = " Train with --val-share 0.1 to draw a val split." if split == VAL else ""
-            raise ImgcapError(f"{self.root} has no images in the split {split!r}.", f"It has: {there}.{advice}")
+            raise ImgcapError(f"{self.root} has no images in the split {split!r}.", f"It has: {there}.")
         return rows
 
     def with_val_share(self, share: float, seed: int) -> PreparedFolder:

@@ -93,7 +93,8 @@ def split_note(splits: Iterable[str | None]) -> str:
         return ""
     if counts[TRAIN]:
         return (
-            "There are no images in the split 'val', which training needs: give a list by --split val=FILE, or train "
-            "with --val-share 0.1, which draws one from the training images."
+            "There are no images in the split 'val', whose score chooses the epoch to keep: give a list by --split "
+            "val=FILE, or train with --val-share 0.1, which draws one from the training images, or with --patience 0, "
+            "which keeps the last epoch."
         )
     return "There are no images in the split 'train': this data set can be used for scoring, but not for training."

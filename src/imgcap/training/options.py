@@ -83,17 +83,17 @@ class TrainingOptions:
         for name in _POSITIVE:
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise UsageError(f"The option {name} must be above 0, not {value}.")
+                raise UsageError(f"{flag(name)} must be above 0, not {value}.")
         for name in _SHARES:
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
-                raise UsageError(f"The option {name} must be at least 0 and below 1, not {value}.")
+                raise UsageError(f"{flag(name)} must be at least 0 and below 1, not {value}.")
         if self.patience is not None and self.patience < 0:
-            raise UsageError(f"The option patience must be at least 0, not {self.patience}.")
+            raise UsageError(f"{flag('patience')} must be at least 0, not {self.patience}.")
         if self.self_critical and self.start_from == SCRATCH:
             raise UsageError("Self-critical training needs a trained model to start from.", "Add --start-from MODEL.")
         if self.samples < 2:
-            raise UsageError(f"Self-critical training needs at least 2 samples of an image, not {self.samples}.")
+            raise UsageError(f"{flag('samples')} must be at least 2, not {self.samples}.")
         self.search()
 
     def search(self, own: SearchOptions = SEARCH) -> SearchOptions:
@@ -132,8 +132,19 @@ def resumed_options(given: TrainingOptions, saved: TrainingOptions) -> TrainingO
         if getattr(given, each.name) not in (getattr(saved, each.name), getattr(DEFAULTS, each.name))
     ]
     if changed:
+        began = listing([_as_given(name, getattr(saved, name)) for name in changed])
         raise UsageError(
-            f"A resumed training keeps its options, but {listing(changed)} is given with another value.",
-            "Leave it out, or start a new training in another folder.",
+            f"A resumed training keeps its options, but other values are given: {listing(list(map(flag, changed)))}.",
+            f"It began {began}. Leave these out, or start a new training in another folder.",
         )
     return saved
+
+
+def _as_given(name: str, value: object) -> str:
+    """An option and its value, in words that follow "It began"."""
+    return f"without {flag(name)}" if value in (None, False) else f"with {flag(name)} {value}"
+
+
+def flag(name: str) -> str:
+    """The option `name` as the command line calls it."""
+    return f"--{name.replace('_', '-')}"

@@ -44,7 +44,8 @@ class Listener(Protocol):
 
     def on_step(self, epoch: int, step: int, steps: int, loss: float) -> None: ...
 
-    def on_epoch(self, result: EpochResult, best: bool) -> None: ...
+    def on_epoch(self, result: EpochResult, best: bool) -> None:
+        """An epoch has ended; `best` says whether it has the best val score so far, if that chooses the epoch."""
 
 
 class SilentListener:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -21,7 +21,8 @@ from imgcap.model.store import METRICS_FILE, locate
 from imgcap.pages.evaluation_page import write_evaluation_page
 from imgcap.pages.score_page import write_score_page
 from imgcap.pages.selection import GROUP_SIZE, ScoredImage
-from imgcap.scoring.evaluation import evaluate
+from imgcap.scoring.evaluation import Evaluation, evaluate
+from imgcap.scoring.resampling import VERDICT_METRIC
 from imgcap.text.tokenizer import words
 from imgcap.text.vocabulary import SPECIAL_WORDS
 from imgcap.training.curves import learning_curves
@@ -43,6 +44,8 @@ class Report:
     """What the page shows, in a sentence."""
     verdict: str | None
     """Whether the training has made the captions better; None without scores or a start model."""
+    advice: str | None = None
+    """What to do if the start model scores higher."""
 
 
 def write_report(
@@ -163,6 +166,9 @@ def _write_scored(contents: _Contents) -> Report:
             *_cautions(contents),
         ],
     )
+    advice = _advice(contents, evaluation)
+    if advice:
+        evaluation = replace(evaluation, remarks=(*evaluation.remarks, advice))
     write_evaluation_page(
         contents.folder / REPORT_FILE,
         contents.title,
@@ -178,7 +184,20 @@ def _write_scored(contents: _Contents) -> Report:
         settings=contents.settings,
     )
     verdict = evaluation.comparison.verdict if evaluation.comparison else None
-    return Report(contents.folder / REPORT_FILE, f"{contents.content}.", verdict)
+    return Report(contents.folder / REPORT_FILE, f"{contents.content}.", verdict, advice)
+
+
+def _advice(contents: _Contents, evaluation: Evaluation) -> str | None:
+    """What to do if the start model scores higher, whether chance explains it or not."""
+    before, comparison = contents.before, evaluation.comparison
+    if not before or not comparison or comparison.differences[VERDICT_METRIC].value >= 0:
+        return None
+    options = contents.after.model.config.training.get("options", {})
+    has_all_words = options.get("keep_words") or options.get("self_critical")
+    return (
+        f"The start model {before.name} scores higher on the {contents.split} images. Use it as it is, or train again "
+        f"on more images{'' if has_all_words else ', or with --keep-words'}."
+    )
 
 
 def _cautions(contents: _Contents) -> list[str]:

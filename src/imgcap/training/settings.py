@@ -60,14 +60,17 @@ def complete(options: TrainingOptions, images: int, captions: int, from_model: b
     return replace(options, **left_open)
 
 
-def described(options: TrainingOptions, images: int) -> str:
-    """What complete `options` mean for a training on `images` images, in one sentence."""
+def described(options: TrainingOptions, images: int, by_table: bool) -> str:
+    """What complete `options` mean for a training on `images` images, in one sentence.
+
+    `by_table` says whether the patience follows from the number of images.
+    """
     settings = Settings.of(options)
     epochs = f"{settings.epochs} epoch{'s' * (settings.epochs != 1)}, of which the last is kept"
     if settings.patience:
         epochs = f"at most {settings.epochs} epochs, of which the one with the best val score is kept"
-    elif images < FEW_IMAGES:
-        epochs += ", because so few images have no val split to spare"
+    elif by_table:
+        epochs += ", because with so few images a val score would choose by chance"
     return (
         f"{images:,} training image{'s' * (images != 1)}: batches of {settings.batch_size}, learning rate "
         f"{settings.learning_rate:g}, dropout {settings.dropout:g}, {epochs}."

@@ -19,12 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from imgcap.dataset.prepared import PreparedFolder
+from imgcap.dataset.splits import VAL
 from imgcap.distributed import World
 from imgcap.errors import ImgcapError
 from imgcap.files import make_folder, only_writer, writing
 from imgcap.model.encoder import has_fast_bfloat16
 from imgcap.model.folder import Model
-from imgcap.model.store import MANIFEST_FILE
+from imgcap.model.store import MANIFEST_FILE, locate
 from imgcap.text.tokenizer import tokenize
 from imgcap.text.vocabulary import SPECIAL_WORDS, Vocabulary
 from imgcap.training.batches import Batches, Part
@@ -33,7 +34,7 @@ from imgcap.training.encoded_captions import EncodedCaptions
 from imgcap.training.export import TrainedModel, finish, save_model
 from imgcap.training.networks import Networks, build_networks, under
 from imgcap.training.objectives import NextWord, Objective, SelfCritical
-from imgcap.training.options import TrainingOptions, resumed_options
+from imgcap.training.options import SCRATCH, TrainingOptions, resumed_options
 from imgcap.training.progress import EpochResult, Listener, SilentListener, best_epoch
 from imgcap.training.self_critical import Reward
 from imgcap.training.settings import Settings, complete, described
@@ -71,23 +72,10 @@ def train(
     """
     world = world or World()
     resume = resume or world.restarted
+    trainer = _set_up(prepared, options, out, resume, world, listener or SilentListener())
     make_folder(out)
     with only_writer(out) if world.is_first else nullcontext():
-        _check_out(out, resume)
-        file = out / CHECKPOINT_FILE
-        checkpoint = Checkpoint.load(file) if resume and file.exists() else None
-        if checkpoint:
-            options = resumed_options(options, checkpoint.options)
-            if checkpoint.digest != prepared.metadata.digest:
-                raise ImgcapError(f"{out} was trained on another prepared folder than {prepared.root}.")
-        trainer = Trainer(prepared, options, world, listener or SilentListener())
-        if checkpoint:
-            if checkpoint.start_hash not in (None, trainer.start_hash):
-                raise ImgcapError(
-                    f"The model {trainer.options.start_from} is another one than when the training of {out} began.",
-                    "Bring that model back, or start the training again in another folder.",
-                )
-            trainer.restore(checkpoint)
+        _check_out(out, resume)  # again: another process may have finished it meanwhile
         trainer.listener.on_start(trainer.settings.epochs, trainer.plan)
         with writing(out, "Run the command again with --resume."):
             interrupted = _run_epochs(trainer, out)
@@ -95,8 +83,48 @@ def train(
                 trainer.save_model(out)
                 if not interrupted:
                     finish(prepared, out, world.device)
-                    file.unlink(missing_ok=True)
+                    (out / CHECKPOINT_FILE).unlink(missing_ok=True)
         return TrainingResult(out, trainer.best, len(trainer.log), interrupted)
+
+
+def _set_up(
+    prepared: PreparedFolder, options: TrainingOptions, out: Path, resume: bool, world: World, listener: Listener
+) -> Trainer:
+    """A trainer that can begin, or continue the training in `out`.
+
+    Errors about what is given occur here, where nothing is written: a training that is refused leaves nothing behind.
+    """
+    _check_out(out, resume)
+    file = out / CHECKPOINT_FILE
+    if not (resume and file.exists()):
+        return Trainer(prepared, options, world, listener)
+    checkpoint = Checkpoint.load(file)
+    options = resumed_options(options, checkpoint.options)
+    if checkpoint.digest != prepared.metadata.digest:
+        raise ImgcapError(f"{out} was trained on another prepared folder than {prepared.root}.")
+    _check_start(options.start_from, out)
+    trainer = Trainer(prepared, options, world, listener)
+    if checkpoint.start_hash not in (None, trainer.start_hash):
+        raise ImgcapError(
+            f"The model {trainer.options.start_from} is another one than when the training of {out} began.",
+            "Bring that model back, or start the training again in another folder.",
+        )
+    trainer.restore(checkpoint)
+    return trainer
+
+
+def _check_start(start: str, out: Path) -> None:
+    """Raise `ImgcapError` if the model that the training in `out` started from is gone."""
+    if start == SCRATCH:
+        return
+    try:
+        locate(start)
+    except ImgcapError as error:
+        raise ImgcapError(
+            f"The training of {out} needs the model that it started from: {error}",
+            "Bring that model back, or start the training again in another folder. A relative path counts from the "
+            "folder in which you run the command.",
+        ) from None
 
 
 def _check_out(out: Path, resume: bool) -> None:
@@ -133,6 +161,7 @@ class Trainer:
         self.best_weights: dict[str, Tensor] = {}
 
         self.train_rows = prepared.rows("train")
+        patience_is_open = options.patience is None
         options = replace(options, start_from=choose_start(options, prepared))
         start = load_start(options, prepared, world.device)
         self.start_hash = start.hash if start else None
@@ -142,8 +171,14 @@ class Trainer:
         self.captions = EncodedCaptions(self._training_captions(), self.vocabulary)
         self.options = options = complete(options, len(self.train_rows), len(self.captions), start is not None)
         self.settings = Settings.of(options)
-        self.val_rows = prepared.rows("val", may_be_empty=not options.patience)
-        self.plan = [start_described(start, self.vocabulary), described(options, len(self.train_rows))]
+        self.val_rows = prepared.rows(VAL, may_be_empty=True)
+        if options.patience and not len(self.val_rows):
+            raise ImgcapError(
+                f"{prepared.root} has no images in the split 'val', whose score chooses the epoch to keep.",
+                "Draw a val split with --val-share 0.1, or keep the last of N epochs with --patience 0 --epochs N.",
+            )
+        settings = described(options, len(self.train_rows), by_table=patience_is_open)
+        self.plan = [start_described(start, self.vocabulary), settings]
         self.batches = Batches(prepared, self.train_rows, self.captions, options, world)
         self.validation = None
         if len(self.val_rows):
@@ -212,7 +247,7 @@ class Trainer:
         is_best = self.best is result
         if is_best:
             self.best_weights = self.networks.copy_kept()
-        self.listener.on_epoch(result, is_best)
+        self.listener.on_epoch(result, is_best and bool(self.settings.patience))
 
     def step(self, parts: list[Part]) -> float:
         """One update of the weights from a batch, of which this process computes `parts`.
