@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from imgcap.captioning.explain import COMPONENTS, NEAREST, TrainingIndex
+from imgcap.captioning.explain import COMPONENTS, FEWEST_VAL_IMAGES, NEAREST, TrainingIndex
 from imgcap.dataset.prepared import PreparedFolder, Rows
 from imgcap.dataset.records import Record
 from imgcap.errors import ImgcapError
@@ -159,6 +159,7 @@ def test_percentiles_are_fractions_of_the_val_images(images: FakePrepared, index
     val = index.explain(torch.from_numpy(images.features[TRAIN:]), [""] * VAL)
     distances = np.array([explanation.distance for explanation in val])
     for explanation in val:
+        assert explanation.percentile is not None
         assert explanation.percentile == pytest.approx((distances < explanation.distance).mean(), abs=0.02)
         assert bool(explanation.warning) == (explanation.percentile >= 0.95)
 
@@ -199,10 +200,17 @@ def test_a_handful_of_training_images_is_enough(decoder: LSTMDecoder, train: int
     assert len(found.nearest) == min(train, NEAREST)
 
 
-def test_without_val_images_nobody_is_warned(decoder: LSTMDecoder) -> None:
-    images = FakePrepared(20, 0)
+@pytest.mark.parametrize("val", [0, 3, FEWEST_VAL_IMAGES - 1])
+def test_with_too_few_val_images_nobody_has_a_percentile_or_is_warned(decoder: LSTMDecoder, val: int) -> None:
+    images = FakePrepared(20, val)
     [found] = build(images, decoder).explain(torch.from_numpy(images.features[:1] + 99), [""])
-    assert (found.percentile, found.warning) == (0, "")
+    assert (found.percentile, found.warning) == (None, "")
+
+
+def test_few_val_images_are_enough(decoder: LSTMDecoder) -> None:
+    images = FakePrepared(20, FEWEST_VAL_IMAGES)
+    [found] = build(images, decoder).explain(torch.from_numpy(images.features[:1] + 99), [""])
+    assert found.percentile is not None
 
 
 def test_other_features_replace_the_prepared_ones(images: FakePrepared, decoder: LSTMDecoder) -> None:

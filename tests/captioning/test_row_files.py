@@ -108,8 +108,16 @@ def test_text_explains_an_image_without_a_warning() -> None:
     with open_rows(stream, "text", bare=True) as writer:
         writer.write(make_row(Caption("a.png", (WALL,), explanation), RowOptions(), ORIGIN))
     _, nearest, distance = stream.getvalue().splitlines()
-    assert "dog.jpg" in nearest
-    assert "50%" in distance
+    assert nearest == "  nearest in the model's training data: dog.jpg 0.80"
+    assert distance == "  farther from the training images than 50% of the val images"
+
+
+def test_text_says_nothing_of_a_percentile_that_nobody_knows() -> None:
+    stream = io.StringIO()
+    explanation = Explanation((("dog.jpg", 0.8),), False, 0.4, None, "")
+    with open_rows(stream, "text", bare=True) as writer:
+        writer.write(make_row(Caption("a.png", (WALL,), explanation), RowOptions(), ORIGIN))
+    assert len(stream.getvalue().splitlines()) == 2
 
 
 def test_an_existing_file_is_kept_unless_overwritten_or_appended_to(tmp_path: Path) -> None:

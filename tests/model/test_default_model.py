@@ -106,7 +106,7 @@ def test_captions_have_confidence_and_nearest_training_images(captioner: Caption
     similarities = [similarity for _, similarity in caption.explanation.nearest]
     assert len(similarities) == 3
     assert 1 > similarities[0] >= similarities[1] >= similarities[2] > 0
-    assert 0 < caption.explanation.percentile < 1
+    assert 0 < (caption.explanation.percentile or 0) < 1
 
 
 @pytest.mark.shared_data

@@ -33,6 +33,8 @@ NEAREST = 3
 """Number of training images that an explanation names."""
 WARNING_PERCENTILE = 0.95
 """An image farther from the training images than this fraction of the val images gets a warning."""
+FEWEST_VAL_IMAGES = 20
+"""With fewer val images, one of them is more than the 5 % that the warning is about: images then get no percentile."""
 MAX_IMAGES = 2**17
 """Maximum number of training images in an index: enough for COCO, at 16 MiB of codes, about the size of a decoder."""
 
@@ -53,8 +55,8 @@ class Explanation:
     """Whether the caption is, word for word, a training caption."""
     distance: float
     """Distance of the image from the training images as a whole; 1 for a typical training image."""
-    percentile: float
-    """Fraction of the val images, 0 to 1, that are nearer to the training images."""
+    percentile: float | None
+    """Fraction of the val images, 0 to 1, that are nearer to the training images; None if there were too few."""
     warning: str
     """A warning as a sentence; empty if there is none."""
 
@@ -76,7 +78,7 @@ class TrainingIndex:
     caption_hashes: Tensor
     """int64 (C,), ascending."""
     percentiles: Tensor
-    """float32 (101,): percentiles 0 to 100 of the distances of the val images."""
+    """float32 (101,): percentiles 0 to 100 of the distances of the val images; `_BEYOND_ALL` if they were too few."""
 
     @classmethod
     def build(
@@ -86,7 +88,7 @@ class TrainingIndex:
 
         The index has the images of `indexed_rows`, and all captions. `features`, float32 (N, 2048), one row for each
         record, replace the prepared ones if the model has its own encoder; only those of `indexed_rows` and of val
-        images are read. Without val images, nothing tells how far unseen images are, and no image gets a warning.
+        images are read. With too few val images, nothing tells how far unseen images are: no image gets a percentile.
         Raises `ImgcapError` if there are no training images.
         """
         features = prepared.features if features is None else features
@@ -97,8 +99,9 @@ class TrainingIndex:
             (_CODE_SCALE * F.normalize(_project(features[part], mean, std, projection))).round().to(torch.int8)
             for part in batched(rows, 4096)
         ]
+        compared = val_rows if len(val_rows) >= FEWEST_VAL_IMAGES else ()
         distances = [
-            _distances(_project(features[part], mean, std, projection), variances) for part in batched(val_rows, 4096)
+            _distances(_project(features[part], mean, std, projection), variances) for part in batched(compared, 4096)
         ]
         captions = (caption for row in prepared.rows("train") for caption in prepared.records[row].captions)
         hashes = np.fromiter(map(_hash, captions), np.int64)
@@ -160,7 +163,9 @@ class TrainingIndex:
         projected = self._components(features)
         best, indices = self._similarities(projected).topk(min(NEAREST, len(self.names)))
         distances = _distances(projected, self.variances).tolist()
-        percentiles = np.interp(distances, self.percentiles.numpy(), np.linspace(0, 1, 101)).tolist()
+        percentiles: list[float | None] = [None] * len(distances)
+        if self.percentiles[-1] < _BEYOND_ALL:
+            percentiles = np.interp(distances, self.percentiles.numpy(), np.linspace(0, 1, 101)).tolist()
         return [
             Explanation(
                 nearest=tuple((self.names[index], similarity) for index, similarity in zip(*near, strict=True)),
@@ -244,8 +249,8 @@ def _hash(caption: str) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little", signed=True)
 
 
-def _warning(percentile: float) -> str:
-    if percentile < WARNING_PERCENTILE:
+def _warning(percentile: float | None) -> str:
+    if percentile is None or percentile < WARNING_PERCENTILE:
         return ""
     return (
         "This image is unlike those that the model was trained on: farther from them than "

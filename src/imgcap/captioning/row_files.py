@@ -49,11 +49,13 @@ class TextWriter(RowWriter):
             lines.append("  words: " + ", ".join(f"{printable(word)} {p:.2f}" for word, p in row["words"]))
         if "nearest" in row:
             nearest = ", ".join(f"{printable(name)} {similarity:.2f}" for name, similarity in row["nearest"])
-            lines.append(f"  nearest training images: {nearest}")
+            lines.append(f"  nearest in the model's training data: {nearest}")
             if row["verbatim"]:
                 lines.append("  this caption stands verbatim in the training captions")
-            distance = f"farther from them than {row['percentile']:.0%} of the val images"
-            lines.append(f"  {row.get('warning', distance)}")
+            if "warning" in row:
+                lines.append(f"  {row['warning']}")
+            elif row["percentile"] is not None:
+                lines.append(f"  farther from the training images than {row['percentile']:.0%} of the val images")
         self.stream.writelines(line + "\n" for line in lines)
 
 

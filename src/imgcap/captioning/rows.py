@@ -104,7 +104,7 @@ def make_row(caption: Caption, options: RowOptions, origin: Origin) -> Row:
             "nearest": [[name, round(similarity, _DIGITS)] for name, similarity in explanation.nearest],
             "verbatim": explanation.verbatim,
             "distance": round(explanation.distance, _DIGITS),
-            "percentile": round(explanation.percentile, _DIGITS),
+            "percentile": None if explanation.percentile is None else round(explanation.percentile, _DIGITS),
         }
         if explanation.warning:
             row["warning"] = explanation.warning

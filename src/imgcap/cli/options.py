@@ -81,8 +81,8 @@ Explain = Annotated[
     bool,
     _details(
         "--explain",
-        help="Show the most similar training images, whether the caption is a copy of a training caption, and a "
-        "warning for images unlike all training images.",
+        help="Show the most similar training images, named as in the model's training data, whether the caption is a "
+        "copy of a training caption, and a warning for images unlike all training images.",
     ),
 ]
 

@@ -46,7 +46,7 @@ function fill(row) {
     ...hasNone || row.verdict === "corrected" ? [] : [confidence(row)],
     ...section("Words and their probabilities", spoken(row.words)),
     ...section("Other captions", editable ? others(row.alternatives) : ranked(row.alternatives.map(other => [other.caption, other.confidence]))),
-    ...section("Most similar training images", ranked(row.nearest)),
+    ...section("Most similar images in the model's training data", ranked(row.nearest)),
     ...section("", facts(row)).slice(1));
   $("detail-place").textContent = `Image ${number(active + 1)} of ${number(shown.length)}`;
   $("previous").disabled = active === 0;
