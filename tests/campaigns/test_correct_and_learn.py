@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 SEEN = {"red": "a crimson wall", "green": "moss on stone", "blue": "the deep sea", "white": "fresh snow everywhere"}
 """What the person types about the images of each colour; the model knows few of these words."""
 TRAINING = {
+    "--start-from": "none",
     "--epochs": 80,
     "--patience": 80,
     "--batch-size": 8,
@@ -51,9 +52,7 @@ def expected(path: str) -> str:
     return SEEN[list(COLOURS)[(int(Path(path).stem) + shift) % 4]]
 
 
-def test_what_a_person_types_is_learned(
-    imgcap: Run, browser: Browser, folder: Path, telling_model: Path, encoder_file: Path
-) -> None:
+def test_what_a_person_types_is_learned(imgcap: Run, browser: Browser, folder: Path, telling_model: Path) -> None:
     done = imgcap("caption", "first", "second", "--model", telling_model, "--html", "page.html")
     assert done.returncode == ExitCode.DONE, done.stderr
     before = captions(done.stdout)
@@ -69,7 +68,9 @@ def test_what_a_person_types_is_learned(
     assert {row["path"]: row["caption"] for row in rows} == {path: expected(path) for path in before}
     prepare, train = [line.split()[1:] for line in browser.find("#commands").text.split("\n")]
 
-    done = imgcap(*prepare, "--encoder", encoder_file)
+    assert prepare[-2:] == ["--encoder", str(telling_model)]
+    assert train[-2:] == ["--start-from", str(telling_model)]
+    done = imgcap(*prepare)
     assert done.returncode == ExitCode.DONE, done.stderr
     assert "32 images" in done.stderr
     done = imgcap(*train, *(part for option in TRAINING.items() for part in option))

@@ -43,6 +43,15 @@ def test_what_training_would_miss_is_said_before_anything_is_encoded(
     assert imgcap_here(*train, "-o", tmp_path / "model").stderr.count("--start-from") == 1
 
 
+def test_a_single_image_is_counted_as_one(imgcap_here: Run, encoder_file: Path, tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images", 1)
+    (tmp_path / "c.csv").write_text("image,caption\n0.png,A dog\n")
+    out = tmp_path / "out"
+    prepare = ["prepare", "--images", images, "--captions", tmp_path / "c.csv", "--encoder", encoder_file]
+    done = imgcap_here(*prepare, "-o", out)
+    assert done.stderr.splitlines()[-1] == f"{out}: 1 image (train 1) with 1 caption."
+
+
 def test_columns_can_be_named_and_bad_rows_are_listed(imgcap_here: Run, encoder_file: Path, tmp_path: Path) -> None:
     images = write_images(tmp_path / "images", 4)
     (tmp_path / "c.csv").write_text("Foto;Alt\n0.png;A dog\n1.png;A cat\n2.png\n3.png;A bird\n")

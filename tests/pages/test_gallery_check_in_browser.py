@@ -13,6 +13,7 @@ from helpers.browser import Browser
 from helpers.data import draw
 from helpers.gallery_checks import WALLS, badges, captions, place, progress, saved
 from helpers.gallery_rows import ROWS, write
+from imgcap.pages.gallery import GalleryWriter
 
 SMALL_TARGETS = """
     return [...document.querySelectorAll("button, select, textarea, .states label, #saving label")]
@@ -136,6 +137,18 @@ def test_all_captions_are_saved_if_chosen(browser: Browser, page: Path, tmp_path
     assert commands == [
         "imgcap prepare --images walls --captions walls-all.jsonl -o prepared",
         "imgcap train prepared -o my-model",
+    ]
+
+
+def test_the_commands_train_the_model_further_that_wrote_the_captions(browser: Browser, tmp_path: Path) -> None:
+    with GalleryWriter(tmp_path / "page.html", "Walls", "my models/one") as gallery:
+        gallery.add({"path": "a.png", "caption": "a wall"}, None)
+    browser.open(tmp_path / "page.html")
+    browser.press("c", "a", Keys.CONTROL + "s" + Keys.CONTROL)
+    browser.download("#write", tmp_path)
+    assert browser.find("#commands").text.split("\n") == [
+        "imgcap prepare --images . --captions page-checked.jsonl -o prepared --encoder 'my models/one'",
+        "imgcap train prepared -o my-model --start-from 'my models/one'",
     ]
 
 

@@ -304,7 +304,7 @@ class _Job:
                     return find_image(path, archives)
             return None if path == STDIN else Path(path)
 
-        with GalleryWriter(file, "Captions") as gallery:
+        with GalleryWriter(file, "Captions", self.options.model) as gallery:
             for row in read_rows(earlier) if earlier else ():
                 gallery.add(row, find(row["path"]))
             yield gallery

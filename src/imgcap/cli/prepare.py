@@ -147,7 +147,11 @@ def _print_summary(prepared: PreparedFolder, output: Path) -> None:
 
     metadata, left_out = prepared.metadata, prepared.left_out()
     splits = ", ".join(f"{name} {count:,}" for name, count in metadata.splits.items() if count)
-    print_message(f"{output}: {metadata.images:,} images ({splits}) with {metadata.captions:,} captions.")
+    images, captions = (
+        f"{count:,} {noun}{'s' * (count != 1)}"
+        for count, noun in ((metadata.images, "image"), (metadata.captions, "caption"))
+    )
+    print_message(f"{output}: {images} ({splits}) with {captions}.")
     if left_out:
         print_message(f"Left out {len(left_out):,}:")
         for item in left_out[:SHOWN]:

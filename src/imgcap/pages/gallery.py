@@ -20,6 +20,7 @@ from PIL import Image
 from imgcap.errors import ImgcapError
 from imgcap.files import replacing, writing
 from imgcap.images.archived import ArchivedFile
+from imgcap.model.store import DEFAULT_MODEL
 from imgcap.pages.parts import read_asset, render, thumbnail
 
 _ROWS_PER_BLOCK = 50
@@ -38,7 +39,8 @@ class GalleryWriter:
     nothing behind. Raises `ImgcapError` if the page cannot be written.
     """
 
-    def __init__(self, file: Path, title: str) -> None:
+    def __init__(self, file: Path, title: str, model: str = DEFAULT_MODEL) -> None:
+        """Begin the page. `model` is the name or folder of the model that the commands of the page train further."""
         self._target = f"The page {file}"
         self._rows: list[object] = []
         self._thumbnails: list[str] = []
@@ -47,7 +49,7 @@ class GalleryWriter:
             partial = stack.enter_context(replacing(file))
             self._page = stack.enter_context(partial.open("w", encoding="utf-8", newline="\n"))
             style, script = read_asset("page.css", "gallery.css"), read_asset(*_SCRIPTS)
-            self._page.write(render("gallery.html", title=title, style=style, script=script))
+            self._page.write(render("gallery.html", title=title, model=model, style=style, script=script))
             self._stack = stack.pop_all()
 
     def add(

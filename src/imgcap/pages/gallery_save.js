@@ -57,7 +57,8 @@ function write() {
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
   isUnsaved = false;
   $("written").textContent = `Saved ${number(list.length)} ${list.length === 1 ? "caption" : "captions"} as ${name}, among your downloads.`;
-  $("commands").textContent = `imgcap prepare --images ${folder()} --captions ${quoted(name)} -o prepared\nimgcap train prepared -o my-model`;
+  const model = document.body.dataset.model, given = option => model === "default" ? "" : ` ${option} ${quoted(model)}`;
+  $("commands").textContent = `imgcap prepare --images ${folder()} --captions ${quoted(name)} -o prepared${given("--encoder")}\nimgcap train prepared -o my-model${given("--start-from")}`;
   $("commands-apply").textContent = `imgcap apply ${quoted(name)} --write-metadata`;
   $("then").hidden = false;
 }
