@@ -201,6 +201,11 @@ def test_the_cache_is_reported(cache: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (cache / "models" / "a").mkdir(parents=True)
     (cache / "models" / "a" / "weights").write_bytes(bytes(2_000_000))
     assert doctor.check_cache().text == f"{cache}, writable: models 2 MB"
+    (cache / "shipped" / "0123456789abcdef").mkdir(parents=True)
+    (cache / "shipped" / "0123456789abcdef" / "weights").write_bytes(bytes(3_000_000))
+    assert doctor.check_cache().text == (
+        f"{cache}, writable: models 2 MB, shipped 3 MB; 3 MB are of other versions: `imgcap model clean` removes them"
+    )
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert doctor.check_cache().ok
     assert "read-only" in doctor.check_cache().text

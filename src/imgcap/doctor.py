@@ -30,6 +30,7 @@ from imgcap.model.store import (
     available_models,
     cache_folder,
     locate,
+    other_versions,
 )
 from imgcap.model.torchvision_compat import import_torchvision
 
@@ -176,7 +177,13 @@ def check_cache() -> str:
         raise ImgcapError(f"The cache {folder} is not a folder.")
     parts = [f"{part.name} {_size(part) / 1e6:,.0f} MB" for part in sorted(folder.iterdir()) if part.is_dir()]
     access = "writable" if os.access(folder, os.W_OK) else "read-only, so no model can be added"
-    return f"{folder}, {access}: {', '.join(parts) or 'empty'}"
+    old = other_versions()
+    more = (
+        f"; {sum(map(_size, old)) / 1e6:,.0f} MB are of other versions: `imgcap model clean` removes them"
+        if old
+        else ""
+    )
+    return f"{folder}, {access}: {', '.join(parts) or 'empty'}{more}"
 
 
 @_check("free disk", _OTHER_CACHE)

@@ -108,6 +108,7 @@ def test_no_command_uses_the_network(imgcap_fresh: Run, encoder_file: Path, tmp_
     run("apply", rows, "--sidecar", ".txt", "--overwrite")
     run("doctor", "--model", "walls", exit_codes=(ExitCode.DONE, ExitCode.FAILED))  # whatever it finds here
     run("model", "remove", "walls")
+    run("model", "clean")
     assert set(commands()) - ran == {("bench",)}  # the next test's
 
 

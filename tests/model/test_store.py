@@ -27,7 +27,9 @@ from imgcap.model.store import (
     cache_folder,
     import_model,
     locate,
+    other_versions,
     remove_model,
+    remove_other_versions,
     verify,
 )
 
@@ -89,6 +91,21 @@ def test_two_versions_with_different_models_share_a_cache(
     new = locate("default")
     assert new != old
     assert (content(old), content(new)) == (content(shipped), content(newer))
+    assert other_versions() == [old]
+    (old.parent / "notes").mkdir()
+    assert remove_other_versions() == [old]
+    assert sorted(path.name for path in old.parent.iterdir()) == [new.name, "notes"]
+    assert remove_other_versions() == []
+    monkeypatch.setattr("imgcap.model.store._packaged_default", lambda: shipped)
+    assert content(locate("default")) == content(shipped)
+
+
+def test_without_a_cache_or_a_default_model_there_are_no_other_versions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert other_versions() == []
+    monkeypatch.setattr("imgcap.model.store._packaged_default", lambda: tmp_path / "nothing")
+    assert other_versions() == []
 
 
 LOCATE_TOGETHER = """

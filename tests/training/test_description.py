@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from imgcap.training.description import describe, start_model
+from helpers.data import Run
+from helpers.training import CPU
+from imgcap.dataset.prepared import PreparedFolder
+from imgcap.errors import ExitCode
+from imgcap.model.folder import load_model_folder
+from imgcap.text.vocabulary import SPECIAL_WORDS
+from imgcap.training.description import describe, describe_model, start_model
 from imgcap.training.options import TrainingOptions
 from imgcap.training.settings import complete
 
@@ -21,6 +29,34 @@ def training(options: dict[str, Any], **more: Any) -> dict[str, Any]:
     """The `training` of a model's settings."""
     known = {"images": {"train": 1200, "val": 200}, "captions": 6000, "epochs": 20, "best_epoch": 12}
     return {"options": asdict(replace(COMPLETE, **options)), "imgcap": "1.0", "torch": "2.9", **known, **more}
+
+
+def test_a_model_folder_tells_what_it_knows(imgcap_here: Run, model_folder: Path, prepared: PreparedFolder) -> None:
+    done = imgcap_here("model", "show", model_folder)
+    assert done.returncode == ExitCode.DONE, done.stderr
+    told = dict(re.split(" {2,}", line, maxsplit=1) for line in done.stdout.splitlines())
+    config = load_model_folder(model_folder, CPU).config
+    assert config.training["val_cider_d"] is not None
+    assert told == told | {
+        "model": "walls",
+        "folder": str(model_folder),
+        "vocabulary": f"{config.decoder.vocabulary_size - len(SPECIAL_WORDS)} words",
+        "sizes": "embeddings of 16 numbers and an LSTM of 16",
+        "encoder": f"{config.encoder_fingerprint[:16]}, not the default model's",
+        "search": "beam 2, length penalty 0.7, at most 24 words",
+        "confidence": "none",
+        "training: seed": "0",
+        "val scores": f"CIDEr-D {config.training['val_cider_d']:.4f}, BLEU-4 {config.training['val_bleu'][3]:.4f}",
+    }
+    assert told["training: data"].startswith(f"{len(prepared.rows('train'))} images with ")
+
+
+@pytest.mark.parametrize("training", [{"options": {"seed": 1}}, {"options": [1]}, {"options": {}}])
+def test_a_model_folder_whose_training_is_odd_tells_the_rest(model_folder: Path, training: dict[str, Any]) -> None:
+    model = load_model_folder(model_folder, CPU)
+    told = dict(describe_model(replace(model, config=replace(model.config, training=training))))
+    assert told["model"] == "walls"
+    assert ("training" in told) == bool(training["options"])
 
 
 def test_what_was_done_is_told() -> None:

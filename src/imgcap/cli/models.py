@@ -33,11 +33,21 @@ def path(name: Name = DEFAULT_MODEL) -> None:
 
 @app.command()
 def show(name: Name = DEFAULT_MODEL) -> None:
-    """Print a model's card: data, recipe, scores and limits."""
-    card = model_store.locate(name) / model_store.MODEL_CARD_FILE
-    if not card.is_file():
-        raise ImgcapError(f"The model {name!r} has no {model_store.MODEL_CARD_FILE}.")
-    print_result("\n".join(printable(line.expandtabs()) for line in read_text(card).rstrip().split("\n")))
+    """Print a model's card: data, recipe, scores and limits. Of a model without one, print what its folder tells."""
+    folder = model_store.locate(name)
+    card = folder / model_store.MODEL_CARD_FILE
+    if card.is_file():
+        print_result("\n".join(printable(line.expandtabs()) for line in read_text(card).rstrip().split("\n")))
+        return
+    import torch
+
+    from imgcap.model.folder import load_model_folder
+    from imgcap.training.description import describe_model
+
+    described = describe_model(load_model_folder(folder, torch.device("cpu")))
+    width = max(len(label) for label, _ in described)
+    for label, text in described:
+        print_result(f"{label:{width}}  {printable(text)}")
 
 
 @app.command()
@@ -62,6 +72,16 @@ def import_model(
     """Copy a model folder into the user cache, so that it can be used by name."""
     target = model_store.import_model(folder, name)
     print_message(f"Imported as {target.name}. Use it with --model {target.name}.")
+
+
+@app.command()
+def clean() -> None:
+    """Remove the default models that other versions of imgcap have left in the user cache."""
+    removed = model_store.remove_other_versions()
+    for folder in removed:
+        print_message(f"Removed {folder}.")
+    if not removed:
+        print_message("There are no default models of other versions in the user cache.")
 
 
 @app.command()

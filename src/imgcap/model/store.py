@@ -49,6 +49,8 @@ OPTIONAL_FILES = (INDEX_FILE, MODEL_CARD_FILE, METRICS_FILE)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Valid names of models and of files in a model folder: never a path."""
+_UNPACKED = re.compile(r"[0-9a-f]{16}")
+"""Names of the folders that the shipped model is unpacked into."""
 
 _log = logging.getLogger(__name__)
 
@@ -170,12 +172,32 @@ def remove_model(name: str) -> Path:
     target = _default_folder(_packaged_default()) if name == DEFAULT_MODEL else _imported_folder() / name
     if not _NAME.fullmatch(name) or not target.is_dir():
         raise ImgcapError(f"There is no model {name!r} in the cache.", f"Known: {', '.join(available_models())}.")
-    try:
-        with scratch_folder(target.parent) as scratch:
-            shutil.rmtree(target.rename(scratch / name))  # renamed first, so that nobody loads half a model
-    except OSError as error:
-        raise ImgcapError(f"{target} cannot be removed: {reason(error)}.") from None
+    _remove(target)
     return target
+
+
+def other_versions() -> list[Path]:
+    """The folders in the cache into which other versions of imgcap have unpacked their default models."""
+    with suppress(OSError, ImgcapError):  # there may be no cache, or no default model in this installation
+        own = _default_folder(_packaged_default())
+        return sorted(each for each in own.parent.iterdir() if each != own and _UNPACKED.fullmatch(each.name))
+    return []
+
+
+def remove_other_versions() -> list[Path]:
+    """Remove the folders of `other_versions`, and return them. Raises `ImgcapError`."""
+    folders = other_versions()
+    for folder in folders:
+        _remove(folder)
+    return folders
+
+
+def _remove(folder: Path) -> None:
+    try:
+        with scratch_folder(folder.parent) as scratch:
+            shutil.rmtree(folder.rename(scratch / folder.name))  # renamed first, so that nobody loads half a model
+    except OSError as error:
+        raise ImgcapError(f"{folder} cannot be removed: {reason(error)}.") from None
 
 
 def _imported_folder() -> Path:
@@ -203,7 +225,7 @@ def _default_folder(packaged: Path) -> Path:
     if not (packaged / MANIFEST_FILE).is_file():
         raise ImgcapError("This installation of imgcap has no default model.", f"Install {DISTRIBUTION} again.")
     # Named by content, so that versions of imgcap with different models can share a cache.
-    return cache_folder() / "shipped" / sha256(packaged / MANIFEST_FILE)[:16]
+    return cache_folder() / "shipped" / sha256(packaged / MANIFEST_FILE)[:16]  # matches `_UNPACKED`
 
 
 def _locate_default() -> Path:

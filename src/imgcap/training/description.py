@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from imgcap.files import read_json_lines
+from imgcap.model.store import CONFIG_FILE, METRICS_FILE, default_encoder_fingerprint
+from imgcap.text.vocabulary import SPECIAL_WORDS
 from imgcap.training.options import AUTO, DEFAULTS, SCRATCH
+
+if TYPE_CHECKING:
+    from imgcap.model.folder import Model
 
 _TOLD = {
     *("epochs", "patience", "batch_size", "learning_rate", "weight_decay", "label_smoothing", "dropout", "min_count"),
@@ -25,6 +31,41 @@ def start_model(training: Mapping[str, Any]) -> str | None:
     return None if name in (None, AUTO, SCRATCH) else str(name)
 
 
+def describe_model(model: Model) -> list[tuple[str, str]]:
+    """What the folder of a model tells: the model, its training and its scores, as names and values."""
+    config, search = model.config, model.config.search
+    shared = config.encoder_fingerprint == default_encoder_fingerprint()
+    facts = [
+        ("model", config.name),
+        ("folder", str(model.folder)),
+        ("vocabulary", f"{len(model.vocabulary) - len(SPECIAL_WORDS):,} words"),
+        ("sizes", _sizes(asdict(config.decoder))),
+        ("encoder", f"{config.encoder_fingerprint[:16]}, {'the' if shared else 'not the'} default model's"),
+        (
+            "search",
+            f"beam {search.beam_size}, length penalty {search.length_penalty:g}, at most {search.max_length} words",
+        ),
+        ("confidence", f"calibrated on {config.confidence.images:,} val images" if config.confidence else "none"),
+    ]
+    try:
+        facts += [(f"training: {name}", text) for name, text in describe_training(model) if name != "search"]
+        if config.training.get("val_bleu"):
+            cider_d, bleu_4 = config.training["val_cider_d"], config.training["val_bleu"][3]
+            facts.append(("val scores", f"CIDEr-D {cider_d:.4f}, BLEU-4 {bleu_4:.4f}"))
+    except (AttributeError, LookupError, TypeError, ValueError):  # nothing checks what a folder says of its training
+        facts.append(("training", f"what {CONFIG_FILE} or {METRICS_FILE} says of it cannot be read"))
+    return facts
+
+
+def describe_training(model: Model) -> list[tuple[str, str]]:
+    """How a model was trained, see `describe`; empty if its folder does not tell."""
+    if not model.config.training.get("options"):
+        return []
+    file = model.folder / METRICS_FILE
+    seconds = sum(float(row["seconds"]) for _, row in read_json_lines(file)) if file.is_file() else 0.0
+    return describe(model.config.training, seconds)
+
+
 def describe(training: Mapping[str, Any], seconds: float) -> list[tuple[str, str]]:
     """What was trained, on what and how, as names and values.
 
@@ -32,14 +73,13 @@ def describe(training: Mapping[str, Any], seconds: float) -> list[tuple[str, str
     """
     options = {**asdict(DEFAULTS), **training.get("options", {})}
     start = start_model(training)
-    sizes = f"embeddings of {options['embedding_size']} numbers and an LSTM of {options['hidden_size']}"
     others = [
         name.replace("_", " ") + ("" if value is True else f" {value}")
         for name, value in options.items()
         if name not in _TOLD and value != getattr(DEFAULTS, name, None)
     ]
     described = [
-        ("start", f"the weights of {start}" if start else f"random weights, {sizes}"),
+        ("start", f"the weights of {start}" if start else f"random weights, {_sizes(options)}"),
         ("data", _data(training)),
         ("words", _words(start, options)),
         ("epochs", _epochs(training, options, seconds)),
@@ -52,6 +92,10 @@ def describe(training: Mapping[str, Any], seconds: float) -> list[tuple[str, str
         ("made by", f"imgcap {training.get('imgcap', '')}, torch {training.get('torch', '')}"),
     ]
     return [(name, value) for name, value in described if value]
+
+
+def _sizes(options: Mapping[str, Any]) -> str:
+    return f"embeddings of {options['embedding_size']} numbers and an LSTM of {options['hidden_size']}"
 
 
 def _data(training: Mapping[str, Any]) -> str:

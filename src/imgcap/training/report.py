@@ -15,9 +15,8 @@ from imgcap.dataset.prepared import PreparedFolder, Rows
 from imgcap.dataset.splits import TEST, TRAIN, VAL
 from imgcap.distributed import World
 from imgcap.errors import ImgcapError, listing
-from imgcap.files import read_json_lines
 from imgcap.model.folder import Model, load_model_folder
-from imgcap.model.store import METRICS_FILE, locate
+from imgcap.model.store import locate
 from imgcap.pages.evaluation_page import write_evaluation_page
 from imgcap.pages.score_page import write_score_page
 from imgcap.pages.selection import GROUP_SIZE, ScoredImage
@@ -26,7 +25,7 @@ from imgcap.scoring.resampling import VERDICT_METRIC
 from imgcap.text.tokenizer import words
 from imgcap.text.vocabulary import SPECIAL_WORDS
 from imgcap.training.curves import learning_curves
-from imgcap.training.description import describe, start_model
+from imgcap.training.description import describe_training, start_model
 
 REPORT_FILE = "report.html"
 
@@ -134,9 +133,7 @@ class _Contents:
 
     @property
     def settings(self) -> list[tuple[str, str]]:
-        file = self.folder / METRICS_FILE
-        seconds = sum(float(row["seconds"]) for _, row in read_json_lines(file)) if file.is_file() else 0.0
-        return describe(self.after.model.config.training, seconds)
+        return describe_training(self.after.model)
 
 
 def _choose_images(prepared: PreparedFolder) -> tuple[str, Rows]:
