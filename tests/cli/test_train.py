@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,19 @@ def test_a_training_that_is_refused_says_only_why(imgcap_here: Run, prepared: Pr
     done = imgcap_here("train", prepared.root, "-o", tmp_path / "mine", "--start-from", "nowhere", *TINY)
     assert done.returncode == ExitCode.FAILED
     assert done.stderr == ("imgcap: There is no model 'nowhere'.\n  Give a model folder, or one of: default.\n")
+    assert not (tmp_path / "mine").exists()
+
+
+def test_without_a_folder_for_temporary_files_it_says_what_to_set(
+    imgcap_here: Run, prepared: PreparedFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "nothing")])
+    done = imgcap_here("train", prepared.root, "-o", tmp_path / "mine", *TINY)
+    assert done.returncode == ExitCode.FAILED
+    assert done.stderr == (
+        "imgcap: There is no folder for temporary files.\n  Set TMPDIR to a folder that can be written.\n"
+    )
     assert not (tmp_path / "mine").exists()
 
 

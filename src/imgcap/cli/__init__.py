@@ -86,6 +86,9 @@ def _run() -> None:
         discard(sys.stdout)  # the reader of a pipe has closed it
         sys.exit(ExitCode.FAILED)
     except OSError as error:
+        if error.filename is None and "temporary directory" in str(error):  # Python's tempfile has found none
+            print_error("There is no folder for temporary files.", "Set TMPDIR to a folder that can be written.")
+            sys.exit(ExitCode.FAILED)
         if error.filename is None and error.errno != errno.ENOSPC:
             raise
         print_error(f"{error.filename or 'The output'} cannot be used: {reason(error)}.")
