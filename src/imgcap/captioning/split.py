@@ -163,7 +163,7 @@ def _are_known(model: Model, records: Sequence[Record], features: Iterable[Tenso
     """
     file = model.folder / INDEX_FILE
     if not file.is_file():
-        yield from (False for _ in records)
+        yield from (False for _ in features)
         return
     index = TrainingIndex.load(file)
     names = {PurePath(name).name for name in index.names}
