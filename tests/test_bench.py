@@ -19,6 +19,7 @@ from helpers.data import Run
 from imgcap import bench
 from imgcap.captioning.captioner import load_model
 from imgcap.errors import ImgcapError
+from imgcap.model.encoder import automatic_precision
 from imgcap.model.inception import InceptionV3
 from imgcap.model.quantization import is_supported
 
@@ -59,6 +60,7 @@ def test_the_command_prints_each_figure_with_its_unit(imgcap_here: Run, model_fo
     assert all(value > 0 for value in figures.values())
     assert figures["imgcap caption, one photograph"] > 0.5 * figures["torch alone, import"]
     assert "torch" in found["machine"]
+    assert found["auto_precision"] == ("int8" if is_supported() else "float32")
 
 
 def test_the_table_names_the_machine(imgcap_here: Run, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,6 +70,8 @@ def test_the_table_names_the_machine(imgcap_here: Run, model_folder: Path, monke
     assert "torch alone, import" in done.stdout
     assert re.search(r"torch alone, import +1\.25 +s", done.stdout)
     assert bench.machine(1).split(", ")[0] in done.stdout
+    precision, why = automatic_precision(torch.device("cpu"))
+    assert f"--precision auto chooses {precision} here, because {why}." in " ".join(done.stdout.split())
 
 
 def test_an_unknown_model_is_one_sentence(imgcap_here: Run) -> None:

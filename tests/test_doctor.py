@@ -247,11 +247,17 @@ def test_more_threads_than_cores_are_wrong(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("has_it", [True, False])
 def test_the_processor_is_reported(has_it: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("imgcap.model.quantization.is_supported", lambda: has_it)
+    monkeypatch.setattr("imgcap.device.torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("imgcap.model.encoder.is_supported", lambda: has_it)
     monkeypatch.setattr("imgcap.model.encoder.has_fast_bfloat16", lambda device: has_it)
     finding = doctor.check_processor()
     assert finding.ok
-    assert ("no --precision int8" in finding.text, "no fast bfloat16" in finding.text) == (not has_it, not has_it)
+    assert finding.text == (
+        "cpu, fast bfloat16; --precision auto chooses int8, because this processor supports fast 8-bit integers (VNNI)"
+        if has_it
+        else "cpu, no fast bfloat16; --precision auto chooses float32, because this processor or this version of torch "
+        "does not support fast 8-bit integers (VNNI)"
+    )
 
 
 def test_a_torch_that_cannot_be_imported_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:

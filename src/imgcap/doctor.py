@@ -215,12 +215,12 @@ def check_threads() -> str:
 @_check("processor", _REINSTALL)
 def check_processor() -> str:
     from imgcap.device import pick_device
-    from imgcap.model.encoder import has_fast_bfloat16
-    from imgcap.model.quantization import is_supported
+    from imgcap.model.encoder import automatic_precision, has_fast_bfloat16
 
     device = pick_device()
-    int8 = "--precision int8 is fast (VNNI)" if is_supported() else "no --precision int8 (VNNI)"
-    return f"{device.type}; {int8}, {'fast' if has_fast_bfloat16(device) else 'no fast'} bfloat16"
+    precision, why = automatic_precision(device)
+    bfloat16 = f"{'fast' if has_fast_bfloat16(device) else 'no fast'} bfloat16"
+    return f"{device.type}, {bfloat16}; --precision auto chooses {precision}, because {why}"
 
 
 @_check("model {}", _OTHER_MODEL)

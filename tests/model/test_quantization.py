@@ -10,11 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from helpers.data import EXAMPLES, Run
+from imgcap.captioning import run as run_module
 from imgcap.captioning.captioner import load_model
+from imgcap.captioning.options import Inputs, OutputOptions, RunOptions
+from imgcap.captioning.progress import RunListener
+from imgcap.captioning.run import Outcome, run
 from imgcap.errors import UsageError
 from imgcap.images.decoding import open_image, squash
 from imgcap.model import encoder as encoder_module
-from imgcap.model.encoder import FLOAT32, INT8, Encoder, check_precision
+from imgcap.model.encoder import AUTO, FLOAT32, INT8, Encoder, automatic_precision, check_precision
 from imgcap.model.inception import AveragePool, ConvNorm, FoldedConv
 from imgcap.model.quantization import (
     QuantizedConv,
@@ -132,6 +136,67 @@ def test_the_command_captions_in_integers_and_records_it(imgcap_here: Run, model
     again = imgcap_here("caption", EXAMPLES, "--model", model_folder, "-o", rows, "--resume")
     assert again.returncode == 2
     assert "settings" in again.stderr
+
+
+@pytest.mark.parametrize("capability", ["avx512_vnni", "avx_vnni", "amx_int8"])
+def test_auto_is_int8_with_any_of_the_fast_instructions(capability: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, capability: True}, raising=False)
+    assert automatic_precision(CPU) == (INT8, "this processor supports fast 8-bit integers (VNNI)")
+    assert automatic_precision(torch.device("cuda")) == (FLOAT32, "int8 needs a CPU")
+
+
+@pytest.mark.parametrize("capabilities", [{}, {"avx2": True, "avx512_f": True, "avx512_vnni": False}])
+def test_auto_is_float32_without_them(
+    capabilities: dict[str, bool], encoder_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    why = "this processor or this version of torch does not support fast 8-bit integers (VNNI)"
+    assert automatic_precision(CPU) == (FLOAT32, why)
+    assert Encoder.load(encoder_file, CPU, precision=AUTO).precision == FLOAT32
+
+
+def test_the_command_says_what_auto_chose_and_rows_record_it(
+    imgcap_here: Run, model_folder: Path, tmp_path: Path
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    command = ("caption", EXAMPLES, "--model", model_folder, "-o", rows, "--resume", "--precision")
+    done = imgcap_here(*command, AUTO)
+    assert done.returncode == 0, done.stderr
+    precision, why = automatic_precision(CPU)
+    assert f"Precision: {precision}, because {why}." in " ".join(done.stderr.split())
+    assert rows.read_text().count('precision=\\"int8\\"') == (4 if precision == INT8 else 0)
+    again = imgcap_here(*command, precision)
+    assert again.returncode == 0, again.stderr
+    assert "Precision:" not in again.stderr
+
+
+def test_auto_does_not_resume_rows_of_the_other_precision(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, said = tmp_path / "rows.jsonl", []
+
+    class Listener(RunListener):
+        def precision_chosen(self, precision: str, why: str) -> None:
+            said.append((precision, why))
+
+    def caption() -> Outcome | None:
+        outputs = OutputOptions(rows=file, format_name="jsonl", resume=True)
+        inputs = Inputs(sources=(EXAMPLES / "cat.jpg",))
+        return run(RunOptions(inputs, outputs, model=str(model_folder), precision=AUTO), Listener())
+
+    monkeypatch.setattr(run_module, "automatic_precision", lambda device: (FLOAT32, "no VNNI"))
+    caption()
+    written = file.read_text()
+    monkeypatch.setattr(run_module, "automatic_precision", lambda device: (INT8, "VNNI"))
+    monkeypatch.setattr(encoder_module, "is_supported", lambda: True)
+    with pytest.raises(UsageError) as raised:
+        caption()
+    assert str(raised.value) == (
+        f"{file}, line 1 was written with settings 'beam_size=2 length_penalty=0.7', not 'beam_size=2 "
+        'length_penalty=0.7 precision="int8"\'.'
+    )
+    assert file.read_text() == written
+    assert said == [(FLOAT32, "no VNNI"), (INT8, "VNNI")]
 
 
 def test_an_unsupported_precision_is_one_sentence(

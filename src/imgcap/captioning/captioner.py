@@ -212,8 +212,9 @@ def load_model(
 ) -> Captioner:
     """Load a model by name (see `available_models`) or folder; without `device`, use a GPU if there is one.
 
-    With `precision` "int8" the encoder computes in 8-bit integers. Raises `ImgcapError` if the model is unknown or
-    damaged, and `UsageError` if the device or the precision is not available.
+    With `precision` "int8" the encoder computes in 8-bit integers, with "auto" where they are fast; see
+    `automatic_precision`. Raises `ImgcapError` if the model is unknown or damaged, and `UsageError` if the device or
+    the precision is not available.
     """
     where = pick_device(device)
     folder = locate(fspath(name_or_path))

@@ -126,6 +126,7 @@ class RunOptions:
     model: str = DEFAULT_MODEL
     device: str | None = None
     precision: str = "float32"
+    """float32, int8, or auto: see `automatic_precision`."""
     shard: Shard = WHOLE
     """The part of the run that this command does."""
 

@@ -21,6 +21,9 @@ class RunListener:
     def joined(self, world: World) -> None:
         """This process has joined the others of the run."""
 
+    def precision_chosen(self, precision: str, why: str) -> None:
+        """The option `auto` stands for `precision`, because of `why`."""
+
     def ready(self, advice: str) -> None:
         """The model is loaded and the options are valid; `advice` says how to continue an interrupted run."""
 

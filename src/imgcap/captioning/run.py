@@ -27,7 +27,7 @@ from imgcap.images.archives import find_image, images_in
 from imgcap.images.discovery import expand
 from imgcap.images.errors import ImageError
 from imgcap.images.locations import is_url
-from imgcap.model.encoder import FLOAT32
+from imgcap.model.encoder import AUTO, FLOAT32, automatic_precision
 from imgcap.model.search import SearchOptions
 from imgcap.pages.gallery import GalleryWriter
 from imgcap.sharding import WHOLE, Shard
@@ -62,7 +62,8 @@ def run(options: RunOptions, listener: RunListener | None = None) -> Outcome | N
     with joined(options.device) as world:
         listener.joined(world)
         sharded = _plan_shards(options, world)
-        captioner = load_model(options.model, str(world.device), options.precision)
+        precision = _choose_precision(options.precision, world, listener)
+        captioner = load_model(options.model, str(world.device), precision)
         search = options.choose_search(captioner.model.config.search)
         check_model(captioner, options.batches)
         if outputs.sidecars:
@@ -91,6 +92,16 @@ def run(options: RunOptions, listener: RunListener | None = None) -> Outcome | N
         unreadable=results[0].listing.unreadable if results else Counter(),  # each shard lists all images
         unmerged=unmerged,
     )
+
+
+def _choose_precision(precision: str, world: World, listener: RunListener) -> str:
+    """What `precision` stands for, the same in all processes, because rows of different precisions do not mix."""
+    if precision != AUTO:
+        return precision
+    choices = world.gather(automatic_precision(world.device))
+    chosen, why = next((choice for choice in choices if choice[0] == FLOAT32), choices[0])
+    listener.precision_chosen(chosen, why)
+    return chosen
 
 
 def make_origin(captioner: Captioner, search: SearchOptions, options: RowOptions) -> Origin:

@@ -27,15 +27,20 @@ def bench(
     from rich.table import Table
 
     from imgcap.bench import machine, measure
+    from imgcap.device import pick_device
+    from imgcap.model.encoder import automatic_precision
 
     with interruptible("The measurement is incomplete."), err.status("Measuring"):
         figures = list(measure(model, device))
     where = machine(torch.get_num_threads())
+    precision, why = automatic_precision(pick_device(device))
     if as_json:
-        print_result(json.dumps({"machine": where, "figures": [asdict(figure) for figure in figures]}))
+        found = {"machine": where, "auto_precision": precision, "figures": [asdict(figure) for figure in figures]}
+        print_result(json.dumps(found))
         return
     table = Table("what", "", "", show_header=False, box=None)
     for figure in figures:
         table.add_row(figure.name, f"{figure.value:.2f}", figure.unit)
     print_table(table)
     print_result(where)
+    print_result(f"--precision auto chooses {precision} here, because {why}.")

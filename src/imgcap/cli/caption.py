@@ -165,6 +165,9 @@ class _Terminal(RunListener):
     def joined(self, world: World) -> None:
         self.silent = self.silent or not world.is_first
 
+    def precision_chosen(self, precision: str, why: str) -> None:
+        self._print(f"Precision: {precision}, because {why}.")
+
     def ready(self, advice: str) -> None:
         self.advice = advice
 

@@ -146,8 +146,8 @@ Quiet = Annotated[bool, _run("--quiet", "-q", help="Show neither progress nor su
 Precision = Annotated[
     str,
     _run(
-        help="float32, or int8: almost 3 times as fast on processors with VNNI; a third of the captions differ, and "
-        "are as good on average."
+        help="float32; int8: almost 3 times as fast on processors with VNNI or AMX, but over a quarter of the captions "
+        "differ, as good on average; or auto: int8 on such a processor, else float32."
     ),
 ]
 

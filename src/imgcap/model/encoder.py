@@ -29,6 +29,8 @@ from imgcap.model.workers import workers
 IMAGENET = "imagenet"
 PRECISIONS = FLOAT32, INT8 = "float32", "int8"
 """Precisions that an encoder can compute in."""
+AUTO = "auto"
+"""The precision that `automatic_precision` chooses."""
 
 _MIN_PIXELS, _MAX_PIXELS = 75, 2048
 _NOT_USED = ("fc.", "AuxLogits.")
@@ -41,7 +43,7 @@ _AT_ONCE = 4
 def check_precision(precision: str, device: torch.device) -> None:
     """Raise `UsageError` if `device` cannot compute in `precision`."""
     if precision not in PRECISIONS:
-        raise UsageError(f"There is no precision {precision!r}.", f"Give {' or '.join(PRECISIONS)}.")
+        raise UsageError(f"There is no precision {precision!r}.", f"Give {', '.join(PRECISIONS)} or {AUTO}.")
     if precision == INT8 and device.type != "cpu":
         raise UsageError("The precision int8 needs a CPU.", "Add --device cpu.")
     if precision == INT8 and not is_supported():
@@ -49,6 +51,15 @@ def check_precision(precision: str, device: torch.device) -> None:
             "This processor or this version of torch does not support fast 8-bit integers (VNNI).",
             "Leave out --precision int8.",
         )
+
+
+def automatic_precision(device: torch.device) -> tuple[str, str]:
+    """The precision to use on `device` if captions may depend on the machine, and why: int8 where it is fast."""
+    if device.type != "cpu":
+        return FLOAT32, "int8 needs a CPU"
+    if not is_supported():
+        return FLOAT32, "this processor or this version of torch does not support fast 8-bit integers (VNNI)"
+    return INT8, "this processor supports fast 8-bit integers (VNNI)"
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
@@ -108,12 +119,13 @@ class Encoder:
     ) -> Encoder:
         """Load a .safetensors file with torchvision's names; `fold=False` keeps the batch norms for training.
 
-        `precision` is the precision of the computation; see `quantize`.
+        `precision` is the precision of the computation, or "auto"; see `quantize` and `automatic_precision`.
 
         Raises `ImgcapError` if the file cannot be read or its weights do not fit, and `UsageError` if the device does
         not support the precision.
         """
         device = device or pick_device()
+        precision = automatic_precision(device)[0] if precision == AUTO else precision
         check_precision(precision, device)
         weights, config = read_encoder(file)
         with torch.device("meta"):

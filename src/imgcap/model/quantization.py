@@ -33,13 +33,17 @@ _PIXEL_SCALE, _PIXEL_ZERO = 1 / 127.5, 128
 the bias of the first convolution compensates."""
 
 
+_FAST_INTEGERS = ("avx512_vnni", "avx_vnni", "amx_int8")
+"""Capabilities of a processor; with any of them it multiplies 8-bit integers fast."""
+
+
 def is_supported() -> bool:
-    """Whether 8-bit integers are fast here: an x86 processor with VNNI and a torch with oneDNN's operators."""
+    """Whether 8-bit integers are fast here: an x86 processor with VNNI or AMX, and a torch with oneDNN's operators."""
     if not one_dnn.has("onednn", "qconv_prepack", "qconv2d_pointwise"):
         return False
     get_capabilities: Any = getattr(torch.cpu, "get_capabilities", dict)  # missing in older versions
     capabilities: dict[str, Any] = get_capabilities()
-    return bool(capabilities.get("avx512_vnni") or capabilities.get("avx_vnni"))
+    return any(capabilities.get(name) for name in _FAST_INTEGERS)
 
 
 def calibration_images(size: int) -> list[Pixels]:
