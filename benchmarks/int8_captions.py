@@ -1,9 +1,10 @@
-"""Compare 8-bit integers with float32: captions, scores and speed.
+"""Compare 8-bit integers with float32: features, captions, scores and speed.
 
-    python benchmarks/int8_captions.py PREPARED [--model default] [--split test] [--images 1000]
+    python benchmarks/int8_captions.py --set IMAGES CAPTIONS [LIST] [--set ...] [--model default] [--images 1000]
 
-PREPARED is a folder written by `imgcap prepare`; its images are encoded again. The precisions take turns after each
-batch, and only encoding is timed. Prints a table and a line of JSON.
+Each set has a folder of images and a file of captions that `imgcap prepare` reads; LIST names the images to take. The
+precisions take turns after each batch, and only encoding is timed. On a processor without fast integers they are
+simulated, with the same results but for the last bits, and no speed. Prints a table and a line of JSON.
 """
 
 from __future__ import annotations
@@ -11,59 +12,85 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from imgcap.captioning.captioner import load_model
-from imgcap.dataset.prepared import PreparedFolder
+from imgcap.dataset.loading import read_dataset
 from imgcap.images.decoding import load_batches
 from imgcap.images.errors import ImageError
-from imgcap.model.encoder import PRECISIONS
+from imgcap.model.encoder import FLOAT32, INT8, PRECISIONS
+from imgcap.model.quantization import is_supported
 from imgcap.scoring.metrics.bleu import corpus_bleu
 from imgcap.scoring.metrics.cider import CiderD
 from imgcap.text.tokenizer import tokenize
+from simulation import integer_encoder, simulated_integers
 
 BATCH = 32
+Rows = dict[str, dict[str, float]]
+
+
+def compare(files: Sequence[Path], references: list[list[list[str]]], model: str) -> Rows:
+    """Figures of each precision by name; `references` are the tokens of the captions of each image."""
+    captioner = load_model(model, "cpu")
+    encoders = {FLOAT32: captioner.encoder, INT8: integer_encoder(model)}
+    seconds = dict.fromkeys(PRECISIONS, 0.0)
+    parts: dict[str, list[Tensor]] = {name: [] for name in PRECISIONS}
+    kept: list[list[list[str]]] = []
+    left = iter(references)
+    for batch in load_batches(files, captioner.encoder.config.pixels, BATCH):
+        kept += [tokens for pixels, tokens in zip(batch, left, strict=False) if not isinstance(pixels, ImageError)]
+        images = [pixels for pixels in batch if not isinstance(pixels, ImageError)]
+        for name, encoder in encoders.items():
+            begun = time.perf_counter()
+            parts[name].append(encoder(images))
+            seconds[name] += time.perf_counter() - begun
+    features = {name: torch.cat(each) for name, each in parts.items()}
+    found = {name: captioner.model.search(each, captioner.model.config.search) for name, each in features.items()}
+    texts = {name: [captioner.model.text(best) for best, *_ in each] for name, each in found.items()}
+    errors = (features[INT8] - features[FLOAT32]).norm(dim=1) / features[FLOAT32].norm(dim=1)
+    cider = CiderD(kept)
+    rows: Rows = {}
+    for name in PRECISIONS:
+        tokens = [tokenize(text) for text in texts[name]]
+        differ = sum(a != b for a, b in zip(texts[name], texts[FLOAT32], strict=True))
+        rows[name] = {
+            "images/s": len(kept) / seconds[name],
+            "median error of the features": errors.median().item() if name == INT8 else 0.0,
+            "other captions": differ / len(kept),
+            "BLEU-4": corpus_bleu(tokens, kept).scores[3],
+            "CIDEr-D": float(cider.score(tokens).mean()),
+        }
+        if not is_supported():
+            del rows[name]["images/s"]
+    return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("prepared", type=Path, help="folder written by `imgcap prepare`, with its images in place")
+    parser.add_argument("--set", dest="sets", type=Path, nargs="+", action="append", required=True)
     parser.add_argument("--model", default="default")
-    parser.add_argument("--split", default="test")
-    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--images", type=int, default=1000, help="at most this many of each set")
     args = parser.parse_args()
-    prepared = PreparedFolder(args.prepared)
-    records = [prepared.records[row] for row in prepared.rows(args.split)[: args.images]]
-    sides = {precision: load_model(args.model, "cpu", precision) for precision in PRECISIONS}
-    captions: dict[str, list[str]] = {name: [] for name in sides}
-    seconds = dict.fromkeys(sides, 0.0)
-    pixels = sides["float32"].encoder.config.pixels
-    for batch in load_batches((prepared.image_root / record.path for record in records), pixels, BATCH):
-        images = [p for p in batch if not isinstance(p, ImageError)]
-        for name, captioner in sides.items():
-            begun = time.perf_counter()
-            features = captioner.encoder(images)
-            seconds[name] += time.perf_counter() - begun
-            found = captioner.model.search(features, captioner.model.config.search)
-            captions[name] += [captioner.model.text(hypotheses[0]) for hypotheses in found]
-    references = [[tokenize(caption) for caption in record.captions] for record in records]
-    cider = CiderD(references)
-    rows = {}
-    for name, texts in captions.items():
-        tokens = [tokenize(text) for text in texts]
-        rows[name] = {
-            "images/s": len(records) / seconds[name],
-            "BLEU-4": corpus_bleu(tokens, references).scores[3],
-            "CIDEr-D": float(cider.score(tokens).mean()),
-            "equal to float32": sum(a == b for a, b in zip(texts, captions["float32"], strict=True)) / len(texts),
-        }
-    print(f"{len(records)} images of {args.split}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
-    print("| | " + " | ".join(rows["int8"]) + " |\n| --- | --- | --- | --- | --- |")
-    for name, row in rows.items():
-        print(f"| {name} | " + " | ".join(f"{value:.4f}" for value in row.values()) + " |")
-    print("\n" + json.dumps({"threads": torch.get_num_threads(), "torch": torch.__version__, **rows}))
+    machine = f"{torch.get_num_threads()} threads, torch {torch.__version__}"
+    print(machine if is_supported() else f"{machine}; this processor has no VNNI, so integers are simulated")
+    found: dict[str, Rows] = {}
+    for images, captions, *lists in args.sets:
+        dataset = read_dataset(images, captions, split_files={"test": lists[0]} if lists else None)
+        records = [record for record in dataset.records if not lists or record.split == "test"][: args.images]
+        references = [[tokenize(caption) for caption in record.captions] for record in records]
+        with nullcontext() if is_supported() else simulated_integers():
+            rows = compare([Path(dataset.root) / record.path for record in records], references, args.model)
+        found[str(captions)] = rows
+        print(f"\n{len(records)} images of {captions}\n")
+        print("| | " + " | ".join(rows[INT8]) + " |\n| --- |" + " --- |" * len(rows[INT8]))
+        for name, row in rows.items():
+            print(f"| {name} | " + " | ".join(f"{value:.4f}" for value in row.values()) + " |", flush=True)
+    print("\n" + json.dumps({"machine": machine, "simulated": not is_supported(), **found}))
 
 
 if __name__ == "__main__":

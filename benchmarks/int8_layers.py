@@ -2,11 +2,11 @@
 
     python benchmarks/int8_layers.py IMAGE... [--model default] [--figure FILE.svg]
 
-Integers are simulated: weights and inputs are rounded to the values that integers stand for, with the scales of
-`imgcap.model.quantization`, and multiplied as float32, so any processor will do. The signal-to-noise ratio compares the
-sum of squares of the float32 values with that of their changes. Prints a row for each convolution, in the order in
-which they run, and rows for all of them together, with only the weights or the inputs rounded too. `--together` prints
-only these.
+Integers are simulated: weights and inputs are rounded to the values that integers stand for, with the integers of the
+model (`imgcap.model.quantization`), and multiplied as float32, so any processor will do. The signal-to-noise ratio
+compares the sum of squares of the float32 values with that of their changes. Prints a row for each convolution, in the
+order in which they run, and rows for all of them together, with only the weights or the inputs rounded too.
+`--together` prints only these.
 """
 
 from __future__ import annotations
@@ -25,37 +25,41 @@ from torch import Tensor, nn
 from imgcap.captioning.captioner import Captioner, load_model
 from imgcap.images.decoding import load_batches
 from imgcap.images.errors import ImageError
+from imgcap.model.encoder import read_encoder
 from imgcap.model.inception import AveragePool, FoldedConv
-from imgcap.model.quantization import calibration_images, corrected_bias, rounded_weights
+from imgcap.model.quantization import COLOURS, PIXEL_STEP, UINT8_MAX, ConvIntegers
 from imgcap.pages.plots import Curve, plot_svg
-
-INPUT_MAX = 255
 
 
 class Layer:
-    """A convolution, the module that reads its maps, and what it reads and computes in float32."""
+    """A convolution, the module that reads its maps, its integers, and what it computes in float32."""
 
-    def __init__(self, name: str, conv: FoldedConv, reader: nn.Module) -> None:
+    def __init__(self, name: str, conv: FoldedConv, reader: nn.Module, integers: ConvIntegers) -> None:
         self.name, self.conv, self.reader = name, conv, reader
-        self.largest, self.multiply_adds, self.output = 0.0, 0, torch.empty(0)
-        self.corrected: Tensor = conv.bias
+        self.steps = integers.steps[:, None, None]
+        self.multiply_adds, self.output = 0, torch.empty(0)
+        weight = conv.plain_weight()
+        levels, scales = integers.levels(weight)
+        self.weight = levels * scales[:, None, None, None] / self.steps
+        self.reads_pixels = len(self.steps) == COLOURS
+        # Integer pixels are half a step too small, which the bias makes up for.
+        self.bias = integers.bias - weight.sum((1, 2, 3)) * PIXEL_STEP / 2 if self.reads_pixels else integers.bias
 
     @contextmanager
     def rounded(self, weights: bool = True, inputs: bool = True, bias: bool = True) -> Iterator[None]:
         """Round weights (and correct the bias), inputs, or both. The first layer's inputs are integers anyway."""
         kept, layouts, kept_bias = self.conv.weight, self.conv.layouts, self.conv.bias
         if weights:
-            levels, scales = rounded_weights(self.conv.plain_weight())
-            self.conv.register_buffer("weight", levels * scales[:, None, None, None])
+            self.conv.register_buffer("weight", self.weight)
             self.conv.layouts = {}
         if weights and bias:
-            self.conv.register_buffer("bias", self.corrected)
-        step = self.largest / INPUT_MAX
+            self.conv.register_buffer("bias", self.bias)
 
         def round_input(_: nn.Module, x: tuple[Tensor]) -> Tensor:
-            return (x[0] / step).round_().clamp_(0, INPUT_MAX).mul_(step)
+            return (x[0] / self.steps).round_().clamp_(0, UINT8_MAX).mul_(self.steps)
 
-        hook = self.reader.register_forward_pre_hook(round_input) if inputs and step else None
+        rounds = inputs and not self.reads_pixels
+        hook = self.reader.register_forward_pre_hook(round_input) if rounds else None
         yield
         if hook:
             hook.remove()
@@ -64,7 +68,7 @@ class Layer:
         self.conv.layouts = layouts
 
 
-def find_layers(network: nn.Module, order: list[nn.Module]) -> list[Layer]:
+def find_layers(network: nn.Module, order: list[nn.Module], integers: dict[str, ConvIntegers]) -> list[Layer]:
     """All convolutions in the order in which they run. That of a pool branch reads what its pool reads."""
     parents = {part: (whole, name) for name, whole in network.named_modules() for part in whole.children()}
     names = {module: name for name, module in network.named_modules()}
@@ -73,12 +77,13 @@ def find_layers(network: nn.Module, order: list[nn.Module]) -> list[Layer]:
         assert isinstance(conv, FoldedConv)
         pool = getattr(parents[conv][0], "pool", None)
         by_pool = names[conv].endswith("branch_pool") and isinstance(pool, AveragePool)
-        layers.append(Layer(names[conv], conv, pool if by_pool else conv))  # type: ignore[arg-type]
+        reader = pool if by_pool and pool is not None else conv
+        layers.append(Layer(names[conv], conv, reader, integers[names[conv]]))
     return layers
 
 
 def observe(captioner: Captioner, images: Tensor) -> tuple[list[Layer], list[Tensor]]:
-    """The layers, with scales from the bundled images and outputs for `images`, and the input of each part."""
+    """The layers, with outputs for `images`, and the input of each part."""
     network, to_input = captioner.encoder.network, captioner.encoder.to_input
     order: list[nn.Module] = []
     convs = [module for module in network.modules() if isinstance(module, FoldedConv)]
@@ -86,20 +91,8 @@ def observe(captioner: Captioner, images: Tensor) -> tuple[list[Layer], list[Ten
     network(to_input(images[:1]))
     for hook in hooks:
         hook.remove()
-    layers = find_layers(network, order)
-
-    def note_input(layer: Layer, x: Tensor) -> None:
-        layer.largest = 0.0 if layer is layers[0] else x.max().item()
-
-    def correct(layer: Layer, x: Tensor) -> None:
-        layer.corrected = corrected_bias(layer.conv, x)
-
-    hooks = [x.reader.register_forward_pre_hook(lambda _, i, layer=x: note_input(layer, i[0])) for x in layers]
-    hooks += [x.conv.register_forward_pre_hook(lambda _, i, layer=x: correct(layer, i[0])) for x in layers]
-    bundled = np.stack(calibration_images(captioner.encoder.config.pixels))
-    network(to_input(torch.from_numpy(bundled)))
-    for hook in hooks:
-        hook.remove()
+    weights, _ = read_encoder(captioner.model.encoder_file)
+    layers = find_layers(network, order, captioner.encoder.integers(weights))
 
     def note_output(layer: Layer, y: Tensor) -> None:
         layer.output = y

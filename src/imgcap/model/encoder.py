@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -20,8 +20,17 @@ from imgcap.device import pick_device
 from imgcap.errors import ImgcapError, UsageError
 from imgcap.files import make_folder, sha256, write_tensors
 from imgcap.images.decoding import RESIZE, Pixels
+from imgcap.model.calibration import calibrate
 from imgcap.model.inception import InceptionV3, fold_batch_norms
-from imgcap.model.quantization import calibration_images, is_supported, quantize
+from imgcap.model.quantization import (
+    PREFIX,
+    ConvIntegers,
+    calibration_images,
+    from_tensors,
+    is_supported,
+    quantize,
+    to_tensors,
+)
 from imgcap.model.store import ENCODER_FILE, cache_folder, locate
 from imgcap.model.torchvision_compat import import_torchvision
 from imgcap.model.workers import workers
@@ -33,8 +42,8 @@ AUTO = "auto"
 """The precision that `automatic_precision` chooses."""
 
 _MIN_PIXELS, _MAX_PIXELS = 75, 2048
-_NOT_USED = ("fc.", "AuxLogits.")
-"""Prefixes of the weights in torchvision's Inception V3 that an encoder does not need."""
+_NOT_USED = ("fc.", "AuxLogits.", PREFIX)
+"""Prefixes of the weights in torchvision's Inception V3 that an encoder does not need, and of `ConvIntegers`."""
 
 _AT_ONCE = 4
 """Images that a thread encodes at once: calling a layer takes as long for four images as for one."""
@@ -149,14 +158,29 @@ class Encoder:
             fold_batch_norms(network)
         encoder = cls(network, config, device)
         if precision == INT8:
-            encoder.quantize()
+            encoder.quantize(weights, file)
         return encoder
 
-    def quantize(self) -> None:
-        """Switch to 8-bit integers: faster, but features change by a few per cent. See `quantization`."""
-        images = torch.from_numpy(np.stack(calibration_images(self.config.pixels)))
-        quantize(self.network, self.to_input(images))
+    def quantize(self, weights: dict[str, Tensor], file: Path) -> None:
+        """Switch to 8-bit integers: faster, but features change by up to a per cent. See `quantization`.
+
+        The `weights`, all that `file` holds, may include `ConvIntegers`. Without them, four bundled images serve to
+        compute less exact ones. Raises `ImgcapError` if they do not fit the network.
+        """
+        try:
+            quantize(self.network, self.integers(weights))
+        except (TypeError, ValueError):
+            raise ImgcapError(
+                f"{file} holds integers that do not fit its weights.", "Leave out --precision int8."
+            ) from None
         self.precision = INT8
+
+    def integers(self, weights: dict[str, Tensor]) -> dict[str, ConvIntegers]:
+        """The integers of each convolution, from a file's `weights` or from four bundled images."""
+        if stored := from_tensors(weights):
+            return stored
+        images = torch.from_numpy(np.stack(calibration_images(self.config.pixels)))
+        return calibrate(self.network, [self.to_input(images)], thorough=False)
 
     @torch.inference_mode()
     def __call__(self, pixels: Sequence[Pixels]) -> Tensor:
@@ -219,14 +243,23 @@ def fingerprint(file: Path) -> str:
     return digest.hexdigest()
 
 
-def save_encoder(file: Path, weights: dict[str, Tensor], config: EncoderConfig, dtype: torch.dtype) -> None:
-    """Write `weights` (torchvision's names) and `config` to a .safetensors file, floating-point values as `dtype`."""
+def save_encoder(
+    file: Path,
+    weights: dict[str, Tensor],
+    config: EncoderConfig,
+    dtype: torch.dtype,
+    integers: Mapping[str, ConvIntegers] | None = None,
+) -> None:
+    """Write `weights` (torchvision's names) and `config` to a .safetensors file, floating-point values as `dtype`.
+
+    `integers` are those of `calibrate` for exactly these weights; any among the weights are left out.
+    """
     kept = {
         name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous().cpu()
         for name, tensor in weights.items()
         if not name.startswith(_NOT_USED)
     }
-    write_tensors(file, kept, {"imgcap": json.dumps(asdict(config))})
+    write_tensors(file, kept | to_tensors(integers or {}), {"imgcap": json.dumps(asdict(config))})
 
 
 def find_encoder(name_or_path: str) -> Path:

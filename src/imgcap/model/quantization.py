@@ -1,17 +1,23 @@
 """Inception V3 in 8-bit integers, for processors that multiply them several times as fast as float32.
 
-Weights are int8 with a scale per output channel, activations uint8 with a scale per map. Both scales come from the
-largest values (Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
-Inference"). Sums are 32-bit integers. Average pools, biases and the last maps are float32. Biases make up for what
-rounding the weights changes in the mean of a channel (Nagel et al. 2019, "Data-Free Quantization Through Weight
-Equalization and Bias Correction").
+Weights are int8 with a scale per output channel, activations uint8 with a step per channel. Sums are 32-bit integers
+(Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference").
+Average pools and the last maps are float32.
+
+A kernel knows one scale per map, so the steps of the channels are part of the weights that read them (Nagel et al.
+2019, "Data-Free Quantization Through Weight Equalization and Bias Correction"; Xiao et al. 2023, "SmoothQuant"). Biases
+make up for what rounding the weights changes in the mean of a channel (Nagel et al.). Each weight is rounded up or down
+so that the errors of an output cancel (Frantar et al. 2023, "GPTQ", as the nearest plane of Babai 1986).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -23,16 +29,16 @@ from imgcap.model.inception import AveragePool, FoldedConv, InceptionV3
 _CALIBRATION_FILE = Path(__file__).with_name("calibration.jpg")
 """Four images side by side, in the public domain or CC0: astronaut, cat, coffee and rocket of `examples/`."""
 
-_UINT8_MAX = 255
+PREFIX = "int8."
+"""Prefix of the names of `ConvIntegers` in the file of the weights."""
+UINT8_MAX = 255
 """Quantized activations use 0 to 255, and 0 means 0, because activations are never negative."""
 _WEIGHT_MAX = 127
-_MIN_RANGE = 1e-6
-"""Range of a map that is zero everywhere in the calibration images."""
-_PIXEL_SCALE, _PIXEL_ZERO = 1 / 127.5, 128
-"""Scale of a pixel's value, and the value that means zero. It should be 127.5: inputs are half a unit too small, which
+COLOURS = 3
+"""Channels of the image; no other map has so few."""
+PIXEL_STEP, PIXEL_ZERO = 1 / 127.5, 128
+"""Step of a pixel's value, and the value that means zero. It should be 127.5: inputs are half a unit too small, which
 the bias of the first convolution compensates."""
-
-
 _FAST_INTEGERS = ("avx512_vnni", "avx_vnni", "amx_int8")
 """Capabilities of a processor; with any of them it multiplies 8-bit integers fast."""
 
@@ -47,57 +53,105 @@ def is_supported() -> bool:
 
 
 def calibration_images(size: int) -> list[Pixels]:
-    """The four images that the scales are taken from, uint8 (`size`, `size`, 3) each."""
+    """The four bundled images, uint8 (`size`, `size`, 3) each."""
     with Image.open(_CALIBRATION_FILE) as sheet:
         side = sheet.height
         return [squash(sheet.crop((x, 0, x + side, side)), size) for x in range(0, sheet.width, side)]
 
 
-def rounded_weights(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """float32 (out, in, height, width) -> integers from -127 to 127, as float32, and the scale of each channel."""
+@dataclass(frozen=True)
+class ConvIntegers:
+    """What a convolution needs to compute in integers, besides its weights."""
+
+    steps: Tensor
+    """Step of each input channel, float32 (in,): what a difference of 1 means."""
+    out_steps: Tensor
+    """Step of each output channel, float32 (out,); empty if the output is float32."""
+    bias: Tensor
+    """float32 (out,)"""
+    rounded_up: Tensor
+    """Whether each weight is rounded up, eight to a byte, uint8 (out * in * height * width / 8,)."""
+
+    def levels(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """`weight` (out, in, height, width) as integers from -127 to 127, as float32, and their scales, (out,)."""
+        lower, _, scales = split_levels(weight, self.steps)
+        bits = np.unpackbits(self.rounded_up.numpy(), count=weight.numel())
+        return lower.add_(torch.from_numpy(bits).view(weight.shape)), scales
+
+    def fit(self, weight: Tensor) -> bool:
+        """Whether these are numbers for a convolution with this `weight`."""
+        out_channels, in_channels = weight.shape[:2]
+        numbers = torch.cat([each.flatten().float() for each in (self.steps, self.out_steps, self.bias)])
+        return (
+            self.steps.shape == (in_channels,)
+            and self.out_steps.shape in {(out_channels,), (0,)}
+            and self.bias.shape == (out_channels,)
+            and (self.rounded_up.dtype, *self.rounded_up.shape) == (torch.uint8, -(-weight.numel() // 8))
+            and bool(numbers.isfinite().all() and (self.steps > 0).all() and (self.out_steps > 0).all())
+        )
+
+
+def pack_bits(bits: Tensor) -> Tensor:
+    """Truth values as uint8, eight to a byte."""
+    return torch.from_numpy(np.packbits(bits.numpy()))
+
+
+def split_levels(weight: Tensor, steps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The integers below the weights, what is missing to the weights (0 to 1), and the scale of each output channel."""
+    weight = weight * steps[:, None, None]
     scales = weight.abs().amax((1, 2, 3)).clamp(min=1e-12) / _WEIGHT_MAX
-    return (weight / scales[:, None, None, None]).round().clamp(-_WEIGHT_MAX, _WEIGHT_MAX), scales
+    exact = (weight / scales[:, None, None, None]).clamp_(-_WEIGHT_MAX, _WEIGHT_MAX)
+    lower = exact.floor().clamp_(max=_WEIGHT_MAX - 1)
+    return lower, exact.sub_(lower), scales
 
 
-def corrected_bias(folded: FoldedConv, maps: Tensor) -> Tensor:
-    """The bias, float32 (out,), with which rounded weights give each channel of `maps` (B, in, H, W) its mean."""
-    weight = folded.plain_weight()
-    levels, scales = rounded_weights(weight)
-    lost = weight - levels * scales[:, None, None, None]
-    return folded.bias + lost.sum((2, 3)) @ maps.mean((0, 2, 3))
+def to_tensors(integers: Mapping[str, ConvIntegers]) -> dict[str, Tensor]:
+    """The integers as tensors for the file of the weights."""
+    return {
+        f"{PREFIX}{name}.{field}": tensor for name, each in integers.items() for field, tensor in vars(each).items()
+    }
+
+
+def from_tensors(tensors: Mapping[str, Tensor]) -> dict[str, ConvIntegers]:
+    """The integers among the tensors of a file. Raises `TypeError` if one is missing or unknown."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith(PREFIX):
+            conv, _, field = name.removeprefix(PREFIX).rpartition(".")
+            found.setdefault(conv, {})[field] = tensor
+    return {conv: ConvIntegers(**fields) for conv, fields in found.items()}
 
 
 class QuantizedConv(nn.Module):
-    """A `FoldedConv` on 8-bit integers: uint8 (B, in, H, W) -> uint8 (B, out, H', W'), or float32 without `out_scale`.
+    """A `FoldedConv` on 8-bit integers: uint8 (B, in, H, W) -> uint8 (B, out, H', W'), or float32 without `out_steps`.
 
-    An input value means (value - `zero`) * `scale`. Without `activated`, bias and ReLU are left out.
+    Without `activated`, the output is float32, and bias and ReLU are left out.
     """
 
-    def __init__(self, folded: FoldedConv, scale: float, zero: int, out_scale: float | None, activated: bool) -> None:
+    def __init__(self, folded: FoldedConv, integers: ConvIntegers, activated: bool = True) -> None:
         super().__init__()
-        weight = folded.plain_weight()
-        levels, scales = rounded_weights(weight)
+        levels, scales = integers.levels(folded.plain_weight())
         self.levels = levels.to(torch.int8)
         self.layouts: one_dnn.Layouts = {}
-        bias: Tensor = folded.bias
-        if zero:
-            bias = bias + weight.sum((1, 2, 3)) * scale * (zero - _UINT8_MAX / 2)
-        self.scale, self.zero = scale, zero
-        self.weight_scales, self.weight_zeros = scales, torch.zeros_like(scales, dtype=torch.int64)
+        self.zero = PIXEL_ZERO if len(integers.steps) == COLOURS else 0
+        rounds = activated and len(integers.out_steps) > 0
+        self.weight_scales = scales / integers.out_steps if rounds else scales
+        self.weight_zeros = torch.zeros_like(scales, dtype=torch.int64)
+        bias = integers.bias / integers.out_steps if rounds else integers.bias
         self.bias = bias if activated else None
-        output = (1.0, 0, torch.float32) if out_scale is None else (out_scale, 0, torch.uint8)
         self.geometry: tuple[Any, ...] = (folded.stride, folded.padding, (1, 1), 1)
-        self.output: tuple[Any, ...] = (*output, "relu" if activated else "none", [], "")
+        dtype = torch.uint8 if rounds else torch.float32
+        self.output: tuple[Any, ...] = (1.0, 0, dtype, "relu" if activated else "none", [], "")
 
     def forward(self, x: Tensor) -> Tensor:
-        operators, scale, zero, scales = torch.ops.onednn, self.scale, self.zero, self.weight_scales
+        operators, zero, scales = torch.ops.onednn, self.zero, self.weight_scales
 
         def pack() -> Tensor:
-            weights: Tensor = operators.qconv_prepack(self.levels, scales, scale, zero, *self.geometry, x.shape)
+            weights: Tensor = operators.qconv_prepack(self.levels, scales, 1.0, zero, *self.geometry, x.shape)
             return weights
 
         weights = (one_dnn.packed(self.layouts, x, pack), scales, self.weight_zeros)
-        output: Tensor = operators.qconv2d_pointwise(x, scale, zero, *weights, self.bias, *self.geometry, *self.output)
+        output: Tensor = operators.qconv2d_pointwise(x, 1.0, zero, *weights, self.bias, *self.geometry, *self.output)
         return output
 
 
@@ -107,78 +161,47 @@ class QuantizedPoolConv(nn.Module):
     Both are linear, so the pool is applied after the convolution, where there are fewer channels.
     """
 
-    def __init__(self, pool: AveragePool, folded: FoldedConv, scale: float, out_scale: float | None) -> None:
+    def __init__(self, pool: AveragePool, folded: FoldedConv, integers: ConvIntegers) -> None:
         super().__init__()
-        self.conv = QuantizedConv(folded, scale, 0, None, activated=False)
-        self.pool, self.bias, self.out_scale = pool, folded.bias[:, None, None], out_scale
+        self.conv = QuantizedConv(folded, integers, activated=False)
+        self.pool, self.bias = pool, integers.bias[:, None, None]
+        self.out_steps = integers.out_steps[:, None, None]
 
     def forward(self, x: Tensor) -> Tensor:
         output = self.pool(self.conv(x)).add_(self.bias).relu_()
-        return output if self.out_scale is None else _levels(output.div_(self.out_scale))
+        if not len(self.out_steps):
+            return output  # type: ignore[no-any-return]
+        levels: Tensor = output.div_(self.out_steps).round_().clamp_(max=UINT8_MAX)
+        return levels.to(torch.uint8)
 
 
 class QuantizedMaxPool(nn.Module):
-    """3 x 3 max pool at stride 2, from values of `scale` to values of `out_scale`."""
-
-    def __init__(self, scale: float, out_scale: float) -> None:
-        super().__init__()
-        self.factor = scale / out_scale
+    """3 x 3 max pool at stride 2 on uint8; torch's own is slow for integers."""
 
     def forward(self, x: Tensor) -> Tensor:
         for dim in (2, 3):
             end = x.shape[dim] - 2
             first, second, third = (x[(slice(None),) * dim + (slice(i, end + i, 2),)] for i in range(3))
             x = torch.maximum(first, second).maximum(third)
-        return x if self.factor == 1 else _levels(x.float().mul_(self.factor))
+        return x
 
 
-def _levels(x: Tensor) -> Tensor:
-    """Round float32 values from 0 on to uint8; `x` is overwritten."""
-    return x.round_().clamp_(max=_UINT8_MAX).to(torch.uint8)
-
-
-@torch.inference_mode()
-def quantize(network: InceptionV3, samples: Tensor) -> None:
+def quantize(network: InceptionV3, integers: Mapping[str, ConvIntegers]) -> None:
     """Make a `network` with folded batch norms compute in 8-bit integers, in place, on a CPU.
 
-    Its input is then the pixels themselves, uint8 (B, 3, S, S). `samples` are images in its present format, float32
-    (B, 3, S, S); scales and biases are taken from the values that they cause.
+    Its input is then the pixels themselves, uint8 (B, 3, S, S). `integers` are those of each convolution, by name.
+    Raises `ValueError` if they do not fit.
     """
-    seen: dict[nn.Module, tuple[Tensor, Tensor]] = {}
-    hooks = [
-        module.register_forward_hook(lambda module, inputs, output: seen.__setitem__(module, (inputs[0], output)))
-        for module in network.modules()
-    ]
-    network(samples)
-    for hook in hooks:
-        hook.remove()
-    scales = {id(samples): _PIXEL_SCALE}
-    """Scale of every map that was seen, by the `id` of its tensor."""
-
-    def replace_parts(whole: nn.Module, out_scale: float | None) -> None:
-        """Replace the parts of the network or of a block, whose last maps are concatenated and so share a scale."""
-        read = {id(seen[part][0]) for part in whole.children()}
-        pools: dict[int, AveragePool] = {}
-        for name, part in whole.named_children():
-            x, y = seen[part]
-            scale, is_last = scales[id(x)], id(y) not in read
-            own_scale = out_scale if is_last else max(y.max().item(), _MIN_RANGE) / _UINT8_MAX
+    for path, whole in list(network.named_modules()):
+        pool = next((part for part in whole.children() if isinstance(part, AveragePool)), None)
+        for name, part in list(whole.named_children()):
             if isinstance(part, FoldedConv):
-                part.register_buffer("bias", corrected_bias(part, x))
-                zero = _PIXEL_ZERO if x is samples else 0
-                if id(x) in pools:
-                    setattr(whole, name, QuantizedPoolConv(pools[id(x)], part, scale, own_scale))
-                else:
-                    setattr(whole, name, QuantizedConv(part, scale, zero, own_scale, activated=True))
+                own = integers.get(f"{path}.{name}".lstrip("."))
+                if own is None or not own.fit(part.plain_weight()):
+                    raise ValueError(name)
+                by_pool = pool if name == "branch_pool" else None
+                setattr(whole, name, QuantizedPoolConv(by_pool, part, own) if by_pool else QuantizedConv(part, own))
             elif isinstance(part, AveragePool):
-                own_scale, pools[id(y)] = scale, part
                 setattr(whole, name, nn.Identity())
             elif isinstance(part, nn.MaxPool2d):
-                own_scale = scale if own_scale is None or not is_last else own_scale
-                setattr(whole, name, QuantizedMaxPool(scale, own_scale))
-            else:
-                replace_parts(part, own_scale)
-            if own_scale is not None:
-                scales[id(y)] = own_scale
-
-    replace_parts(network, None)
+                setattr(whole, name, QuantizedMaxPool())

@@ -1,0 +1,49 @@
+"""The way of 8-bit integers on any processor: calibrate an encoder, then compare captions and layers with float32."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from helpers.data import EXAMPLES, write_data_set
+from imgcap.model.encoder import fingerprint, read_encoder
+from imgcap.model.quantization import from_tensors, is_supported
+from imgcap.model.store import ENCODER_FILE
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(program: str, *arguments: object) -> str:
+    command = [sys.executable, str(ROOT / program), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_calibrated_model_computes_in_integers(telling_model: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(telling_model, tmp_path / "model")
+    before = fingerprint(model / ENCODER_FILE)
+    captions = write_data_set(tmp_path)
+    images = captions.parent / "images"
+    printed = run("tools/calibrate_int8.py", model, images, "--count", 8)
+    assert printed.endswith("integers from 8 images\n")
+    assert len(from_tensors(read_encoder(model / ENCODER_FILE)[0])) == 94
+    assert fingerprint(model / ENCODER_FILE) == before
+
+    (tmp_path / "list.txt").write_text("".join(f"{i:03}.png\n" for i in range(6)))
+    some = ("--set", images, captions, tmp_path / "list.txt", "--set", images, captions)
+    found = json.loads(run("benchmarks/int8_captions.py", *some, "--model", model, "--images", 9).splitlines()[-1])
+    assert found["simulated"] == (not is_supported())
+    row = found[str(captions)]["int8"]
+    assert 0 < row["median error of the features"] < 0.05
+    assert ("images/s" in row) == is_supported()
+    rows = run("benchmarks/int8_layers.py", *sorted(EXAMPLES.glob("*.jpg")), "--model", model, "--together")
+    assert [line.split(" | ")[0] for line in rows.splitlines()[-4:]] == [
+        "| all",
+        "| all weights",
+        "| all weights, biases not corrected",
+        "| all inputs",
+    ]
