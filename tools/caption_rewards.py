@@ -14,6 +14,8 @@ from imgcap.text.vocabulary import END, START, Vocabulary
 
 DOUBTFUL = 0.15
 """A caption gains by a concept that the image shows with at least this target, and loses by any other."""
+SUBJECT_WEIGHT = 3.0
+"""Weight of naming the subject. With 1, "an animal" is as good as "a cat" where the cat is half certain."""
 SEEN = 2
 """Three words in a row are usual if this many captions have them."""
 
@@ -21,9 +23,9 @@ SEEN = 2
 class ConceptReward:
     """How well a caption fits what the teachers see in an image that has no captions.
 
-    The reward is the sum of three parts: the targets of the concepts that the caption names, each less `DOUBTFUL`; the
-    largest product of a target and a specificity among its subjects; and, negative, the share of its word triples that
-    are not usual in human captions.
+    The reward is the sum of three parts: the targets of the concepts that the caption names, each less `DOUBTFUL`;
+    `SUBJECT_WEIGHT` times the largest product of a target and a specificity among its subjects; and, negative, the
+    share of its word triples that are not usual in human captions.
 
     Args:
         targets: float32 (N, K), how much each of N images probably shows each concept, 0 to 1.
@@ -55,7 +57,7 @@ class ConceptReward:
         words = ids[: ids.index(END)] if END in ids else ids
         own = triples(words, ended=END in ids)
         unusual = sum(triple not in self.usual for triple in own) / len(own)
-        return float((shown - DOUBTFUL).sum()) + subject - unusual
+        return float((shown - DOUBTFUL).sum()) + SUBJECT_WEIGHT * subject - unusual
 
 
 def triples(words: Sequence[int], ended: bool = True) -> list[tuple[int, ...]]:

@@ -8,9 +8,11 @@ The layers before it do not change, so their output (the maps after Mixed_6e) is
 An example is a random crop of the maps, mirrored in half of the steps. Every second example of a batch is mixed with
 another (Verma et al. 2019, "Manifold Mixup"). From the student's pooled vector, linear heads predict the teachers'
 pooled vectors, their softened classes and the concepts; from its map, the map of the last teacher. The heads start from
-ridge regressions on the stored features, and the first `--heads-only` steps train them alone, so that untrained heads
-do not disturb Mixed_7. The last `--plain` steps use whole images and no mixing, so that the statistics of the batch
-norms fit the use.
+ridge regressions, and the first `--heads-only` steps train them alone, so that untrained heads do not disturb Mixed_7.
+The last `--plain` steps use whole images and no mixing, so that the statistics of the batch norms fit the use.
+
+Layers whose names begin with a name in `--reset` start from random weights. This is for layers that draw a frame around
+every image and see little of the image (`MeanFilter`); `frames.py` finds them.
 
 STATE receives `state.pt` and `curve.jsonl`. At the end, or with `--encode`, it also receives `trunk.safetensors` and
 the folder `features`, with the arrays of `encode_sets.py trunk` except the maps.
@@ -23,6 +25,7 @@ import json
 import random
 import signal
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,11 +39,18 @@ from concepts import done_rows
 from distill_networks import DEVICE, TEACHERS, MeanFilter, resampled
 from imgcap.files import replacing
 from imgcap.model.encoder import Encoder, find_encoder, read_encoder, save_encoder
-from imgcap.model.inception import FEATURE_SIZE, InceptionV3
+from imgcap.model.inception import FEATURE_SIZE, ConvNorm, InceptionV3
 
 TOP = ("Mixed_7a", "Mixed_7b", "Mixed_7c")
 SETS = ("flickr8k-train", "general")
 TEMPERATURE = 2.0
+HEAD_START_IMAGES = 4096
+"""Images whose features the heads' regressions are fitted on."""
+RESET_ROUNDS = 3
+RESET_BATCHES = 8
+"""Batches in each round, in which reset layers find the mean of their input and the statistics of their batch norms."""
+LEAST_VARIATION = 1e-3
+"""Variance below which the heads do not amplify a feature."""
 SMALLEST_CROP = 0.65
 """Side of the smallest crop, as a share of the map's side: 11 of 17."""
 COOL_DOWN = 0.4
@@ -71,7 +81,6 @@ class Store:
         self.seen: dict[str, dict[str, npt.NDArray[np.float16]]] = {}
         self.examples: list[Example] = []
         concept_rows = []
-        features_of_sets = []
         for name in SETS:
             self.maps[name] = np.load(features / name / "maps.npy", mmap_mode="r")
             self.seen[name] = {
@@ -83,9 +92,6 @@ class Store:
             own = [row for row in done if f"{name}/{names[row]}" in place]
             self.examples += [Example(name, row) for row in own]
             concept_rows += [place[f"{name}/{names[row]}"] for row in own]
-            features_of_sets.append(np.load(features / name / "features.npy", mmap_mode="r")[own])
-        self.features = torch.from_numpy(np.concatenate(features_of_sets))
-        """float32 (N, 2048): features of the trunk to start from."""
         self.concepts = saved["targets"][concept_rows]
         sample = random.Random(0).sample(range(len(self.examples)), min(512, len(self.examples)))
         pooled = self.teacher("pooled", sample).flatten(1)
@@ -107,7 +113,7 @@ class Store:
 class Student:
     """Mixed_7, the heads and the optimizer."""
 
-    def __init__(self, start: Path, store: Store, learning_rate: float, state_file: Path) -> None:
+    def __init__(self, start: Path, store: Store, learning_rate: float, state_file: Path, reset: list[str]) -> None:
         torch.manual_seed(0)
         whole: InceptionV3 = Encoder.load(start, torch.device("cpu"), fold=False).network
         self.network = nn.Sequential(*(whole.get_submodule(name) for name in TOP))
@@ -120,8 +126,8 @@ class Student:
         self.maps = nn.Conv2d(FEATURE_SIZE, len(store.maps_mean), 1)
         self.pooled = nn.Linear(FEATURE_SIZE, len(store.pooled_mean))
         self.concepts = nn.Linear(FEATURE_SIZE, store.concepts.shape[1])
-        self.norm = nn.BatchNorm1d(FEATURE_SIZE, affine=False)
-        self.map_norm = nn.BatchNorm2d(FEATURE_SIZE, affine=False)
+        self.norm = nn.BatchNorm1d(FEATURE_SIZE, eps=LEAST_VARIATION, affine=False)
+        self.map_norm = nn.BatchNorm2d(FEATURE_SIZE, eps=LEAST_VARIATION, affine=False)
         self.heads = nn.ModuleList([self.maps, self.pooled, self.concepts, self.norm, self.map_norm]).to(DEVICE)
         groups = [
             {"params": self.network.parameters(), "lr": learning_rate},
@@ -138,25 +144,50 @@ class Student:
             self.steps, self.seconds = state["steps"], state["seconds"]
             print("resumed at step", self.steps, flush=True)
         else:
+            if reset:
+                self._reset(store, reset)
             self._start_heads(store)
+
+    @torch.no_grad()
+    def _reset(self, store: Store, prefixes: list[str]) -> None:
+        """Give random weights to the layers whose names begin so, and fit their batch norms to them."""
+        for name, block in zip(TOP, self.network, strict=True):
+            for part_name, part in block.named_children():
+                if isinstance(part, ConvNorm) and f"{name}.{part_name}".startswith(tuple(prefixes)):
+                    nn.init.kaiming_normal_(part.conv.weight, nonlinearity="relu")
+                    part.bn.reset_parameters()
+        draw = random.Random(0)
+        self.network.train()
+        for _ in range(RESET_ROUNDS):
+            for _ in range(RESET_BATCHES):
+                self.network(store.student(draw.sample(range(len(store.examples)), 16)))
+            for mean_filter in self.filters:
+                mean_filter.apply()
 
     @torch.no_grad()
     def _start_heads(self, store: Store) -> None:
         """Start the linear heads from ridge regressions on the features of the trunk as it is."""
+        rows = random.Random(0).sample(range(len(store.examples)), min(HEAD_START_IMAGES, len(store.examples)))
+        features = self.encode(store.student(rows[i : i + 16]) for i in range(0, len(rows), 16))
         assert self.norm.running_mean is not None and self.norm.running_var is not None
-        self.norm.running_mean.copy_(store.features.mean(0))
-        self.norm.running_var.copy_(store.features.var(0))
-        values = ((store.features - store.features.mean(0)) / (store.features.std(0) + 1e-5)).to(DEVICE)
+        self.norm.running_mean.copy_(features.mean(0))
+        self.norm.running_var.copy_(features.var(0))
+        values = self.norm.eval()(features)
         gram = values.T @ values + RIDGE * torch.eye(FEATURE_SIZE, device=DEVICE)
-        rows = list(range(len(store.examples)))
         pooled = (store.teacher("pooled", rows).flatten(1) - store.pooled_mean) / store.pooled_std
         self.pooled.weight.copy_(torch.linalg.solve(gram, values.T @ pooled).T)
         self.pooled.bias.copy_(pooled.mean(0))
-        targets = store.concepts.float().to(DEVICE)
+        targets = store.concepts[rows].float().to(DEVICE)
         mean = targets.mean(0)
         slopes = torch.linalg.solve(gram, values.T @ (targets - mean)).T
         self.concepts.weight.copy_(slopes / (mean * (1 - mean)).clamp(min=LEAST_VARIANCE)[:, None])
         self.concepts.bias.copy_(torch.logit(mean, eps=1e-4))
+
+    @torch.no_grad()
+    def encode(self, batches: Iterable[Tensor]) -> Tensor:
+        """Batches of maps as from `Store.student` -> features, float32 (N, 2048)."""
+        self.network.eval()
+        return torch.cat([self.network(x).mean((2, 3)) for x in batches])
 
     def save(self) -> None:
         state = {
@@ -245,10 +276,8 @@ def classifiers() -> list[nn.Linear]:
     return [network._fc.requires_grad_(False).to(DEVICE) for network in networks]
 
 
-@torch.inference_mode()
 def encode(student: Student, features: Path, out: Path) -> None:
     """Write the features of all images whose maps are stored."""
-    student.network.eval()
     for name in SETS:
         maps = np.load(features / name / "maps.npy", mmap_mode="r")
         folder = out / name
@@ -256,9 +285,9 @@ def encode(student: Student, features: Path, out: Path) -> None:
         (folder / "images.txt").write_text((features / name / "images.txt").read_text())
         values = np.zeros((len(maps), FEATURE_SIZE), np.float32)
         done = sorted(done_rows(features / name))
-        for rows in (done[i : i + 16] for i in range(0, len(done), 16)):
-            x = torch.from_numpy(maps[rows]).to(DEVICE).float().permute(0, 3, 1, 2)
-            values[rows] = student.network(x).mean((2, 3)).cpu().numpy()
+        batches = (maps[done[i : i + 16]] for i in range(0, len(done), 16))
+        inputs = (torch.from_numpy(batch).to(DEVICE).float().permute(0, 3, 1, 2) for batch in batches)
+        values[done] = student.encode(inputs).cpu().numpy()
         np.save(folder / "features.npy", values)
         np.save(folder / "done.npy", np.load(features / name / "done.npy"))
         print("encoded", name, flush=True)
@@ -283,6 +312,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--plain", type=int, default=600, help="of these, the last on whole images")
     parser.add_argument("--heads-only", type=int, default=40, help="of these, the first that train the heads alone")
+    parser.add_argument("--reset", nargs="*", default=[], help="beginnings of the names of layers to start at random")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=2e-4)
     parser.add_argument("--threads", type=int, default=2)
@@ -293,7 +323,7 @@ def main() -> None:
     start = find_encoder(args.start)
     store = Store(args.features, args.teachers, args.concepts)
     print(len(store.examples), "images", flush=True)
-    student = Student(start, store, args.learning_rate, args.state / "state.pt")
+    student = Student(start, store, args.learning_rate, args.state / "state.pt", args.reset)
     stop: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.append(1))

@@ -3,10 +3,9 @@
     python tools/reinforce_general.py CONCEPTS.pt STATE --flickr8k FLICKR8K --general GENERAL --features FEATURES \
         --start-from decoder.pt
 
-Continues a decoder of `train_general.py` and writes the same files. A step samples captions for three kinds of
-features. Those of Flickr8k images are rewarded by CIDEr-D against the image's captions; those of general images with a
-single subject, by the concepts that the image is expected to show (`caption_rewards.py`); those of made-up features, by
-CIDEr-D against the one caption that the features were made for. To the self-critical loss
+Continues a decoder of `train_general.py` and writes the same files. A step samples captions for two kinds of images.
+Those of Flickr8k images are rewarded by CIDEr-D against the image's captions; those of general images with a single
+subject, by the concepts that the image is expected to show (`caption_rewards.py`). To the self-critical loss
 (`imgcap.training.self_critical`), a step adds the cross-entropy of human captions, so that the decoder keeps its words.
 """
 
@@ -49,9 +48,6 @@ class Reinforcement(Run):
         self.flickr8k_reward = Reward(references, data.vocabulary)
         every = [*data.captions, *(words for several in data.others.values() for words, _ in several)]
         self.general_reward = ConceptReward(data.concepts, data.vocabulary, data.expected, data.specificity, every)
-        self.made_up_reward = Reward(
-            [[data.vocabulary.decode(words)] for words, _ in data.others["coco"]], data.vocabulary
-        )
         single = [
             data.names[row].startswith(tuple(f"general/{name}" for name in SINGLE_SUBJECT)) for row in data.general
         ]
@@ -65,25 +61,18 @@ class Reinforcement(Run):
         draw = random.Random(self.step)
         of_flickr8k = draw.sample(range(len(self.flickr8k_rows)), min(args.images[0], len(self.flickr8k_rows)))
         of_general = draw.sample(self.single_subject, min(args.images[1], len(self.single_subject)))
-        captions = data.others["coco"]
-        of_captions = draw.sample(range(len(captions)), min(args.images[2], len(captions)))
         rows = [self.flickr8k_rows[i] for i in of_flickr8k] + [data.general[i] for i in of_general]
-        made_up = self.make_up["coco"]([captions[i][1] for i in of_captions], draw)
-        features = self.noisy(torch.cat([data.features[rows], made_up])).repeat_interleave(args.samples, 0)
+        features = self.noisy(data.features[rows]).repeat_interleave(args.samples, 0)
         ids = sample(self.decoder, features, LONGEST)
-        rewards, begin = [], 0
-        for numbers, reward in (
-            (of_flickr8k, self.flickr8k_reward),
-            (of_general, self.general_reward),
-            (of_captions, self.made_up_reward),
-        ):
-            repeated = [image for image in numbers for _ in range(args.samples)]
-            rewards.append(reward(ids[begin : begin + len(repeated)], repeated))
-            begin += len(repeated)
+        first = len(of_flickr8k) * args.samples
+        rewards = [
+            self.flickr8k_reward(ids[:first], [image for image in of_flickr8k for _ in range(args.samples)]),
+            self.general_reward(ids[first:], [image for image in of_general for _ in range(args.samples)]),
+        ]
         self.rewards.append([float(own.mean()) if len(own) else 0.0 for own in rewards])
         if self.step % 25 == 0:
             latest = torch.tensor(self.rewards[-25:]).mean(0)
-            print("rewards of Flickr8k, general, made-up:", [round(value, 3) for value in latest.tolist()], flush=True)
+            print("rewards of Flickr8k, general:", [round(value, 3) for value in latest.tolist()], flush=True)
         rewards[1] *= args.general_weight
         reinforced = self_critical_loss(self.decoder, features, ids, torch.cat(rewards), args.samples)
         usual: Tensor = args.cross_entropy * super().loss(batch)
@@ -92,7 +81,7 @@ class Reinforcement(Run):
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--images", type=int, nargs=3, default=(44, 28, 0), help="Flickr8k, general and made-up")
+    parser.add_argument("--images", type=int, nargs=2, default=(44, 28), help="Flickr8k and general")
     parser.add_argument("--samples", type=int, default=4, help="captions sampled for each of them")
     parser.add_argument("--general-weight", type=float, default=1.5, help="factor of the rewards of general images")
     parser.add_argument("--cross-entropy", type=float, default=0.6, help="weight of the cross-entropy")

@@ -76,7 +76,9 @@ class Run:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
         start = load_model_folder(locate(args.start), torch.device("cpu"))
-        self.mean, self.std = start.decoder.feature_mean.clone(), start.decoder.feature_std.clone()
+        saved = torch.load(args.start_from, weights_only=True) if args.start_from else None
+        weights: dict[str, Tensor] = saved["decoder"] if saved else start.decoder.state_dict()
+        self.mean, self.std = weights["feature_mean"].clone(), weights["feature_std"].clone()
         self.data = data = read_data(args.concepts, self._features(), args.flickr8k, args.general, args.min_count)
         nouns = data.concepts.class_matrix().sum(0) > 0
         is_general = torch.tensor([name.startswith("general/") for name in data.names])
@@ -91,11 +93,8 @@ class Run:
         self.decoder = LSTMDecoder(sizes)
         self.decoder.output.bias.data.fill_(-10)
         self.step, self.best, self.state_file = 0, -1.0, args.state / "state.pt"
-        if args.start_from:
-            saved = torch.load(args.start_from, weights_only=True)
-            copy_weights(self.decoder, data.vocabulary, saved["decoder"], saved["vocabulary"])
-        else:
-            copy_weights(self.decoder, data.vocabulary, start.decoder.state_dict(), list(start.vocabulary.words))
+        words = saved["vocabulary"] if saved else start.vocabulary.words
+        copy_weights(self.decoder, data.vocabulary, weights, list(words))
         self.average = {name: value.clone() for name, value in self.decoder.named_parameters()}
         self.optimizer = torch.optim.AdamW(
             self.decoder.parameters(), lr=args.learning_rate, weight_decay=0.01, fused=True
@@ -163,6 +162,8 @@ class Run:
 
     def noisy(self, features: Tensor) -> Tensor:
         """Standardised features with Gaussian noise, so that small differences of an encoder change few captions."""
+        if not self.args.feature_noise:
+            return features
         noise: Tensor = self.args.feature_noise * torch.randn_like(features)
         return features + noise
 

@@ -103,18 +103,27 @@ def test_teachers_concepts_decoder_and_top_of_the_trunk(
     assert scored_steps(state) == [0, 2, 3]
 
     reinforced = tmp_path / "reinforced"
-    start = ("--start-from", state / "decoder.pt", "--images", 3, 2, 2)
+    start = ("--start-from", state / "decoder.pt", "--images", 3, 2)
     reinforcement = ("tools/reinforce_general.py", concepts, reinforced, *sets, *few, *start)
     run(*reinforcement, "--steps", 1)
     assert "resumed at step 1" in run(*reinforcement, "--steps", 2)
     assert scored_steps(reinforced) == [0, 1, 2] and (reinforced / "best.pt").exists()
 
     distil = ("tools/distill_top.py", *layers, top, "--start", encoder_file, "--batch", 4)
-    run(*distil, "--steps", 2, "--plain", 1, "--heads-only", 1)
+    run(*distil, "--steps", 2, "--plain", 1, "--heads-only", 1, "--reset", "Mixed_7c.branch3x3dbl")
+    shares = run("tools/frames.py", *sorted((places["general"] / "images").iterdir()), "--trunk", encoder_file)
+    assert len(shares.splitlines()) == 94 and shares.startswith("Conv2d_1a_3x3")
     before, after = load_file(encoder_file), load_file(top / "trunk.safetensors")
     assert before["Mixed_6e.branch1x1.conv.weight"].equal(after["Mixed_6e.branch1x1.conv.weight"])
     assert not before["Mixed_7c.branch1x1.conv.weight"].equal(after["Mixed_7c.branch1x1.conv.weight"])
     assert np.load(top / "features" / "general" / "features.npy").shape == (24, 2048)
+
+    refitted = tmp_path / "refitted.pt"
+    printed = run("tools/refit_image_layer.py", reinforced / "decoder.pt", features, top / "features", refitted)
+    assert printed.startswith("36 images")
+    again = tmp_path / "again"
+    run("tools/train_general.py", concepts, again, *sets, *few, "--start-from", refitted, "--steps", 1)
+    assert scored_steps(again) == [0, 1]
 
     model = tmp_path / "model"
     run("tools/assemble_general.py", reinforced / "decoder.pt", model, "--encoder", encoder_file)

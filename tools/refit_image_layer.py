@@ -1,0 +1,62 @@
+"""Fit the image layer of a decoder to the features of another trunk, so that its other weights can stay.
+
+    python tools/refit_image_layer.py decoder.pt OLD_FEATURES NEW_FEATURES OUT.pt
+
+Both FEATURES are folders of `encode_sets.py` or `distill_top.py`, with the same images. A ridge regression predicts the
+LSTM's first input, as the old features give it, from the new ones. `train_general.py --start-from OUT.pt` goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from concepts import done_rows
+from imgcap.files import replacing
+
+SETS = ("flickr8k-train", "general")
+RIDGE = 100.0
+LEAST_DEVIATION = 1e-3
+"""As in `LSTMDecoder.standardize_features`."""
+
+
+def read_features(folder: Path, other: Path) -> list[Tensor]:
+    """float32 (N, 2048) of each set: the images that both folders have."""
+    sets = []
+    for name in SETS:
+        rows = sorted(done_rows(folder / name) & done_rows(other / name))
+        sets.append(torch.from_numpy(np.load(folder / name / "features.npy", mmap_mode="r")[rows]))
+    return sets
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("decoder", type=Path, help="decoder.pt of train_general.py")
+    parser.add_argument("old", type=Path)
+    parser.add_argument("new", type=Path)
+    parser.add_argument("out", type=Path)
+    args = parser.parse_args()
+    saved = torch.load(args.decoder, weights_only=True)
+    weights = saved["decoder"]
+    old, new = read_features(args.old, args.new), read_features(args.new, args.old)
+    seen = ((torch.cat(old) - weights["feature_mean"]) / weights["feature_std"]).clamp(-5, 5)
+    goal = seen @ weights["image.weight"].T
+    middle = goal.mean(0)
+    mean, std = new[0].mean(0), new[0].std(0).clamp(min=LEAST_DEVIATION)
+    values = ((torch.cat(new) - mean) / std).clamp(-5, 5)
+    gram = values.T @ values + RIDGE * torch.eye(values.shape[1])
+    fitted = torch.linalg.solve(gram, values.T @ (goal - middle)).T
+    left = (values @ fitted.T - (goal - middle)).square().sum() / (goal - middle).square().sum()
+    print(f"{len(values):,} images; {1 - left:.1%} of the variance explained")
+    weights |= {"image.weight": fitted, "feature_mean": mean, "feature_std": std}
+    weights["image.bias"] = weights["image.bias"] + middle
+    with replacing(args.out) as partial:
+        torch.save(saved, partial)
+
+
+if __name__ == "__main__":
+    main()
