@@ -176,7 +176,7 @@ class _Terminal(RunListener):
 
     def resuming(self, file: Path, done: DoneRows) -> None:
         again = f", {done.dropped:,} to be done again" if done.dropped else ""
-        self._print(f"{file}: {done.kept:,} images are done{again}")
+        self._print(f"{file}: {done.kept:,} image{' is' if done.kept == 1 else 's are'} done{again}")
 
     @contextmanager
     def captioning(self) -> Iterator[None]:
