@@ -193,7 +193,7 @@ def test_no_text_adds_a_tag_or_an_attribute(tmp_path: Path, write: object, text:
 @everything
 @given(texts)
 def test_text_in_html_comes_back(text: str) -> None:
-    page = render("gallery.html", title=text, style="", script="")
+    page = render("gallery.html", title=text, style="", script="", model="default")
     safe = page.split("<title>")[1].split("</title>")[0]
     assert not re.search("[<>\"'\x00-\x1f]", safe)
     assert unescape(safe) == CONTROLS.sub(lambda match: f"\\u{ord(match.group()):04x}", text)

@@ -26,7 +26,9 @@ def test_text_that_could_not_be_seen_becomes_escapes(text: object, shown: object
 
 
 def test_a_template_escapes_text_and_makes_it_visible() -> None:
-    page = render("gallery.html", title="</title><b a='1' b=\"2\">&amp;\n{{ style }}", style="", script="")
+    page = render(
+        "gallery.html", title="</title><b a='1' b=\"2\">&amp;\n{{ style }}", style="", script="", model="default"
+    )
     assert "<title>&lt;/title&gt;&lt;b a=&#39;1&#39; b=&#34;2&#34;&gt;&amp;amp;\\u000a{{ style }}</title>" in page
 
 

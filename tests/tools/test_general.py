@@ -176,7 +176,7 @@ def test_the_reward_prefers_what_the_image_shows_in_usual_words(monkeypatch: pyt
     def of(text: str) -> float:
         return float(reward(torch.tensor([[*vocabulary.encode(text.split()), END]]), [0]))
 
-    assert of("a cat sleeps") == pytest.approx(0.6 - 0.15 + 0.6)
-    assert of("a animal sleeps") == pytest.approx(0.9 - 0.15 + 0.27)
-    assert of("a dog sleeps") == pytest.approx(0.1 - 0.15 + 0.1)
-    assert of("a cat a") == pytest.approx(0.6 - 0.15 + 0.6 - 2 / 3)  # two of its three triples are in no caption
+    assert of("a cat sleeps") == pytest.approx(0.6 - 0.15 + 3 * 0.6)
+    assert of("a animal sleeps") == pytest.approx(0.9 - 0.15 + 3 * 0.27)
+    assert of("a dog sleeps") == pytest.approx(0.1 - 0.15 + 3 * 0.1)
+    assert of("a cat a") == pytest.approx(0.6 - 0.15 + 3 * 0.6 - 2 / 3)  # two of its three triples are in no caption
