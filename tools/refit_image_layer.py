@@ -17,11 +17,10 @@ from torch import Tensor
 
 from concepts import done_rows
 from imgcap.files import replacing
+from imgcap.model.decoder import MIN_STD
 
 SETS = ("flickr8k-train", "general")
 RIDGE = 100.0
-LEAST_DEVIATION = 1e-3
-"""As in `LSTMDecoder.standardize_features`."""
 
 
 def read_features(folder: Path, other: Path) -> list[Tensor]:
@@ -46,7 +45,7 @@ def main() -> None:
     seen = ((torch.cat(old) - weights["feature_mean"]) / weights["feature_std"]).clamp(-5, 5)
     goal = seen @ weights["image.weight"].T
     middle = goal.mean(0)
-    mean, std = new[0].mean(0), new[0].std(0).clamp(min=LEAST_DEVIATION)
+    mean, std = new[0].mean(0), new[0].std(0).clamp(min=MIN_STD)
     values = ((torch.cat(new) - mean) / std).clamp(-5, 5)
     gram = values.T @ values + RIDGE * torch.eye(values.shape[1])
     fitted = torch.linalg.solve(gram, values.T @ (goal - middle)).T

@@ -22,7 +22,7 @@ from imgcap.device import pick_device
 from imgcap.images.archived import ArchivedFile
 from imgcap.images.decoding import Pixels, load_batches
 from imgcap.images.errors import ImageError
-from imgcap.model.decoder import LSTMDecoder
+from imgcap.model.decoder import MIN_STD, LSTMDecoder
 from imgcap.model.encoder import FLOAT32, Encoder
 from imgcap.model.folder import Model, load_model_folder
 from imgcap.model.search import Hypothesis, SearchOptions
@@ -39,8 +39,6 @@ that are not scaled to [-1, 1] have distances of 20 to 50, features of another e
 """
 _MIN_CHECKED = 4
 """Number of images that must all be far away, since a single one may be unusual."""
-_MIN_STD = 1e-3
-"""Minimum deviation that `LSTMDecoder.standardize_features` divides by."""
 
 _log = logging.getLogger(__name__)
 
@@ -204,7 +202,7 @@ def feature_distances(decoder: LSTMDecoder, features: Tensor, origin: Tensor | N
     """
     std = decoder.feature_std.cpu()
     offsets = (features - (decoder.feature_mean.cpu() if origin is None else origin)) / std
-    return offsets[:, std > _MIN_STD].square().mean(1).sqrt()
+    return offsets[:, std > MIN_STD].square().mean(1).sqrt()
 
 
 def load_model(

@@ -18,6 +18,9 @@ from imgcap.model.inception import FEATURE_SIZE
 State = tuple[Tensor, Tensor]
 """Hidden and cell state of the LSTM, each (1, B, hidden)."""
 
+MIN_STD = 1e-3
+"""Minimum deviation that `LSTMDecoder.standardize_features` divides by."""
+
 
 @dataclass(frozen=True)
 class DecoderConfig:
@@ -64,7 +67,7 @@ class LSTMDecoder(nn.Module):
     def standardize_features(self, mean: Tensor, std: Tensor) -> None:
         """Set mean and standard deviation of the training features, (2048,) each, to scale all features alike."""
         self.feature_mean.copy_(mean)
-        self.feature_std.copy_(std.clamp(min=1e-3))
+        self.feature_std.copy_(std.clamp(min=MIN_STD))
 
     def embed_images(self, features: Tensor) -> Tensor:
         """Features (B, 2048) -> LSTM inputs (B, embedding)."""
