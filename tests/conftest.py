@@ -9,6 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,11 +49,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty user cache for each test."""
-    folder = tmp_path_factory.mktemp("cache")
-    monkeypatch.setenv("IMGCAP_CACHE_DIR", str(folder))
-    return folder
+def cache(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty user cache for each test. It is removed with the test, for an encoder in it has 40 MB."""
+    with tempfile.TemporaryDirectory(prefix="imgcap-cache-") as folder:
+        monkeypatch.setenv("IMGCAP_CACHE_DIR", folder)
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")
