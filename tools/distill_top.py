@@ -37,12 +37,12 @@ from torch import Tensor, nn
 
 from concepts import done_rows
 from distill_networks import DEVICE, TEACHERS, MeanFilter, resampled
+from encode_sets import TRAIN_SETS
 from imgcap.files import replacing
 from imgcap.model.encoder import Encoder, find_encoder, read_encoder, save_encoder
 from imgcap.model.inception import FEATURE_SIZE, ConvNorm, InceptionV3
 
 TOP = ("Mixed_7a", "Mixed_7b", "Mixed_7c")
-SETS = ("flickr8k-train", "general")
 TEMPERATURE = 2.0
 HEAD_START_IMAGES = 4096
 """Images whose features the heads' regressions are fitted on."""
@@ -81,7 +81,7 @@ class Store:
         self.seen: dict[str, dict[str, npt.NDArray[np.float16]]] = {}
         self.examples: list[Example] = []
         concept_rows = []
-        for name in SETS:
+        for name in TRAIN_SETS:
             self.maps[name] = np.load(features / name / "maps.npy", mmap_mode="r")
             self.seen[name] = {
                 array: np.load(teachers / name / f"{array}.npy", mmap_mode="r")
@@ -151,11 +151,19 @@ class Student:
     @torch.no_grad()
     def _reset(self, store: Store, prefixes: list[str]) -> None:
         """Give random weights to the layers whose names begin so, and fit their batch norms to them."""
-        for name, block in zip(TOP, self.network, strict=True):
-            for part_name, part in block.named_children():
-                if isinstance(part, ConvNorm) and f"{name}.{part_name}".startswith(tuple(prefixes)):
-                    nn.init.kaiming_normal_(part.conv.weight, nonlinearity="relu")
-                    part.bn.reset_parameters()
+        layers = {
+            f"{name}.{part_name}": part
+            for name, block in zip(TOP, self.network, strict=True)
+            for part_name, part in block.named_children()
+            if isinstance(part, ConvNorm)
+        }
+        for prefix in prefixes:
+            own = [layer for name, layer in layers.items() if name.startswith(prefix)]
+            if not own:
+                raise SystemExit(f"--reset {prefix}: no layer begins with it. The layers: {', '.join(layers)}.")
+            for layer in own:
+                nn.init.kaiming_normal_(layer.conv.weight, nonlinearity="relu")
+                layer.bn.reset_parameters()
         draw = random.Random(0)
         self.network.train()
         for _ in range(RESET_ROUNDS):
@@ -278,7 +286,7 @@ def classifiers() -> list[nn.Linear]:
 
 def encode(student: Student, features: Path, out: Path) -> None:
     """Write the features of all images whose maps are stored."""
-    for name in SETS:
+    for name in TRAIN_SETS:
         maps = np.load(features / name / "maps.npy", mmap_mode="r")
         folder = out / name
         folder.mkdir(parents=True, exist_ok=True)

@@ -40,8 +40,8 @@ TEACHER_PIXELS = {"efficientnet-lite0": 224, "efficientnet-lite1": 240, "efficie
 GENERAL_PIXELS, GENERAL_QUALITY = 200, 82
 CHUNK = 256
 """Images between two marks in `done.npy`."""
-KEPT_MAPS = frozenset({"general", "flickr8k-train"})
-"""Sets whose maps are stored, to train from."""
+TRAIN_SETS = ("flickr8k-train", "general")
+"""Sets to train from. Their maps are stored."""
 
 Arrays = dict[str, npt.NDArray[np.floating]]
 Network = Callable[[list[Image.Image]], Arrays]
@@ -241,7 +241,7 @@ def main() -> None:
         for name, files in image_sets(args.flickr8k, args.general).items()
         if not args.sets or name in args.sets
     }
-    sets = [EncodedSet(args.state / name, files, name in KEPT_MAPS) for name, files in wanted.items()]
+    sets = [EncodedSet(args.state / name, files, name in TRAIN_SETS) for name, files in wanted.items()]
     work = list(chunks(sets))
     if args.backwards:
         work.reverse()

@@ -16,17 +16,17 @@ import torch
 from torch import Tensor
 
 from concepts import done_rows
+from encode_sets import TRAIN_SETS
 from imgcap.files import replacing
 from imgcap.model.decoder import MIN_STD
 
-SETS = ("flickr8k-train", "general")
 RIDGE = 100.0
 
 
 def read_features(folder: Path, other: Path) -> list[Tensor]:
     """float32 (N, 2048) of each set: the images that both folders have."""
     sets = []
-    for name in SETS:
+    for name in TRAIN_SETS:
         rows = sorted(done_rows(folder / name) & done_rows(other / name))
         sets.append(torch.from_numpy(np.load(folder / name / "features.npy", mmap_mode="r")[rows]))
     return sets

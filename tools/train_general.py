@@ -26,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from encode_sets import TRAIN_SETS
 from general_captions import Batch, batches, make_batch, read_data
 from general_dev import DevSets
 from imgcap.files import replacing
@@ -114,7 +115,7 @@ class Run:
         """float32 (N, 2048): standardised features of the images that `concepts.py` has listed."""
         rows: dict[str, int] = {}
         arrays = {}
-        for name in ("flickr8k-train", "general"):
+        for name in TRAIN_SETS:
             arrays[name] = np.load(self.args.features / name / "features.npy", mmap_mode="r")
             listed = (self.args.features / name / "images.txt").read_text().split("\n")[:-1]
             rows |= {f"{name}/{image}": i for i, image in enumerate(listed)}

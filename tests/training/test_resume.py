@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from imgcap.files import read_json
 from imgcap.model.store import CONFIG_FILE, DECODER_FILE, ENCODER_FILE, INDEX_FILE, MANIFEST_FILE, verify
 from imgcap.training.checkpoint import CHECKPOINT_FILE, Checkpoint
 from imgcap.training.options import TrainingOptions
+from imgcap.training.progress import SilentListener
 from imgcap.training.trainer import train
 
 
@@ -110,3 +112,16 @@ def test_a_checkpoint_of_an_earlier_version_has_the_present_names(tmp_path: Path
     loaded = Checkpoint.load(tmp_path / CHECKPOINT_FILE)
     assert sorted(loaded.tensors) == sorted(name.replace("picture", "image") for name in names)
     assert loaded.options == TINY_TRAINING
+
+
+def test_a_resume_without_an_interrupted_training_says_that_it_starts(prepared: PreparedFolder, tmp_path: Path) -> None:
+    plans = []
+
+    class Planned(SilentListener):
+        def on_start(self, epochs: int, plan: Sequence[str]) -> None:
+            plans.append(plan[0])
+
+    for resume in (True, False):
+        train(prepared, TINY_TRAINING, tmp_path / f"model{resume}", resume=resume, listener=Planned())
+    missing = f"{tmp_path / 'modelTrue'} holds no interrupted training, so this one starts from the beginning."
+    assert plans == [missing, "Starts from random weights."]

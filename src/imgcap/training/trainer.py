@@ -97,7 +97,10 @@ def _set_up(
     _check_out(out, resume)
     file = out / CHECKPOINT_FILE
     if not (resume and file.exists()):
-        return Trainer(prepared, options, world, listener)
+        trainer = Trainer(prepared, options, world, listener)
+        if resume:
+            trainer.plan.insert(0, f"{out} holds no interrupted training, so this one starts from the beginning.")
+        return trainer
     checkpoint = Checkpoint.load(file)
     options = resumed_options(options, checkpoint.options)
     if checkpoint.digest != prepared.metadata.digest:
