@@ -15,7 +15,8 @@ Layers whose names begin with a name in `--reset` start from random weights. Thi
 every image and see little of the image (`MeanFilter`); `frames.py` finds them.
 
 STATE receives `state.pt` and `curve.jsonl`. At the end, or with `--encode`, it also receives `trunk.safetensors` and
-the folder `features`, with the arrays of `encode_sets.py trunk` except the maps.
+the folder `features`, with the arrays of `encode_sets.py trunk` except the maps, and the features of the mirrored maps,
+`mirrored.npy`.
 """
 
 from __future__ import annotations
@@ -285,18 +286,19 @@ def classifiers() -> list[nn.Linear]:
 
 
 def encode(student: Student, features: Path, out: Path) -> None:
-    """Write the features of all images whose maps are stored."""
+    """Write the features of all images whose maps are stored, and of the mirrored maps."""
     for name in TRAIN_SETS:
         maps = np.load(features / name / "maps.npy", mmap_mode="r")
         folder = out / name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "images.txt").write_text((features / name / "images.txt").read_text())
-        values = np.zeros((len(maps), FEATURE_SIZE), np.float32)
         done = sorted(done_rows(features / name))
-        batches = (maps[done[i : i + 16]] for i in range(0, len(done), 16))
-        inputs = (torch.from_numpy(batch).to(DEVICE).float().permute(0, 3, 1, 2) for batch in batches)
-        values[done] = student.encode(inputs).cpu().numpy()
-        np.save(folder / "features.npy", values)
+        for array, is_mirrored in (("features", False), ("mirrored", True)):
+            batches = (maps[done[i : i + 16]] for i in range(0, len(done), 16))
+            inputs = (torch.from_numpy(batch).to(DEVICE).float().permute(0, 3, 1, 2) for batch in batches)
+            values = np.zeros((len(maps), FEATURE_SIZE), np.float32)
+            values[done] = student.encode(x.flip(3) if is_mirrored else x for x in inputs).cpu().numpy()
+            np.save(folder / f"{array}.npy", values)
         np.save(folder / "done.npy", np.load(features / name / "done.npy"))
         print("encoded", name, flush=True)
 

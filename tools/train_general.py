@@ -3,8 +3,9 @@
     python tools/train_general.py CONCEPTS.pt STATE --flickr8k FLICKR8K --general GENERAL --features FEATURES \
         --start default --steps 4000
 
-CONCEPTS.pt comes from `concepts.py`, FEATURES from `encode_sets.py`. A caption without an image has features that
-`made_up_features.py` makes.
+CONCEPTS.pt comes from `concepts.py`, FEATURES from `encode_sets.py` or `distill_top.py`. With the mirrored views of the
+latter, every second step sees mirrored images. A caption without an image has features that `made_up_features.py`
+makes.
 
 STATE receives `state.pt`, `metrics.jsonl` (as `imgcap train` writes it, with a line for each `--score-every` steps),
 `curve.jsonl` (the scores on all dev sets), `captions.json` (captions of the dev sets) and
@@ -27,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from encode_sets import TRAIN_SETS
-from general_captions import Batch, batches, make_batch, read_data
+from general_captions import Batch, Data, batches, make_batch, read_data
 from general_dev import DevSets
 from imgcap.files import replacing
 from imgcap.model.decoder import DecoderConfig, LSTMDecoder, pack
@@ -80,16 +81,19 @@ class Run:
         saved = torch.load(args.start_from, weights_only=True) if args.start_from else None
         weights: dict[str, Tensor] = saved["decoder"] if saved else start.decoder.state_dict()
         self.mean, self.std = weights["feature_mean"].clone(), weights["feature_std"].clone()
-        self.data = data = read_data(args.concepts, self._features(), args.flickr8k, args.general, args.min_count)
+        self.views = [self._features(array) for array in ("features", "mirrored") if self._has(array)]
+        self.data = data = read_data(args.concepts, self.views[0], args.flickr8k, args.general, args.min_count)
         nouns = data.concepts.class_matrix().sum(0) > 0
         is_general = torch.tensor([name.startswith("general/") for name in data.names])
         any_image = MadeUpFeatures(data.targets, data.features, nouns, torch.ones_like(is_general))
         general_only = MadeUpFeatures(data.targets, data.features, nouns, is_general)
+        self.with_features: tuple[Data | MadeUpFeatures, ...] = (data, any_image, general_only)
         self.make_up = dict.fromkeys(data.others, general_only)
         if "flickr30k" in self.make_up:
             self.make_up["flickr30k"] = any_image
         counts = {source: len(several) for source, several in data.others.items()}
-        print(len(data.captions), "Flickr8k captions;", counts, len(data.vocabulary), "words", flush=True)
+        print(f"{len(data.captions)} Flickr8k captions; {counts}; {len(data.vocabulary)} words", flush=True)
+        print(f"{len(self.views)} views of each image", flush=True)
         sizes = DecoderConfig(len(data.vocabulary), dropout=args.dropout)
         self.decoder = LSTMDecoder(sizes)
         self.decoder.output.bias.data.fill_(-10)
@@ -111,12 +115,15 @@ class Run:
         self.losses: list[float] = []
         self.scored_at = time.monotonic()
 
-    def _features(self) -> Tensor:
+    def _has(self, array: str) -> bool:
+        return all((self.args.features / name / f"{array}.npy").exists() for name in TRAIN_SETS)
+
+    def _features(self, array: str) -> Tensor:
         """float32 (N, 2048): standardised features of the images that `concepts.py` has listed."""
         rows: dict[str, int] = {}
         arrays = {}
         for name in TRAIN_SETS:
-            arrays[name] = np.load(self.args.features / name / "features.npy", mmap_mode="r")
+            arrays[name] = np.load(self.args.features / name / f"{array}.npy", mmap_mode="r")
             listed = (self.args.features / name / "images.txt").read_text().split("\n")[:-1]
             rows |= {f"{name}/{image}": i for i, image in enumerate(listed)}
         names = torch.load(self.args.concepts, weights_only=True)["names"]
@@ -200,6 +207,8 @@ class Run:
             if self.step // per_epoch != epoch:
                 epoch = self.step // per_epoch
                 own = batches(data, epoch, args.sizes, args.batch)
+            for part in self.with_features:
+                part.features = self.views[self.step % len(self.views)]
             self.learn(make_batch(data, self.make_up, own[self.step % per_epoch], self.step))
             if self.step % 25 == 0:
                 pace = (time.monotonic() - begun) / len(self.losses)

@@ -116,13 +116,17 @@ def test_teachers_concepts_decoder_and_top_of_the_trunk(
     before, after = load_file(encoder_file), load_file(top / "trunk.safetensors")
     assert before["Mixed_6e.branch1x1.conv.weight"].equal(after["Mixed_6e.branch1x1.conv.weight"])
     assert not before["Mixed_7c.branch1x1.conv.weight"].equal(after["Mixed_7c.branch1x1.conv.weight"])
-    assert np.load(top / "features" / "general" / "features.npy").shape == (24, 2048)
+    plain, mirrored = (np.load(top / "features" / "general" / f"{array}.npy") for array in ("features", "mirrored"))
+    assert plain.shape == mirrored.shape == (24, 2048) and (plain != mirrored).any()
 
     refitted = tmp_path / "refitted.pt"
     printed = run("tools/refit_image_layer.py", reinforced / "decoder.pt", features, top / "features", refitted)
     assert printed.startswith("36 images")
     again = tmp_path / "again"
-    run("tools/train_general.py", concepts, again, *sets, *few, "--start-from", refitted, "--steps", 1)
+    dev_sets = ("--sets", "dev-naming", "dev-coco", "flickr8k-dev")
+    run("tools/encode_sets.py", "trunk", top / "features", *sets, "--encoder", top / "trunk.safetensors", *dev_sets)
+    on_top = (*sets, "--features", top / "features", *few[2:], "--start-from", refitted)
+    assert "2 views of" in run("tools/train_general.py", concepts, again, *on_top, "--steps", 1)
     assert scored_steps(again) == [0, 1]
 
     model = tmp_path / "model"
