@@ -1,0 +1,56 @@
+"""Average the weights of decoders that continue the same training.
+
+    python tools/average_decoders.py OUT.pt 0.5:A/decoder.pt 0.5:B/decoder.pt
+
+The decoders come from `train_general.py` or `reinforce_general.py` and have the same vocabulary; the numbers are their
+shares. Decoders with a common past can be averaged (Wortsman et al. 2022, "Model Soups").
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from imgcap.files import replacing
+
+
+def share(text: str) -> tuple[float, Path]:
+    """A share and a file, from "0.5:decoder.pt"."""
+    number, _, file = text.partition(":")
+    return float(number), Path(file)
+
+
+def average(shares: list[tuple[float, Path]]) -> dict[str, Any]:
+    """The mean of decoders, in the form of each of them. Raises `ValueError` if they do not belong together."""
+    saved = [torch.load(file, weights_only=True) for _, file in shares]
+    if any(own["vocabulary"] != saved[0]["vocabulary"] for own in saved):
+        raise ValueError("the decoders have different words")
+    if not math.isclose(sum(part for part, _ in shares), 1):
+        raise ValueError("the shares do not add up to 1")
+    parts = [part for part, _ in shares]
+    weights = {
+        name: sum(part * own["decoder"][name] for part, own in zip(parts, saved, strict=True))
+        for name in saved[0]["decoder"]
+    }
+    return {**saved[0], "decoder": weights}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("decoders", type=share, nargs="+", metavar="SHARE:DECODER.pt")
+    args = parser.parse_args()
+    try:
+        saved = average(args.decoders)
+    except (OSError, ValueError) as error:
+        parser.error(f"{error}.")
+    with replacing(args.out) as partial:
+        torch.save(saved, partial)
+
+
+if __name__ == "__main__":
+    main()
