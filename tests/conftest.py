@@ -49,10 +49,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def cache(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def cache() -> Iterator[Path]:
     """An empty user cache for each test. It is removed with the test, for an encoder in it has 40 MB."""
-    with tempfile.TemporaryDirectory(prefix="imgcap-cache-") as folder:
-        monkeypatch.setenv("IMGCAP_CACHE_DIR", folder)
+    # Not the test's own monkeypatch: what that has replaced, such as `os.scandir`, must be back before the removal.
+    with tempfile.TemporaryDirectory(prefix="imgcap-cache-") as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IMGCAP_CACHE_DIR", folder)
         yield Path(folder)
 
 

@@ -27,16 +27,19 @@ def share(text: str) -> tuple[float, Path]:
 def average(shares: list[tuple[float, Path]]) -> dict[str, Any]:
     """The mean of decoders, in the form of each of them. Raises `ValueError` if they do not belong together."""
     saved = [torch.load(file, weights_only=True) for _, file in shares]
-    if any(own["vocabulary"] != saved[0]["vocabulary"] for own in saved):
+    first = saved[0]
+    if any(own["vocabulary"] != first["vocabulary"] for own in saved):
         raise ValueError("the decoders have different words")
+    if any(not own["decoder"]["feature_mean"].equal(first["decoder"]["feature_mean"]) for own in saved):
+        raise ValueError("the decoders standardise features differently: they belong to different trunks")
     if not math.isclose(sum(part for part, _ in shares), 1):
         raise ValueError("the shares do not add up to 1")
     parts = [part for part, _ in shares]
     weights = {
         name: sum(part * own["decoder"][name] for part, own in zip(parts, saved, strict=True))
-        for name in saved[0]["decoder"]
+        for name in first["decoder"]
     }
-    return {**saved[0], "decoder": weights}
+    return {**first, "decoder": weights}
 
 
 def main() -> None:

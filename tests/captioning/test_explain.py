@@ -106,7 +106,10 @@ def test_neighbours_are_those_of_the_features_that_the_decoder_sees(
     with torch.inference_mode():
         decoder.eval().embed_images(torch.from_numpy(images.features))
     handle.remove()
-    whole = torch.nn.functional.normalize(seen[0])
+    _, scales, components = torch.linalg.svd(seen[0][:TRAIN], full_matrices=False)
+    variances = scales[:COMPONENTS] ** 2 / TRAIN
+    whitened = seen[0] @ components[:COMPONENTS].T / variances.clamp(min=variances.sum() / 1000).sqrt()
+    whole = torch.nn.functional.normalize(whitened)
     similarities = whole[TRAIN:] @ whole[:TRAIN].T
     for exact, found in zip(
         similarities, index.explain(torch.from_numpy(images.features[TRAIN:]), [""] * VAL), strict=True
@@ -115,6 +118,18 @@ def test_neighbours_are_those_of_the_features_that_the_decoder_sees(
         assert [s for _, s in found.nearest] == sorted((s for _, s in found.nearest), reverse=True)
         assert [s for _, s in found.nearest] == pytest.approx(exact.topk(NEAREST).values.tolist(), abs=0.05)
         assert found.nearest[0][0] in {images.records[i].path for i in exact.topk(3).indices.tolist()}
+
+
+def test_images_that_share_one_strong_direction_are_not_alike() -> None:
+    images = FakePrepared()
+    strong = np.random.default_rng(1).choice([-25, 25], size=(TRAIN + VAL, 1))
+    images.features += (strong * images.directions[:1]).astype(np.float32)
+    decoder = LSTMDecoder(DecoderConfig(8, 8, 8))  # without statistics, which would shrink the strong direction
+    features = torch.from_numpy(images.features)
+    others = torch.nn.functional.normalize(features[TRAIN:]) @ torch.nn.functional.normalize(features[:TRAIN]).T
+    similarities = build(images, decoder).similarities(features[TRAIN:])
+    assert others.amax(1).min() > 0.95
+    assert similarities.amax(1).median() < 0.7
 
 
 def test_training_captions_are_recognised_word_for_word(images: FakePrepared, index: TrainingIndex) -> None:

@@ -76,6 +76,15 @@ def test_every_key_of_a_row_has_a_column() -> None:
     assert keys <= set(CsvWriter.COLUMNS)
 
 
+def test_a_withheld_caption_leaves_no_explanation_under_another_image(tmp_path: Path) -> None:
+    explanation = Explanation((("dog.jpg", 0.8),), True, 0.4, 0.99, "Unlike all of them.")
+    withheld = make_row(Caption("a.png", (WALL,), explanation), RowOptions(min_confidence=1), ORIGIN)
+    assert "nearest" in withheld and not withheld["caption"]
+    file = tmp_path / "rows.text"
+    write(file, [make_row(Caption("b.png", (STRIPE,)), RowOptions(), ORIGIN), withheld])
+    assert file.read_text() == "b.png\ta stripe\n"
+
+
 @pytest.mark.parametrize(
     ("bare", "expected"),
     [(False, "a\\nb.png\ta red wall\na\\nb.png\ta stripe\n"), (True, "a red wall\na stripe\n")],

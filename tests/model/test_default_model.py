@@ -64,7 +64,7 @@ def test_weights_are_in_half_precision_except_the_feature_statistics(captioner: 
     for name in ("encoder.safetensors", "decoder.safetensors"):
         for key, tensor in load_file(captioner.model.folder / name).items():
             wanted = torch.float32 if key.startswith("feature_") else torch.float16
-            assert tensor.dtype == wanted or not tensor.is_floating_point(), key
+            assert tensor.dtype == wanted or key.startswith("int8.") or not tensor.is_floating_point(), key
 
 
 def test_the_card_names_data_terms_and_scores() -> None:

@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,8 @@ MAX_IMAGES = 2**17
 
 _PCA_IMAGES = 8192
 _CODE_SCALE = 127
+_LEAST_VARIANCE = 1e-3
+"""Share of all variance below which a component is not amplified further, because codes are rounded."""
 _CLAMP = 5.0
 _BEYOND_ALL = torch.tensor([1e9])
 """A distance that no image has."""
@@ -50,7 +53,7 @@ class Explanation:
     """How an image and its caption relate to the training images and captions."""
 
     nearest: tuple[tuple[str, float], ...]
-    """The most similar training images, best first: name, and cosine similarity of the codes."""
+    """The most similar training images, best first: name and similarity, see `TrainingIndex.similarities`."""
     verbatim: bool
     """Whether the caption is, word for word, a training caption."""
     distance: float
@@ -180,13 +183,26 @@ class TrainingIndex:
         ]
 
     def similarities(self, features: Tensor) -> Tensor:
-        """Cosine similarity of images, from their features, float32 (B, 2048), to each training image: (B, N)."""
+        """Similarity of images, from their features, float32 (B, 2048), to each training image: (B, N), -1 to 1.
+
+        It is the cosine after each component is divided by the root of its `variances`: otherwise two images that are
+        strong in the first component, such as two of surfers, would seem to be one.
+        """
         return self._similarities(self._components(features))
 
     def _similarities(self, projected: Tensor) -> Tensor:
-        codes = self.codes.float()  # (N, D)
-        similarities: Tensor = F.normalize(projected) @ codes.T / codes.norm(dim=1).clamp(min=1)
-        return similarities
+        return F.normalize(projected * self._weights) @ self._directions.T
+
+    @cached_property
+    def _weights(self) -> Tensor:
+        """float32 (D,): what each component is multiplied by before the cosine."""
+        least = _LEAST_VARIANCE * self.variances.sum()
+        return self.variances.clamp(min=float(least)).rsqrt()
+
+    @cached_property
+    def _directions(self) -> Tensor:
+        """float32 (N, D): the training images in the space of `similarities`, each of length 1."""
+        return F.normalize(self.codes.float() * self._weights)
 
     def _components(self, features: Tensor) -> Tensor:
         return _project(features.cpu(), self.mean, self.std, self.projection)

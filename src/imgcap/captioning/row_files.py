@@ -45,6 +45,8 @@ class TextWriter(RowWriter):
         captions = [row.get("caption"), *(other["caption"] for other in row.get("alternatives", ()))]
         start = "" if self.bare else printable(row["path"]) + "\t"
         lines = [f"{start}{printable(caption)}" for caption in captions if caption]
+        if not lines:
+            return
         if row.get("words"):
             lines.append("  words: " + ", ".join(f"{printable(word)} {p:.2f}" for word, p in row["words"]))
         if "nearest" in row:

@@ -146,8 +146,8 @@ Quiet = Annotated[bool, _run("--quiet", "-q", help="Show neither progress nor su
 Precision = Annotated[
     str,
     _run(
-        help="float32; int8: almost 3 times as fast on processors with VNNI or AMX, but over a quarter of the captions "
-        "differ, as good on average; or auto: int8 on such a processor, else float32."
+        help="float32; int8: about 2.6 times as fast on processors with VNNI or AMX, but one caption in six differs, "
+        "nearly as good on average; or auto: int8 on such a processor, else float32."
     ),
 ]
 

@@ -35,6 +35,12 @@ def choose_start(options: TrainingOptions, prepared: PreparedFolder) -> str:
     return SCRATCH
 
 
+def default_is_misfit(options: TrainingOptions, prepared: PreparedFolder) -> bool:
+    """Whether the default model would be the start if the features in `prepared` came from its encoder."""
+    is_open = options.start_from == AUTO and not (options.embedding_size or options.hidden_size)
+    return is_open and prepared.metadata.encoder_fingerprint != default_encoder_fingerprint()
+
+
 def load_start(options: TrainingOptions, prepared: PreparedFolder, device: torch.device) -> Model | None:
     """The model that `options` start from, or None.
 
@@ -59,8 +65,16 @@ def adapted_vocabulary(start: Vocabulary, captions: Iterable[str], min_count: in
     return Vocabulary((*SPECIAL_WORDS, *old, *new))
 
 
-def described(start: Model | None, vocabulary: Vocabulary) -> str:
-    """What a training with `vocabulary` starts from, in one sentence."""
+def described(start: Model | None, vocabulary: Vocabulary, is_misfit: bool = False) -> str:
+    """What a training with `vocabulary` starts from, in one sentence.
+
+    `is_misfit` says that the default model was left out because its encoder is another one than that of the features.
+    """
+    if not start and is_misfit:
+        return (
+            "Starts from random weights, because the features come from another encoder than the default model's; "
+            "prepare the images again to start from that model."
+        )
     if not start:
         return "Starts from random weights."
     count, name = len(start.vocabulary) - len(SPECIAL_WORDS), start.config.name
