@@ -30,7 +30,7 @@ from imgcap.model.store import (
 from imgcap.text.vocabulary import SPECIAL_WORDS, Vocabulary
 from imgcap.training import start as start_module
 from imgcap.training.options import SEARCH, TrainingOptions
-from imgcap.training.start import adapted_vocabulary, adapted_weights, choose_start, default_is_misfit, described
+from imgcap.training.start import adapted_vocabulary, adapted_weights, choose_start, described, wants_default
 from imgcap.training.trainer import train
 
 OPEN = replace(TINY_TRAINING, embedding_size=None, hidden_size=None, patience=None)
@@ -97,11 +97,11 @@ def test_what_becomes_of_the_words_is_one_sentence(start: Model, words: tuple[st
     assert described(None, vocabulary(*words)) == "Starts from random weights."
 
 
-def test_features_of_another_encoder_are_the_named_reason_for_random_weights(prepared: PreparedFolder) -> None:
-    sentence = described(None, vocabulary("wall"), default_is_misfit(TrainingOptions(), prepared))
+def test_features_of_another_encoder_are_the_named_reason_for_random_weights() -> None:
+    sentence = described(None, vocabulary("wall"), wants_default(TrainingOptions()))
     assert "because the features come from another encoder than the default model's" in sentence
     for own_choice in (TrainingOptions(start_from="none"), TrainingOptions(hidden_size=8)):
-        assert not default_is_misfit(own_choice, prepared)
+        assert not wants_default(own_choice)
 
 
 def test_the_default_model_is_the_start_if_the_features_are_its_own(

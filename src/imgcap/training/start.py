@@ -27,18 +27,16 @@ def choose_start(options: TrainingOptions, prepared: PreparedFolder) -> str:
     """
     if options.start_from != AUTO:
         return options.start_from
-    new_sizes = options.embedding_size or options.hidden_size
-    if not new_sizes and prepared.metadata.encoder_fingerprint == default_encoder_fingerprint():
+    if wants_default(options) and prepared.metadata.encoder_fingerprint == default_encoder_fingerprint():
         return DEFAULT_MODEL
     if options.self_critical:
         raise ImgcapError("Self-critical training needs a trained model to start from.", "Add --start-from MODEL.")
     return SCRATCH
 
 
-def default_is_misfit(options: TrainingOptions, prepared: PreparedFolder) -> bool:
-    """Whether the default model would be the start if the features in `prepared` came from its encoder."""
-    is_open = options.start_from == AUTO and not (options.embedding_size or options.hidden_size)
-    return is_open and prepared.metadata.encoder_fingerprint != default_encoder_fingerprint()
+def wants_default(options: TrainingOptions) -> bool:
+    """Whether the default model is the start if the features come from its encoder."""
+    return options.start_from == AUTO and not (options.embedding_size or options.hidden_size)
 
 
 def load_start(options: TrainingOptions, prepared: PreparedFolder, device: torch.device) -> Model | None:
@@ -65,18 +63,14 @@ def adapted_vocabulary(start: Vocabulary, captions: Iterable[str], min_count: in
     return Vocabulary((*SPECIAL_WORDS, *old, *new))
 
 
-def described(start: Model | None, vocabulary: Vocabulary, is_misfit: bool = False) -> str:
-    """What a training with `vocabulary` starts from, in one sentence.
-
-    `is_misfit` says that the default model was left out because its encoder is another one than that of the features.
-    """
-    if not start and is_misfit:
-        return (
-            "Starts from random weights, because the features come from another encoder than the default model's; "
-            "prepare the images again to start from that model."
-        )
+def described(start: Model | None, vocabulary: Vocabulary, wanted_default: bool = False) -> str:
+    """What a training with `vocabulary` starts from, in one sentence; `wanted_default` as from `wants_default`."""
     if not start:
-        return "Starts from random weights."
+        reason = (
+            ", because the features come from another encoder than the default model's; prepare the images again to "
+            "start from that model"
+        )
+        return f"Starts from random weights{reason if wanted_default else ''}."
     count, name = len(start.vocabulary) - len(SPECIAL_WORDS), start.config.name
     stay = sum(word in start.vocabulary for word in vocabulary.words[len(SPECIAL_WORDS) :])
     new = len(vocabulary) - len(SPECIAL_WORDS) - stay

@@ -38,7 +38,7 @@ from imgcap.training.options import SCRATCH, TrainingOptions, resumed_options
 from imgcap.training.progress import EpochResult, Listener, SilentListener, best_epoch
 from imgcap.training.self_critical import Reward
 from imgcap.training.settings import Settings, complete, described
-from imgcap.training.start import adapted_vocabulary, choose_start, default_is_misfit, load_start
+from imgcap.training.start import adapted_vocabulary, choose_start, load_start, wants_default
 from imgcap.training.start import described as start_described
 from imgcap.training.validation import Validation
 
@@ -165,7 +165,7 @@ class Trainer:
 
         self.train_rows = prepared.rows("train")
         patience_is_open = options.patience is None
-        is_misfit = default_is_misfit(options, prepared)
+        wanted_default = wants_default(options)
         options = replace(options, start_from=choose_start(options, prepared))
         start = load_start(options, prepared, world.device)
         self.start_hash = start.hash if start else None
@@ -182,7 +182,7 @@ class Trainer:
                 "Draw a val split with --val-share 0.1, or keep the last of N epochs with --patience 0 --epochs N.",
             )
         settings = described(options, len(self.train_rows), by_table=patience_is_open)
-        self.plan = [start_described(start, self.vocabulary, is_misfit), settings]
+        self.plan = [start_described(start, self.vocabulary, wanted_default), settings]
         self.batches = Batches(prepared, self.train_rows, self.captions, options, world)
         self.validation = None
         if len(self.val_rows):
