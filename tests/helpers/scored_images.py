@@ -16,7 +16,7 @@ HOSTILE = "</script><img src=x onerror=window.broken=1>\u2028\n'\"&amp;\udcff\ud
 SHOWN = "</script><img src=x onerror=window.broken=1>\\u2028\\u000a'\"&amp;\\udcff\\ud83d\\u202e{{cards}} {0} \\1"
 BLEU_4 = Measure("BLEU-4", 0.2, 0.19, 0.215, floor=0.074, ceiling=0.243)
 CIDER_D = Measure("CIDEr-D", 0.587, 0.56, 0.613, floor=0.087, ceiling=0.85, compared=0.61, top=10.0)
-CURVES = plot_svg([("Loss", [Curve("loss", (1, 2, 3), (3.0, 2.0, 1.5))])], "epoch")
+CURVES = [plot_svg([("Loss", [Curve("loss", (1, 2, 3), (3.0, 2.0, 1.5))])], "epoch")]
 
 
 def image(number: int, cider_d: float = 0.5, caption: str = "a red wall", **more: Any) -> ScoredImage:

@@ -16,8 +16,8 @@ from helpers.gallery_rows import ROWS, write
 from imgcap.pages.gallery import GalleryWriter
 
 SMALL_TARGETS = """
-    return [...document.querySelectorAll("button, select, textarea, .states label, #saving label")]
-      .filter(e => e.checkVisibility() && Math.min(e.offsetWidth, e.offsetHeight) < 24)
+    return [...document.querySelectorAll("button:not(.skip), select, textarea, #text, .states label, #saving label")]
+      .filter(e => e.checkVisibility() && Math.min(e.offsetWidth, e.offsetHeight) < 44)
       .map(e => e.id || e.textContent);"""
 
 
@@ -274,6 +274,11 @@ def test_nothing_is_cut_off_and_nothing_moves_from_image_to_image(
 ) -> None:
     browser.resize(width, height)
     browser.open(page)
+    assert is_whole(browser, "#states")
+    assert is_whole(browser, "#states label")
+    browser.find("#help").click()
+    assert is_whole(browser, "#keys dl")
+    browser.press(Keys.ESCAPE)
     browser.find("#check").click()
     places = []
     for _ in WALLS[1:]:
@@ -283,11 +288,20 @@ def test_nothing_is_cut_off_and_nothing_moves_from_image_to_image(
         places.append((box["left"], box["top"]))
         browser.find("#accept").click()
     assert len(set(places)) == 1
-    assert browser.run("const e = document.querySelector('#detail-body'); return e.scrollWidth <= e.clientWidth")
+    assert is_whole(browser, "#detail-body")
     browser.find("#skip-image").click()
     browser.run("document.querySelector('#write').click()")
-    assert browser.run("const e = document.querySelector('.saving'); return e.scrollWidth <= e.clientWidth")
+    assert is_whole(browser, ".saving")
+    assert is_whole(browser, ".saving pre")
+    assert is_whole(browser, ".saving > label")
     assert browser.run("return document.documentElement.scrollWidth <= arguments[0]", width)
+
+
+def is_whole(browser: Browser, selector: str) -> bool:
+    """Whether all of what the selector finds is inside the window, and all of its text inside of it."""
+    inside = "e => e.scrollWidth <= e.clientWidth && (box => box.left >= 0 && box.right <= innerWidth)(edges(e))"
+    edges = "const edges = e => e.getBoundingClientRect();"
+    return bool(browser.run(f"{edges} return [...document.querySelectorAll(arguments[0])].every({inside})", selector))
 
 
 def test_five_thousand_images_stay_fast(browser: Browser, tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_what_is_typed_is_kept_when_the_person_moves_on(browser: Browser, page: 
         browser.press(Keys.ESCAPE)
     else:
         browser.find(f"#{leave}").click()
-    assert captions(browser)[0] == "a red wall today"
+    browser.wait(lambda: captions(browser)[0] == "a red wall today")  # a dialog tells a little later that it is closed
     assert progress(browser) == "1 of 4 checked"
 
 

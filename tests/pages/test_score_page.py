@@ -88,16 +88,23 @@ def test_images_that_are_gone_are_counted(tmp_path: Path) -> None:
 
 
 def test_a_page_without_scores_has_no_place_for_them(tmp_path: Path) -> None:
-    images = [image(i, NAN, bleu_4=NAN, compared="a wall") for i in range(3)]
+    images = [image(i, NAN, bleu_4=NAN, compared="a wall") for i in range(13)]
     page = read(tmp_path, images, measures=[], verdict="There are no scores.", labels=("Before", "After"))
     assert 'id="scores-title"' not in page
     assert "<table" not in page
     assert page.count('<div class="field limit-field" hidden>') == 2
     assert re.findall(r'<option value="(.*?)">', page) == ["place-up", "words-down", "words-up"]
-    assert re.findall(r'<p class="label">(.*?)</p>', page) == ["<b>Before</b>", "<b>After</b>"] * 3
+    assert re.findall(r'<p class="label">(.*?)</p>', page) == ["<b>Before</b>", "<b>After</b>"] * 13
     assert "All images. References are below the captions" in page
     assert '<span class="tags"></span>' in page
     assert "<b>Random</b>" not in page
+
+
+def test_few_images_have_no_filters(tmp_path: Path) -> None:
+    for count, there in ((12, False), (13, True)):
+        page = read(tmp_path, [image(i) for i in range(count)])
+        assert [part in page for part in ('id="filters"', 'id="none"', "<script>")] == [there] * 3
+    assert '<fieldset class="groups" id="groups" hidden>' in page
 
 
 def test_the_settings_of_a_training_are_beside_its_curves(tmp_path: Path) -> None:

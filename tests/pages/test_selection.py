@@ -47,23 +47,28 @@ def test_the_images_that_gain_and_lose_most_are_chosen_for_a_comparison() -> Non
 
 
 def test_an_image_that_stays_the_same_neither_gains_nor_loses() -> None:
-    images = [image(i, 1.0, compared="a", compared_cider_d=compared) for i, compared in enumerate((1.0, 0.5, 2.0, 1.0))]
+    others = [image(i, 1.0, compared="a", compared_cider_d=1.0) for i in range(2, GROUP_SIZE + 1)]
+    images = [image(0, 1.0, compared="a", compared_cider_d=2.0), image(1, 1.0, compared="a", compared_cider_d=0.5)]
+    images += others
     chosen = select(images, comparing=True)
-    assert (ids(images, chosen, "gains"), ids(images, chosen, "losses")) == (["1.png"], ["2.png"])
-    assert ids(images, chosen) == ["1.png", "0.png", "3.png", "2.png"]
+    assert (ids(images, chosen, "gains"), ids(images, chosen, "losses")) == (["1.png"], ["0.png"])
+    assert ids(images, chosen) == ["1.png", *(other.image_id for other in others), "0.png"]
     assert chosen.counts == [
-        ("all", "All", 4),
+        ("all", "All", GROUP_SIZE + 1),
         ("gains", "Largest gains", 1),
         ("losses", "Largest losses", 1),
-        ("random", "Random", 4),
+        ("random", "Random", GROUP_SIZE),
     ]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 59, 60, 61, 119, 120, 121, 179, 180])
-def test_all_of_few_images_are_shown_and_best_and_worst_are_halves(count: int) -> None:
+def test_all_of_few_images_are_shown_and_best_and_worst_of_more_than_one_group_are_halves(count: int) -> None:
     images = [image(i, i / 100) for i in range(count)]
     chosen = select(images)
     assert ids(images, chosen) == [f"{i}.png" for i in reversed(range(count))]
+    if count <= GROUP_SIZE:
+        assert chosen.counts == [("all", "All", count)]
+        return
     best, worst = (ids(images, chosen, group) for group in ("best", "worst"))
     assert len(best) == len(worst) == min(GROUP_SIZE, (count + 1) // 2)
     assert len(set(best) & set(worst)) == (count % 2 if count < 120 else 0)
@@ -71,13 +76,10 @@ def test_all_of_few_images_are_shown_and_best_and_worst_are_halves(count: int) -
 
 
 def test_an_image_without_a_score_is_neither_best_nor_worst() -> None:
-    images = [image(0, NAN), image(1, 1.0), image(2, NAN), image(3, 2.0)]
-    assert list(select(images).groups.items()) == [
-        (3, ["best", "random"]),
-        (1, ["worst", "random"]),
-        (0, ["random"]),
-        (2, ["random"]),
-    ]
+    images = [image(0, 1.0), image(1, 2.0), *(image(i, NAN) for i in range(2, GROUP_SIZE + 1))]
+    chosen = select(images)
+    assert (ids(images, chosen, "best"), ids(images, chosen, "worst")) == (["1.png"], ["0.png"])
+    assert ids(images, chosen) == ["1.png", "0.png", *(each.image_id for each in images[2:])]
 
 
 @pytest.mark.parametrize(("count", "shown"), [(180, 180), (181, 60)])

@@ -83,13 +83,22 @@ def test_it_shows_the_val_images_before_and_after(prepared: PreparedFolder, fold
 
 @pytest.mark.parametrize(("keep_words", "more"), [(False, ", or with --keep-words"), (True, "")])
 def test_a_start_model_that_scores_higher_is_said_with_what_to_try(
-    prepared: PreparedFolder, telling_model: Path, folder: Path, keep_words: bool, more: str
+    prepared: PreparedFolder,
+    telling_model: Path,
+    folder: Path,
+    keep_words: bool,
+    more: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     config = read_json(telling_model / CONFIG_FILE)
     worse = Path(shutil.copytree(telling_model, folder.parent / "worse"))
     config["training"]["options"] |= {"start_from": str(folder), "keep_words": keep_words}
     write_json(worse / CONFIG_FILE, config)
     write_manifest(worse)
+    images = len(prepared.rows(VAL))
+    monkeypatch.setattr("imgcap.training.report.FEWEST_IMAGES", images + 1)
+    assert write(prepared, worse)[0].advice is None
+    monkeypatch.setattr("imgcap.training.report.FEWEST_IMAGES", images)
     report, text = write(prepared, worse)
     assert report.advice == (
         f"The start model {folder} scores higher on the val images. Use it as it is, or train again on more "

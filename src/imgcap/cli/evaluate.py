@@ -229,7 +229,7 @@ def _write_files(outputs: given.OutputFiles, captions: HypothesisSet, evaluation
             compared=compared,
             labels=_labels(captions),
             images=captions.find_images(),
-            curves=learning_curves(captions.model_folder) if captions.model_folder else None,
+            curves=learning_curves(captions.model_folder) if captions.model_folder else (),
         )
 
 

@@ -28,14 +28,14 @@ def write_evaluation_page(
     compared: Sequence[str] | None = None,
     labels: tuple[str, str] = ("Compared with", "These captions"),
     images: Sequence[Path | ArchivedFile | None] = (),
-    curves: str | None = None,
+    curves: Sequence[str] = (),
     facts: Sequence[tuple[str, str]] = (),
     settings: Sequence[tuple[str, str]] = (),
 ) -> None:
     """Write the score page of `evaluation`.
 
     `compared` holds the captions that the evaluation compares with, `labels` are what the page calls these and the
-    scored ones, `images` the image of each caption if they are known, `curves` the SVG of the model's learning curves,
+    scored ones, `images` the image of each caption if they are known, `curves` the SVGs of the model's learning curves,
     `settings` how it was trained, and `facts` come before those of the scores. Raises `ImgcapError` if the page cannot
     be written.
     """

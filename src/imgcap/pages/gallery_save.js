@@ -28,6 +28,9 @@ function folder() {
   return quoted(common?.length ? common.join("/").replace(/^-/, "./-") || "/" : ".");
 }
 
+/** The words of commands, each of which stays on its line. */
+const unbroken = text => text.split(/([ \n])/).map(part => part.trim() ? make("span", "", part) : part);
+
 const quoted = text => /^[\p{L}\p{N}_./:~-]+$/u.test(text) ? text : `'${visible(text).replaceAll("'", "'\\''")}'`;
 
 function openSaving(said = "") {
@@ -58,8 +61,8 @@ function write() {
   isUnsaved = false;
   $("written").textContent = `Saved ${number(list.length)} ${list.length === 1 ? "caption" : "captions"} as ${name}, among your downloads.`;
   const model = document.body.dataset.model, given = option => model === "default" ? "" : ` ${option} ${quoted(model)}`;
-  $("commands").textContent = `imgcap prepare --images ${folder()} --captions ${quoted(name)} -o prepared${given("--encoder")}\nimgcap train prepared -o my-model${given("--start-from")}`;
-  $("commands-apply").textContent = `imgcap apply ${quoted(name)} --write-metadata`;
+  $("commands").replaceChildren(...unbroken(`imgcap prepare --images ${folder()} --captions ${quoted(name)} -o prepared${given("--encoder")}\nimgcap train prepared -o my-model${given("--start-from")}`));
+  $("commands-apply").replaceChildren(...unbroken(`imgcap apply ${quoted(name)} --write-metadata`));
   $("then").hidden = false;
 }
 

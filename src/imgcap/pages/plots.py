@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from html import escape
 
 _PANEL_WIDTH, _PANEL_HEIGHT = 360, 220
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 28, 34, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 28, 34, 48
 _COLOURS = {"first": "#2563eb", "second": "#b45309"}
 _LINES = ("", 'stroke-dasharray="6 4"')
 _DOTS = ('fill="currentColor"', 'class="paper" fill="white"')
@@ -87,7 +87,8 @@ def _panel(title: str, curves: Sequence[Curve], x_label: str) -> str:
     x_limits = _limits([x for curve in curves for x in curve.x])
     y_limits = _limits([y for curve in curves for y in curve.y])
     place, parts = _axes(title, x_label, x_limits, y_limits, smallest_x_step=1)
-    parts += _legend([curve.label for curve in curves], "\u25cf\u25cb")
+    if len(curves) > 1:
+        parts += _legend([curve.label for curve in curves], "\u25cf\u25cb")
     for curve, name, line, dot in zip(curves, _COLOURS, _LINES, _DOTS, strict=False):
         points = [(x, y, *place(x, y)) for x, y in zip(curve.x, curve.y, strict=True)]
         path = " ".join(f"{right},{down}" for _, _, right, down in points)
@@ -124,8 +125,8 @@ def _axes(
         parts.append(f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">{tick:g}</text>')
     for tick in _ticks(x_low, x_high, smallest_x_step):
         x, _ = place(tick, y_low)
-        parts.append(f'<text x="{x}" y="{bottom + 16}" text-anchor="middle">{tick:g}</text>')
-    parts.append(f'<text x="{right}" y="{bottom + 32}" text-anchor="end">{escape(x_label)}</text>')
+        parts.append(f'<text x="{x}" y="{bottom + 18}" text-anchor="middle">{tick:g}</text>')
+    parts.append(f'<text x="{right}" y="{bottom + 38}" text-anchor="end">{escape(x_label)}</text>')
     return place, parts
 
 
@@ -136,7 +137,7 @@ def _series(name: str, drawn: Sequence[str]) -> str:
 def _legend(labels: Sequence[str], marks: str) -> list[str]:
     right = _LEFT + _PANEL_WIDTH
     return [
-        f'<text x="{right - 110 * (len(labels) - 1 - i)}" y="16" text-anchor="end">'
+        f'<text x="{right - 130 * (len(labels) - 1 - i)}" y="16" text-anchor="end">'
         f'<tspan class="{name}" color="{_COLOURS[name]}" fill="currentColor">{mark}</tspan> {escape(label)}</text>'
         for i, (label, mark, name) in enumerate(zip(labels, marks, _COLOURS, strict=False))
     ]

@@ -17,6 +17,9 @@ from imgcap.pages.parts import read_asset, render, thumbnail
 from imgcap.pages.selection import ScoredImage, select
 from imgcap.text.tokenizer import tokenize
 
+_FEW = 12
+"""Images that are seen at a glance, and need neither filters nor another order."""
+
 _Parts = Sequence[tuple[str, bool]]
 """A caption in parts, and whether a reference has the words of the part."""
 
@@ -59,7 +62,7 @@ def write_score_page(
     facts: Sequence[tuple[str, str]],
     images: Sequence[ScoredImage],
     labels: tuple[str, str] | None = None,
-    curves: str | None = None,
+    curves: Sequence[str] = (),
     settings: Sequence[tuple[str, str]] = (),
     verdict: str | None = None,
     notes: Sequence[str] = (),
@@ -67,13 +70,14 @@ def write_score_page(
     """Write a page that needs no other file and no network, and JavaScript only for its filters.
 
     It shows the images that tell most (see `select`). `labels` name the captions compared with and these captions, if
-    there is a comparison. `curves` is an SVG of `plot_svg`, `settings` describe the training and `facts` the captions
+    there is a comparison. `curves` are SVGs of `plot_svg`, `settings` describe the training and `facts` the captions
     as names and values, `verdict` is a sentence or two, `notes` are sentences. Numbers that are not finite are shown
     as missing; without `measures` there are no scores. The page appears under its name once it is complete. Raises
     `ImgcapError` if it cannot be written.
     """
     script = read_asset("score_page.js")
     chosen = select(images, comparing=labels is not None)
+    scored = any(math.isfinite(image.cider_d) for image in images)
     cards = [_Card.of(images[place], names) for place, names in chosen.groups.items()]
     page = render(
         "score_page.html",
@@ -84,7 +88,7 @@ def write_score_page(
         verdict=verdict,
         facts=facts,
         measures=[(measure, IntervalPlot.of(measure)) for measure in measures],
-        scored=any(math.isfinite(image.cider_d) for image in images),
+        scored=scored,
         labels=labels,
         notes=notes,
         figures=list(_figures(images)),
@@ -93,7 +97,8 @@ def write_score_page(
         choice=f"{chosen.text}{_missing(cards)}",
         groups=chosen.counts,
         group_labels=chosen.labels,
-        sorts=_sorts(list(chosen.labels)),
+        filtered=len(cards) > _FEW,
+        sorts=_sorts(scored, comparing=labels is not None),
         count=f"{len(cards):,} {'image' if len(cards) == 1 else 'images'}",
         cards=cards,
     )
@@ -128,11 +133,11 @@ def _missing(cards: Sequence[_Card]) -> str:
     return f" {gone:,} of the images shown here can no longer be read."
 
 
-def _sorts(groups: Sequence[str]) -> list[tuple[str, str]]:
+def _sorts(scored: bool, comparing: bool) -> list[tuple[str, str]]:
     """Orders of the images that the page offers, the present one first: their names and labels."""
-    if "gains" in groups:
-        return [*_BY_GAIN, *_BY_SCORE, *_BY_LENGTH]
-    return [*_BY_SCORE, *_BY_BLEU, *_BY_LENGTH] if "best" in groups else [*_UNSORTED, *_BY_LENGTH]
+    if not scored:
+        return [*_UNSORTED, *_BY_LENGTH]
+    return [*(_BY_GAIN if comparing else []), *_BY_SCORE, *([] if comparing else _BY_BLEU), *_BY_LENGTH]
 
 
 def _shared_parts(caption: str, known: Container[str]) -> list[tuple[str, bool]]:

@@ -66,7 +66,7 @@ def select(images: Sequence[ScoredImage], comparing: bool = False) -> Selection:
     """All `images` if they are few, else the most telling ones and some drawn at random.
 
     Most telling are those with the highest and the lowest CIDEr-D or, if it is `comparing`, those that gain and lose
-    most. Without scores, the images keep their order.
+    most. Without scores, the images keep their order. Images that fit into one group are not grouped.
     """
     values = [image.gain if comparing else image.cider_d for image in images]
     scored = sorted((place for place, value in enumerate(values) if math.isfinite(value)), key=lambda i: -values[i])
@@ -78,7 +78,10 @@ def select(images: Sequence[ScoredImage], comparing: bool = False) -> Selection:
     groups = {place: [name for name in members if place in members[name]] for place in order}
     if len(images) > GROUP_SIZE * len(_BY_SCORE):
         groups = {place: names for place, names in groups.items() if names}
-    return Selection(groups, labels, _text(images, groups, {name: len(each) for name, each in members.items()}))
+    text = _text(images, groups, {name: len(each) for name, each in members.items()})
+    if len(images) <= GROUP_SIZE:
+        groups, labels = {place: [] for place in order}, {}
+    return Selection(groups, labels, text)
 
 
 def _extremes(scored: Sequence[int], values: Sequence[float], comparing: bool) -> tuple[set[int], set[int]]:

@@ -13,28 +13,35 @@ from imgcap.training.progress import EpochResult
 
 CURVES_FILE = "curves.svg"
 
+_X_LABEL = "epoch"
 
-def learning_curves(folder: Path) -> str | None:
-    """Loss and val scores of each epoch of the model in `folder`, as SVG; None if it has no `metrics.jsonl`.
+
+def learning_curves(folder: Path) -> list[str]:
+    """Loss and val scores of each epoch of the model in `folder`, one SVG each; empty if it has no `metrics.jsonl`.
 
     Raises `ImgcapError` if that file is damaged.
     """
     file = folder / METRICS_FILE
     if not file.is_file():
-        return None
+        return []
     try:
-        return draw_curves([EpochResult(**row) for _, row in read_json_lines(file)])
+        log = [EpochResult(**row) for _, row in read_json_lines(file)]
+        return [plot_svg([panel], _X_LABEL) for panel in _panels(log)]
     except (TypeError, ValueError, LookupError, ArithmeticError):
         raise ImgcapError(f"{file} is damaged.", "Train the model again, or remove the file.") from None
 
 
 def draw_curves(log: Sequence[EpochResult]) -> str:
-    """Loss and val scores of `log`, as SVG."""
+    """Loss and val scores of `log` side by side, as SVG."""
+    return plot_svg(_panels(log), _X_LABEL)
+
+
+def _panels(log: Sequence[EpochResult]) -> list[tuple[str, list[Curve]]]:
     epochs = [result.epoch for result in log]
     loss = Curve("loss", epochs, [result.loss for result in log])
     panels = [("Training loss (nats a word)", [loss])]
     scored = [(result.epoch, result.val_cider_d, result.val_bleu[3]) for result in log if result.val_bleu is not None]
-    if scored:
+    if len(scored) > 1:
         at, cider_d, bleu_4 = zip(*scored, strict=True)
-        panels.append(("Val, free-running", [Curve("CIDEr-D", at, cider_d), Curve("BLEU-4", at, bleu_4)]))
-    return plot_svg(panels, "epoch")
+        panels.append(("Val scores", [Curve("CIDEr-D", at, cider_d), Curve("BLEU-4", at, bleu_4)]))
+    return panels

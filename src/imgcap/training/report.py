@@ -21,7 +21,7 @@ from imgcap.pages.evaluation_page import write_evaluation_page
 from imgcap.pages.score_page import write_score_page
 from imgcap.pages.selection import GROUP_SIZE, ScoredImage
 from imgcap.scoring.evaluation import Evaluation, evaluate
-from imgcap.scoring.resampling import VERDICT_METRIC
+from imgcap.scoring.resampling import FEWEST_IMAGES, VERDICT_METRIC
 from imgcap.text.tokenizer import words
 from imgcap.text.vocabulary import SPECIAL_WORDS
 from imgcap.training.curves import learning_curves
@@ -44,7 +44,7 @@ class Report:
     verdict: str | None
     """Whether the training has made the captions better; None without scores or a start model."""
     advice: str | None = None
-    """What to do if the start model scores higher."""
+    """What to do if the start model scores higher, and there are enough images to tell."""
 
 
 def write_report(
@@ -185,9 +185,11 @@ def _write_scored(contents: _Contents) -> Report:
 
 
 def _advice(contents: _Contents, evaluation: Evaluation) -> str | None:
-    """What to do if the start model scores higher, whether chance explains it or not."""
+    """What to do if the start model scores higher on images that could tell."""
     before, comparison = contents.before, evaluation.comparison
     if not before or not comparison or comparison.differences[VERDICT_METRIC].value >= 0:
+        return None
+    if len(contents.after.records) < FEWEST_IMAGES:
         return None
     options = contents.after.model.config.training.get("options", {})
     has_all_words = options.get("keep_words") or options.get("self_critical")
