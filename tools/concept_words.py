@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import collections
-import gzip
-import json
 import re
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from data_sets import TOKEN_FILE, captions_without_images, flickr8k_captions, flickr8k_names, general_images
 from imgcap.text.tokenizer import words
 
 CLASS_WORDS_FILE = Path(__file__).with_name("class_words.txt")
@@ -271,27 +270,10 @@ def build(flickr8k: dict[str, list[list[str]]], others: list[list[str]]) -> Conc
     return Concepts(sorted(listed, key=lambda w: (-images[w], w)), lemmas)
 
 
-def flickr8k_captions(folder: Path) -> dict[str, list[str]]:
-    """All captions of Flickr8k, by image."""
-    captions: dict[str, list[str]] = collections.defaultdict(list)
-    for line in (folder / "Flickr8k.token.txt").read_text().splitlines():
-        key, caption = line.split("\t")
-        captions[key.rsplit("#", 1)[0]].append(caption)
-    return captions
-
-
-def captions_without_images(general: Path) -> list[tuple[str, str]]:
-    """Source and text of each caption without an image."""
-    with gzip.open(general / "captions_without_images.tsv.gz", "rt") as file:
-        rows = (line.rstrip("\n").split("\t") for line in file)
-        return [(source, caption) for source, caption in rows]
-
-
 def read_flickr8k(folder: Path, split: str = "train") -> dict[str, list[list[str]]]:
     """Tokens of the captions of a split, by image; images without a file are left out."""
-    listed = (folder / f"Flickr_8k.{split}Images.txt").read_text().split()
-    captions = flickr8k_captions(folder)
-    return {n: [words(c) for c in captions[n]] for n in listed if (folder / "images" / n).exists()}
+    captions = flickr8k_captions(folder / TOKEN_FILE)
+    return {name: [words(c) for c in captions[name]] for name in flickr8k_names(folder, split)}
 
 
 def read_others(general: Path) -> list[tuple[str, list[str]]]:
@@ -310,14 +292,13 @@ def basic_words(general: Path) -> list[str]:
 
 def label_words(general: Path) -> list[str | None]:
     """Words for the label of each general image; None if it has no useful label."""
-    rows = [json.loads(line) for line in (general / "images.jsonl").read_text().splitlines()]
     classes = class_words()
     numbers = {
         line.split("\t")[1]: int(line.split("\t")[0])
         for line in (general / "imagenet_words.tsv").read_text().splitlines()
     }
     found: list[str | None] = []
-    for row in rows:
+    for row in general_images(general):
         label, source = row["label"], row["source"]
         if source == "nyu":
             found.append("room")

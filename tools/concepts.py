@@ -23,16 +23,15 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 import concept_words
 from concept_words import Concepts
+from data_sets import add_folders, done_rows, image_names, read_rows
+from imgcap.model.decoder import standardize
 
-CHUNK = 256
-"""Rows of a chunk of `encode_sets.py`."""
 MANY_IMAGES = 12
 """A word with fewer Flickr8k images is learned from the teachers only."""
 FOLDS = 4
@@ -59,20 +58,12 @@ class Set:
     """float32 (N, 1000): mean probabilities of the teachers."""
 
 
-def done_rows(folder: Path) -> set[int]:
-    """Rows of a set that `encode_sets.py` has completed."""
-    names = (folder / "images.txt").read_text().split("\n")[:-1]
-    done = np.load(folder / "done.npy")
-    return {row for row in range(len(names)) if done[row // CHUNK]}
-
-
 def read_set(features: Path, teachers: Path, name: str) -> Set:
-    names = (features / name / "images.txt").read_text().split("\n")[:-1]
-    rows = sorted(done_rows(features / name) & done_rows(teachers / name))
-    values = torch.from_numpy(np.load(features / name / "features.npy", mmap_mode="r")[rows])
-    pooled = torch.from_numpy(np.load(teachers / name / "pooled.npy", mmap_mode="r")[rows]).float().flatten(1)
-    logits = torch.from_numpy(np.load(teachers / name / "logits.npy", mmap_mode="r")[rows]).float()
-    return Set(rows, [names[row] for row in rows], values, pooled, logits.softmax(-1).mean(1))
+    names = image_names(features / name)
+    rows = done_rows(features / name, teachers / name)
+    pooled = read_rows(teachers / name, "pooled", rows).flatten(1)
+    classes = read_rows(teachers / name, "logits", rows).softmax(-1).mean(1)
+    return Set(rows, [names[row] for row in rows], read_rows(features / name, "features", rows), pooled, classes)
 
 
 @dataclass
@@ -85,13 +76,13 @@ class Layer:
     bias: Tensor
 
     def __call__(self, values: Tensor) -> Tensor:
-        return F.linear(((values - self.mean) / self.std).clamp(-5, 5), self.weight, self.bias)
+        return F.linear(standardize(values, self.mean, self.std), self.weight, self.bias)
 
 
 def fit(values: Tensor, targets: Tensor, decay: float, epochs: int, batch: int, rate: float = 1e-3) -> Layer:
     """Fit a logistic layer with AdamW on the cross-entropy with soft targets."""
     mean, std = values.mean(0), values.std(0).clamp(min=1e-4)
-    standardized = ((values - mean) / std).clamp(-5, 5)
+    standardized = standardize(values, mean, std)
     linear = nn.Linear(values.shape[1], targets.shape[1])
     nn.init.zeros_(linear.weight)
     linear.bias.data.copy_(torch.logit(targets.mean(0), eps=1e-4))
@@ -158,13 +149,19 @@ def specificity(targets: Tensor, named: Tensor) -> Tensor:
     return (LEAST_SPECIFIC + (1 - LEAST_SPECIFIC) * (rarity - common) / (rare - common)) * named
 
 
+def subject_words(general: Path, labels: list[str | None]) -> set[str]:
+    """Words for the subject of an image: one or two for each class, one for each label, and the kinds."""
+    first = [own[0] for own in concept_words.class_words()]
+    of_labels = [label.split()[0] for label in labels if label]
+    return {*concept_words.basic_words(general), *first, *of_labels, *concept_words.KINDS}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("features", type=Path)
     parser.add_argument("teachers", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--flickr8k", type=Path, required=True)
-    parser.add_argument("--general", type=Path, required=True)
+    add_folders(parser)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--epochs", type=int, default=8, help="of each layer")
     parser.add_argument("--threads", type=int, default=2)
@@ -186,10 +183,7 @@ def main() -> None:
     labels = concept_words.label_words(args.general)
     targets = torch.cat([shown, general_targets(general, labels, concepts, common, by_expert)])
     names = [f"flickr8k-train/{name}" for name in flickr8k.names] + [f"general/{name}" for name in general.names]
-    basic = concept_words.basic_words(args.general)
-    first = [own[0] for own in concept_words.class_words()]
-    of_labels = [label.split()[0] for label in labels if label]
-    named = {*basic, *first, *of_labels, *concept_words.KINDS}
+    named = subject_words(args.general, labels)
     expected = expected_targets(general.features, targets[len(flickr8k.names) :], args.epochs, args.batch)
     specific = specificity(targets, torch.tensor([word in named for word in concepts.words]))
     values, places = (expected * specific).topk(SUBJECTS)

@@ -3,6 +3,8 @@
     python tools/distill.py --images DIR --train-list FILE --start TRUNK.safetensors --state runs/distill \
         --phases 224:4000 299:500:plain
 
+DIR has the images whose names are in FILE, such as the unpacked tars of `pack_images.py` with their `images.txt`.
+
 The teachers, EfficientNet-Lite0, 1 and 2 (Apache 2.0, 75 to 77.5 % ImageNet top-1), are frozen and see what the student
 sees: the same crops, mirrored or not, lighter or darker, half of them mixed with another image (Beyer et al. 2022,
 "Knowledge distillation: A good teacher is patient and consistent"). The student's maps at stride 32 and stride 16 pass
@@ -35,13 +37,14 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from data_sets import flickr8k_captions
 from distill_networks import DEVICE, TEACHER_PIXELS, TEACHER_SIZES, MeanFilter, Teacher, Views, resampled, to_input
 from imgcap.files import replacing
 from imgcap.images.decoding import Pixels, open_image, squash
-from imgcap.model.encoder import EncoderConfig, save_encoder
+from imgcap.model.encoder import EncoderConfig, find_encoder, save_encoder
 from imgcap.model.inception import FEATURE_SIZE, STEM_PREFIXES, STRIDE_16_LAYER, STRIDE_32_LAYER, InceptionV3
 from imgcap.text.tokenizer import words
-from probe import probe
+from probe import names_to_probe, probe
 
 HELD_PIXELS = 224
 """Side of the images in memory: Flickr8k's own."""
@@ -85,11 +88,8 @@ class Phase:
 
 def word_shares(token_file: Path, files: list[Path]) -> Tensor:
     """Share of an image's captions that use a word, float32 (images, words), from a Flickr8k token file."""
-    captions: dict[str, list[set[str]]] = {file.name: [] for file in files}
-    for line in token_file.read_text().splitlines():
-        key, caption = line.split("\t")
-        if (name := key.rsplit("#", 1)[0]) in captions:
-            captions[name].append(set(words(caption)))
+    texts = flickr8k_captions(token_file)
+    captions = {file.name: [set(words(text)) for text in texts[file.name]] for file in files}
     images = collections.Counter(word for sets in captions.values() for word in set().union(*sets))
     column = {word: i for i, word in enumerate(sorted(w for w, n in images.items() if n >= WORD_IMAGES))}
     shares = torch.zeros(len(files), len(column))
@@ -116,12 +116,18 @@ def whole_images(files: tuple[Path, ...]) -> Tensor:
 
 
 @torch.inference_mode()
-def features(network: InceptionV3, files: list[Path]) -> np.ndarray:
+def features(network: InceptionV3, files: list[Path]) -> Tensor:
     """Features of whole images, float32 (N, 2048), in evaluation mode."""
     network.eval()
     parts = whole_images(tuple(files)).split(32)  # type: ignore[no-untyped-call]
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        return np.concatenate([network(to_input(part)).cpu().numpy() for part in parts])
+        return torch.cat([network(to_input(part)).cpu() for part in parts])
+
+
+def probe_figure(network: InceptionV3, images: Path, flickr8k: Path) -> float:
+    """The figure of `probe.py`."""
+    names = names_to_probe(flickr8k, {file.name for file in images.iterdir()})
+    return probe(names, [features(network, [images / name for name in part]) for part in names], flickr8k)
 
 
 def train_mode(network: InceptionV3, phase: Phase) -> None:
@@ -231,7 +237,7 @@ def finite(losses: dict[str, Tensor]) -> dict[str, float]:
 def distil(args: argparse.Namespace, files: list[Path]) -> None:
     """Run what is left of the phases; SIGTERM and Ctrl-C save the state and stop."""
     shares = word_shares(args.captions, files) if args.captions else None
-    student = Student(args.start, args.learning_rate, args.state / "state.pt", shares)
+    student = Student(find_encoder(args.start), args.learning_rate, args.state / "state.pt", shares)
     images = load(files, HELD_PIXELS).to(DEVICE)
     teacher = Teacher(images)
     stop = Event()
@@ -245,7 +251,7 @@ def distil(args: argparse.Namespace, files: list[Path]) -> None:
 
     def log_probe() -> None:
         if args.probe_data:
-            log(probe=probe(lambda paths: features(student.network, paths), args.images, args.probe_data))
+            log(probe=probe_figure(student.network, args.images, args.probe_data))
 
     phases = [phase for phase in args.phases for _ in range(phase.steps)]
     saved = begun = time.monotonic()
@@ -275,7 +281,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, required=True, help="folder of the images")
     parser.add_argument("--train-list", type=Path, required=True, help="file with one training image's name a line")
-    parser.add_argument("--start", type=Path, required=True, help="trunk to start from, torchvision's names")
+    parser.add_argument("--start", required=True, help="trunk to start from, by name or file")
     parser.add_argument("--state", type=Path, required=True, help="folder for state and result")
     parser.add_argument(
         "--phases", type=Phase.parse, nargs="+", required=True, help="PIXELS:STEPS[:plain][:stem-frozen] ..."
@@ -288,8 +294,11 @@ def main() -> None:
     parser.add_argument("--probe-data", type=Path, help="Flickr8k folder to probe on; without it, no probe")
     args = parser.parse_args()
     args.state.mkdir(parents=True, exist_ok=True)
-    names = args.train_list.read_text().split()[: args.limit]
-    distil(args, [args.images / n for n in names if (args.images / n).exists()])
+    files = [args.images / name for name in args.train_list.read_text().split()[: args.limit]]
+    found = [file for file in files if file.exists()]
+    if not found:
+        parser.error(f"{args.images} has none of the images in {args.train_list}.")
+    distil(args, found)
 
 
 if __name__ == "__main__":

@@ -70,8 +70,13 @@ class Views:
 
     def mix(self, values: Tensor) -> Tensor:
         """Mix values (B, ...) of the images as their views are mixed."""
-        own = self.own.view(-1, *[1] * (values.dim() - 1))
-        return own * values + (1 - own) * values.roll(-1, 0)
+        return mixed(values, self.own)
+
+
+def mixed(values: Tensor, own: Tensor) -> Tensor:
+    """Values (B, ...) of images, each mixed with those of the next; `own` (B,) is an image's own share."""
+    share = own.view(-1, *[1] * (values.dim() - 1))
+    return share * values + (1 - share) * values.roll(-1, 0)
 
 
 def to_input(pixels: Tensor) -> Tensor:

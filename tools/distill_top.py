@@ -36,12 +36,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from concepts import done_rows
-from distill_networks import DEVICE, TEACHERS, MeanFilter, resampled
-from encode_sets import TRAIN_SETS
+from data_sets import TRAIN_SETS, done_rows, image_names
+from distill_networks import DEVICE, TEACHERS, MeanFilter, mixed, resampled
 from imgcap.files import replacing
 from imgcap.model.encoder import Encoder, find_encoder, read_encoder, save_encoder
 from imgcap.model.inception import FEATURE_SIZE, ConvNorm, InceptionV3
+from probe import ridge
 
 TOP = ("Mixed_7a", "Mixed_7b", "Mixed_7c")
 TEMPERATURE = 2.0
@@ -56,8 +56,8 @@ SMALLEST_CROP = 0.65
 """Side of the smallest crop, as a share of the map's side: 11 of 17."""
 COOL_DOWN = 0.4
 """Share of the steps, at the end, in which the learning rate falls."""
-RIDGE = 500.0
-"""Penalty of the regressions from which the heads start."""
+PENALTY = 500.0
+"""Of the regressions from which the heads start."""
 LEAST_VARIANCE = 0.05
 """Of a concept's target, so that the head of a rare concept does not start with huge weights."""
 SAVE_SECONDS = 300
@@ -88,8 +88,8 @@ class Store:
                 array: np.load(teachers / name / f"{array}.npy", mmap_mode="r")
                 for array in ("pooled", "logits", "maps")
             }
-            names = (features / name / "images.txt").read_text().split("\n")[:-1]
-            done = sorted(done_rows(features / name) & done_rows(teachers / name))
+            names = image_names(features / name)
+            done = done_rows(features / name, teachers / name)
             own = [row for row in done if f"{name}/{names[row]}" in place]
             self.examples += [Example(name, row) for row in own]
             concept_rows += [place[f"{name}/{names[row]}"] for row in own]
@@ -107,8 +107,12 @@ class Store:
 
     def student(self, rows: list[int]) -> Tensor:
         """Maps after Mixed_6e, float32 (B, 768, 17, 17), channels last."""
-        own = (self.maps[self.examples[i].name][self.examples[i].row] for i in rows)
-        return torch.from_numpy(np.stack(list(own))).to(DEVICE).float().permute(0, 3, 1, 2)
+        return to_maps(np.stack([self.maps[self.examples[i].name][self.examples[i].row] for i in rows]))
+
+
+def to_maps(stored: npt.NDArray[np.float16]) -> Tensor:
+    """Stored maps (B, 17, 17, 768) as Mixed_7 reads them: float32 (B, 768, 17, 17), channels last."""
+    return torch.from_numpy(stored).to(DEVICE).float().permute(0, 3, 1, 2)
 
 
 class Student:
@@ -182,14 +186,14 @@ class Student:
         self.norm.running_mean.copy_(features.mean(0))
         self.norm.running_var.copy_(features.var(0))
         values = self.norm.eval()(features)
-        gram = values.T @ values + RIDGE * torch.eye(FEATURE_SIZE, device=DEVICE)
         pooled = (store.teacher("pooled", rows).flatten(1) - store.pooled_mean) / store.pooled_std
-        self.pooled.weight.copy_(torch.linalg.solve(gram, values.T @ pooled).T)
-        self.pooled.bias.copy_(pooled.mean(0))
         targets = store.concepts[rows].float().to(DEVICE)
+        [slopes] = ridge(values, torch.cat([pooled, targets], 1), [PENALTY])
+        of_pooled, of_concepts = slopes.T[: pooled.shape[1]], slopes.T[pooled.shape[1] :]
+        self.pooled.weight.copy_(of_pooled)
+        self.pooled.bias.copy_(pooled.mean(0))
         mean = targets.mean(0)
-        slopes = torch.linalg.solve(gram, values.T @ (targets - mean)).T
-        self.concepts.weight.copy_(slopes / (mean * (1 - mean)).clamp(min=LEAST_VARIANCE)[:, None])
+        self.concepts.weight.copy_(of_concepts / (mean * (1 - mean)).clamp(min=LEAST_VARIANCE)[:, None])
         self.concepts.bias.copy_(torch.logit(mean, eps=1e-4))
 
     @torch.no_grad()
@@ -256,12 +260,6 @@ class Student:
         return {name: round(value.item(), 4) for name, value in losses.items()}
 
 
-def mixed(values: Tensor, own: Tensor) -> Tensor:
-    """Mix each image's values with those of the next; `own` (B,) is its own share."""
-    share = own.view(-1, *[1] * (values.dim() - 1))
-    return share * values + (1 - share) * values.roll(-1, 0)
-
-
 def cropped(maps: Tensor, box: list[float], size: int) -> Tensor:
     """The part of maps (B, C, H, W) in `box` (left, right, top, bottom in [-1, 1]), as (B, C, size, size)."""
     left, right, top, bottom = box
@@ -292,10 +290,9 @@ def encode(student: Student, features: Path, out: Path) -> None:
         folder = out / name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "images.txt").write_text((features / name / "images.txt").read_text())
-        done = sorted(done_rows(features / name))
+        done = done_rows(features / name)
         for array, is_mirrored in (("features", False), ("mirrored", True)):
-            batches = (maps[done[i : i + 16]] for i in range(0, len(done), 16))
-            inputs = (torch.from_numpy(batch).to(DEVICE).float().permute(0, 3, 1, 2) for batch in batches)
+            inputs = (to_maps(maps[done[i : i + 16]]) for i in range(0, len(done), 16))
             values = np.zeros((len(maps), FEATURE_SIZE), np.float32)
             values[done] = student.encode(x.flip(3) if is_mirrored else x for x in inputs).cpu().numpy()
             np.save(folder / f"{array}.npy", values)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +28,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image
 from torch import Tensor, nn
 
+from data_sets import CHUNK, TRAIN_SETS, add_folders, image_sets
 from distill_networks import TEACHERS
 from imgcap.files import replacing
 from imgcap.images.decoding import Pixels, open_image, squash
@@ -38,32 +38,9 @@ from imgcap.model.inception import STRIDE_16_LAYER
 TEACHER_PIXELS = {"efficientnet-lite0": 224, "efficientnet-lite1": 240, "efficientnet-lite2": 256}
 """Side of the input of each teacher."""
 GENERAL_PIXELS, GENERAL_QUALITY = 200, 82
-CHUNK = 256
-"""Images between two marks in `done.npy`."""
-TRAIN_SETS = ("flickr8k-train", "general")
-"""Sets to train from. Their maps are stored."""
 
 Arrays = dict[str, npt.NDArray[np.floating]]
 Network = Callable[[list[Image.Image]], Arrays]
-
-
-def image_sets(flickr8k: Path, general: Path) -> dict[str, list[Path]]:
-    """Image files by set. The `dev` sets are only for measuring."""
-    sets = {
-        "dev-naming": sorted((general / "dev" / "naming").iterdir()),
-        "dev-coco": [
-            general / "dev" / "coco" / json.loads(line)["image"]
-            for line in (general / "dev" / "coco.jsonl").read_text().splitlines()
-        ],
-        "general": [
-            general / "images" / json.loads(line)["image"]
-            for line in (general / "images.jsonl").read_text().splitlines()
-        ],
-    }
-    for split in ("train", "dev"):
-        names = (flickr8k / f"Flickr_8k.{split}Images.txt").read_text().split()
-        sets[f"flickr8k-{split}"] = [path for n in names if (path := flickr8k / "images" / n).exists()]
-    return sets
 
 
 def as_general(image: Image.Image) -> Image.Image:
@@ -228,8 +205,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("network", choices=("teachers", "trunk"))
     parser.add_argument("state", type=Path, help="folder for the arrays")
-    parser.add_argument("--flickr8k", type=Path, required=True)
-    parser.add_argument("--general", type=Path, required=True)
+    add_folders(parser)
     parser.add_argument("--encoder", default="default", help="trunk, by name or file")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--sets", nargs="+", help="only these sets")

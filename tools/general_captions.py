@@ -95,8 +95,8 @@ def choose_words(
     return Vocabulary((*SPECIAL_WORDS, *sorted(chosen, key=lambda w: (-all_counts[w], w))))
 
 
-def subjects(concepts: Concepts, targets: Tensor) -> set[str]:
-    """Concepts that name a class or a label and that a few images show."""
+def named_concepts(concepts: Concepts, targets: Tensor) -> set[str]:
+    """Concepts among all words for the classes and labels, if a few images show them."""
     named = [w for own_words in concept_words.class_words() for w in own_words]
     named += [w for own_words in concept_words.MENDED_LABELS.values() for w in own_words.split()]
     shown = (targets > SHOWN).sum(0)
@@ -159,7 +159,7 @@ def read_data(concepts_file: Path, features: Tensor, flickr8k_folder: Path, gene
     own = collections.Counter(w for captions in flickr8k.values() for c in captions for w in c)
     counts = own + collections.Counter(w for _, tokens in sourced for w in tokens)
     targets = saved["targets"].float()
-    to_name = subjects(concepts, targets)
+    to_name = named_concepts(concepts, targets)
     vocabulary = choose_words(own, counts, to_name, min_count)
     known = set(vocabulary.words)
     every = [tokens for source, tokens in sourced if source == "coco" and known.issuperset(tokens)]

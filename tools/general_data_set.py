@@ -12,11 +12,18 @@ confidence. The test split is Flickr8k's.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from pathlib import Path
 
-from concept_words import captions_without_images, flickr8k_captions
+from data_sets import (
+    TOKEN_FILE,
+    add_folders,
+    captions_without_images,
+    coco_dev,
+    flickr8k_captions,
+    flickr8k_names,
+    general_images,
+)
 from imgcap.files import write_json_lines
 
 SPLITS = {"train": "train", "dev": "val", "test": "test"}
@@ -28,26 +35,22 @@ def records(flickr8k: Path, general: Path, root: Path) -> list[dict[str, object]
     def record(file: Path, captions: list[str], split: str) -> dict[str, object]:
         return {"image": file.relative_to(root).as_posix(), "captions": captions, "split": split}
 
-    captions = flickr8k_captions(flickr8k)
+    captions = flickr8k_captions(flickr8k / TOKEN_FILE)
     rows = []
     for official, split in SPLITS.items():
-        names = (flickr8k / f"Flickr_8k.{official}Images.txt").read_text().split()
-        files = [flickr8k / "images" / name for name in names]
-        rows += [record(file, captions[file.name], split) for file in files if file.exists()]
+        names = flickr8k_names(flickr8k, official)
+        rows += [record(flickr8k / "images" / name, captions[name], split) for name in names]
     without = [caption for _, caption in captions_without_images(general)]
-    names = [json.loads(line)["image"] for line in (general / "images.jsonl").read_text().splitlines()]
+    names = [row["image"] for row in general_images(general)]
     rows += [record(general / "images" / n, without[i :: len(names)] or without, "train") for i, n in enumerate(names)]
-    for line in (general / "dev" / "coco.jsonl").read_text().splitlines():
-        row = json.loads(line)
-        rows.append(record(general / "dev" / "coco" / row["image"], row["captions"], "val"))
+    rows += [record(general / "dev" / "coco" / row["image"], row["captions"], "val") for row in coco_dev(general)]
     return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--flickr8k", type=Path, required=True)
-    parser.add_argument("--general", type=Path, required=True)
+    add_folders(parser)
     args = parser.parse_args()
     flickr8k, general = args.flickr8k.resolve(), args.general.resolve()
     root = Path(os.path.commonpath([flickr8k, general]))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from concept_words import flickr8k_captions
-from concepts import done_rows
+from data_sets import TOKEN_FILE, coco_dev, done_rows, flickr8k_captions, image_names
 from imgcap.model.decoder import LSTMDecoder
 from imgcap.model.search import SearchOptions, search
 from imgcap.scoring.metrics.bleu import corpus_bleu
@@ -27,16 +25,15 @@ class DevSets:
         def read(name: str) -> Tensor:
             return torch.from_numpy(np.load(features / name / "features.npy"))
 
-        names = (features / "flickr8k-dev" / "images.txt").read_text().split("\n")[:-1]
-        rows = sorted(done_rows(features / "flickr8k-dev"))[:limit]
+        names = image_names(features / "flickr8k-dev")
+        rows = done_rows(features / "flickr8k-dev")[:limit]
         self.flickr8k = read("flickr8k-dev")[rows]
-        captions = flickr8k_captions(flickr8k)
+        captions = flickr8k_captions(flickr8k / TOKEN_FILE)
         self.references = [[tokenize(caption) for caption in captions[names[row]]] for row in rows]
-        listed = [json.loads(line) for line in (general / "dev" / "coco.jsonl").read_text().splitlines()]
         self.coco = read("dev-coco")
-        self.coco_references = [[tokenize(caption) for caption in one["captions"]] for one in listed]
+        self.coco_references = [[tokenize(caption) for caption in one["captions"]] for one in coco_dev(general)]
         self.naming = read("dev-naming")
-        self.names = (features / "dev-naming" / "images.txt").read_text().split("\n")[:-1]
+        self.names = image_names(features / "dev-naming")
         self.namer = Naming(dictionary)
 
     def score(

@@ -11,6 +11,8 @@ import random
 import torch
 from torch import Tensor
 
+from imgcap.model.decoder import MAX_DEVIATIONS
+
 SHOWN = 0.3
 """An image shows a concept if its target is at least this."""
 ANY_DONOR = 0.03
@@ -85,7 +87,7 @@ class MadeUpFeatures:
 
     def _moved(self, images: list[int], difference: Tensor) -> Tensor:
         moved: Tensor = self.features[images] + difference @ self.influence
-        return moved.clamp(-5, 5)
+        return moved.clamp(-MAX_DEVIATIONS, MAX_DEVIATIONS)
 
     def _donor(self, named: list[int], draw: random.Random) -> int:
         """Row of the image whose features a caption borrows."""

@@ -12,52 +12,61 @@ from __future__ import annotations
 import argparse
 import collections
 import re
-from collections.abc import Callable
+from collections.abc import Container, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
+from torch import Tensor
+
+from data_sets import TOKEN_FILE, flickr8k_captions, flickr8k_names
+from imgcap.model.decoder import standardize
 
 STOP_WORDS = frozenset(
     "a an the in on of and is are with to at by his her their it its as for from up down out over through while "  # noqa: SIM905
     "into he she they two one".split()
 )
 WORDS = 300
+LIMITS = (2000, 500)
+"""Training and dev images of the usual figure."""
 PENALTIES = (3e2, 1e3, 3e3, 1e4, 3e4, 1e5)
 
 
-def average_precision(scores: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+def standardized(train: Tensor, *others: Tensor) -> list[Tensor]:
+    """All tensors, standardised by the statistics of the first."""
+    mean, std = train.mean(0), train.std(0) + 1e-6
+    return [standardize(x, mean, std) for x in (train, *others)]
+
+
+def ridge(x: Tensor, y: Tensor, penalties: Sequence[float]) -> list[Tensor]:
+    """Slopes (D, K) of a ridge regression from standardised `x` (N, D) to `y` (N, K), for each penalty."""
+    gram, cross = (x.T @ x).double(), (x.T @ (y - y.mean(0))).double()
+    eye = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    return [torch.linalg.solve(gram + penalty * eye, cross).float() for penalty in penalties]
+
+
+def average_precision(scores: Tensor, truth: Tensor) -> Tensor:
     """Average precision of each word; `scores` and `truth` are float32 (images, words)."""
     ranked = truth.gather(0, scores.argsort(0, descending=True))
     places = torch.arange(1, len(ranked) + 1)[:, None]
     return (ranked.cumsum(0) / places * ranked).sum(0) / ranked.sum(0).clamp(min=1)
 
 
-def probe(
-    features: Callable[[list[Path]], np.ndarray],
-    images: Path,
-    flickr8k: Path,
-    train_limit: int | None = 2000,
-    dev_limit: int | None = 500,
-) -> float:
-    """Mean average precision on dev of `features`, a function from N paths to float32 (N, D)."""
-    words: dict[str, set[str]] = collections.defaultdict(set)
-    for line in (flickr8k / "Flickr8k.token.txt").read_text().splitlines():
-        key, caption = line.split("\t")
-        words[key.rsplit("#", 1)[0]] |= set(re.findall(r"[a-z]+", caption.lower()))
-    names = []
-    for split, limit in (("train", train_limit), ("dev", dev_limit)):
-        listed = (flickr8k / f"Flickr_8k.{split}Images.txt").read_text().split()
-        names.append([n for n in listed if (images / n).exists()][:limit])
-    x_train, x_dev = (torch.from_numpy(features([images / n for n in part])) for part in names)
-    counts = collections.Counter(w for n in names[0] for w in words[n] if w not in STOP_WORDS)
+def names_to_probe(flickr8k: Path, known: Container[str], limits: Sequence[int | None] = LIMITS) -> list[list[str]]:
+    """Names of the first training and of the first dev images that are in `known`."""
+    splits = zip(("train", "dev"), limits, strict=True)
+    return [flickr8k_names(flickr8k, split, known)[:limit] for split, limit in splits]
+
+
+def probe(names: Sequence[list[str]], features: Sequence[Tensor], flickr8k: Path) -> float:
+    """Mean average precision on dev, from names and features, float32 (N, D), of the training and the dev images."""
+    train, dev = names
+    x_train, x_dev = standardized(*features)
+    captions = flickr8k_captions(flickr8k / TOKEN_FILE)
+    words = {name: set(re.findall(r"[a-z]+", " ".join(captions[name]).lower())) for name in (*train, *dev)}
+    counts = collections.Counter(w for n in train for w in sorted(words[n]) if w not in STOP_WORDS)
     vocabulary = [w for w, _ in counts.most_common(WORDS)]
     y_train, y_dev = (torch.tensor([[float(w in words[n]) for w in vocabulary] for n in part]) for part in names)
-    mean, std = x_train.mean(0), x_train.std(0) + 1e-6
-    x_train, x_dev = ((x - mean).div(std).clamp(-5, 5) for x in (x_train, x_dev))
-    gram, cross = (x_train.T @ x_train).double(), (x_train.T @ (y_train - y_train.mean(0))).double()
-    ridge = torch.eye(len(gram), dtype=torch.float64)
-    fits = (torch.linalg.solve(gram + penalty * ridge, cross).float() for penalty in PENALTIES)
+    fits = ridge(x_train, y_train, PENALTIES)
     return max(average_precision(x_dev @ fit, y_dev).mean().item() for fit in fits)
 
 
@@ -72,11 +81,9 @@ def main() -> None:
 
     prepared = PreparedFolder(args.prepared)
     row = {Path(record.path).name: i for i, record in enumerate(prepared.records)}
-    limits = (None, None) if args.all else (2000, 500)
-    figure = probe(
-        lambda paths: prepared.features[[row[p.name] for p in paths]], prepared.image_root, args.flickr8k, *limits
-    )
-    print(f"mean average precision {figure:.4f}")
+    names = names_to_probe(args.flickr8k, row, (None, None) if args.all else LIMITS)
+    features = [torch.from_numpy(prepared.features[[row[name] for name in part]]) for part in names]
+    print(f"mean average precision {probe(names, features, args.flickr8k):.4f}")
 
 
 if __name__ == "__main__":

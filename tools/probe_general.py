@@ -19,31 +19,18 @@ import argparse
 import collections
 import json
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from concept_words import basic_words
-from concepts import done_rows, read_set
+from concepts import read_set
+from data_sets import add_folders, done_rows, general_images, image_names, read_rows
 from naming import DICTIONARY, Naming
-from probe import probe
+from probe import LIMITS, probe, ridge, standardized
 
 PENALTIES = (1e3, 3e3, 1e4, 3e4, 1e5)
 TRAINED_PER_CLASS = 15
-
-
-def standardized(train: Tensor, *others: Tensor) -> list[Tensor]:
-    """All tensors, standardised by the statistics of the first."""
-    mean, std = train.mean(0), train.std(0) + 1e-6
-    return [((x - mean) / std).clamp(-5, 5) for x in (train, *others)]
-
-
-def ridge(x: Tensor, y: Tensor, penalties: tuple[float, ...]) -> list[Tensor]:
-    """Weights (D, K) of a ridge regression, for each penalty."""
-    gram, cross = (x.T @ x).double(), (x.T @ (y - y.mean(0))).double()
-    return [torch.linalg.solve(gram + p * torch.eye(len(gram)), cross).float() for p in penalties]
 
 
 def naming_figures(
@@ -84,27 +71,20 @@ def caltech_figure(features: Tensor, labels: list[str]) -> tuple[float, int]:
 
 def flickr8k_figure(features: Path, rows: Path, flickr8k: Path) -> float:
     """The figure of `probe.py`, on the images whose features are complete."""
-    found = {}
-    with TemporaryDirectory() as folder:
-        lists = Path(folder)
-        for split in ("train", "dev"):
-            name = f"flickr8k-{split}"
-            done = done_rows(rows / name)
-            values = np.load(features / name / "features.npy", mmap_mode="r")
-            names = (features / name / "images.txt").read_text().split("\n")[:-1]
-            found.update({n: values[i] for i, n in enumerate(names) if i in done})
-            listed = (flickr8k / f"Flickr_8k.{split}Images.txt").read_text().split()
-            (lists / f"Flickr_8k.{split}Images.txt").write_text("\n".join(n for n in listed if n in found))
-        (lists / "Flickr8k.token.txt").symlink_to((flickr8k / "Flickr8k.token.txt").resolve())
-        return probe(lambda paths: np.stack([found[path.name] for path in paths]), flickr8k / "images", lists)
+    names, values = [], []
+    for name, limit in zip(("flickr8k-train", "flickr8k-dev"), LIMITS, strict=True):
+        done = done_rows(rows / name)[:limit]
+        listed = image_names(features / name)
+        names.append([listed[row] for row in done])
+        values.append(read_rows(features / name, "features", done))
+    return probe(names, values, flickr8k)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("features", type=Path)
     parser.add_argument("teachers", type=Path)
-    parser.add_argument("--flickr8k", type=Path, required=True)
-    parser.add_argument("--general", type=Path, required=True)
+    add_folders(parser)
     parser.add_argument("--rows", type=Path, help="use the rows that are complete in this folder")
     parser.add_argument("--wordnet", type=Path, default=DICTIONARY)
     args = parser.parse_args()
@@ -113,17 +93,17 @@ def main() -> None:
 
     row: dict[str, float] = {"flickr8k": flickr8k_figure(args.features, own, args.flickr8k)}
     general = read_set(own, args.teachers, "general")
-    features = torch.from_numpy(np.load(args.features / "general" / "features.npy", mmap_mode="r")[general.rows])
-    dev = torch.from_numpy(np.load(args.features / "dev-naming" / "features.npy"))
-    names = (args.features / "dev-naming" / "images.txt").read_text().split("\n")[:-1]
+    features = read_rows(args.features / "general", "features", general.rows)
+    names = image_names(args.features / "dev-naming")
+    dev = read_rows(args.features / "dev-naming", "features", range(len(names)))
     row["one_word"], row["three_words"] = naming_figures(
         features, general.classes, dev, names, basic_words(args.general), Naming(args.wordnet)
     )
     row["general_images"] = len(general.rows)
-    labels = [json.loads(line) for line in (args.general / "images.jsonl").read_text().splitlines()]
-    caltech = [i for i in sorted(done_rows(own / "general")) if labels[i]["source"] == "caltech"]
-    values = torch.from_numpy(np.load(args.features / "general" / "features.npy", mmap_mode="r")[caltech])
-    row["caltech"], row["caltech_images"] = caltech_figure(values, [labels[i]["label"] for i in caltech])
+    images = general_images(args.general)
+    caltech = [i for i in done_rows(own / "general") if images[i]["source"] == "caltech"]
+    values = read_rows(args.features / "general", "features", caltech)
+    row["caltech"], row["caltech_images"] = caltech_figure(values, [images[i]["label"] for i in caltech])
     print(json.dumps(row))
 
 

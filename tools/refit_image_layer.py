@@ -11,25 +11,20 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from concepts import done_rows
-from encode_sets import TRAIN_SETS
+from data_sets import TRAIN_SETS, done_rows, read_rows
 from imgcap.files import replacing
-from imgcap.model.decoder import MIN_STD
+from imgcap.model.decoder import MIN_STD, standardize
+from probe import ridge
 
-RIDGE = 100.0
+PENALTY = 100.0
 
 
 def read_features(folder: Path, other: Path) -> list[Tensor]:
     """float32 (N, 2048) of each set: the images that both folders have."""
-    sets = []
-    for name in TRAIN_SETS:
-        rows = sorted(done_rows(folder / name) & done_rows(other / name))
-        sets.append(torch.from_numpy(np.load(folder / name / "features.npy", mmap_mode="r")[rows]))
-    return sets
+    return [read_rows(folder / name, "features", done_rows(folder / name, other / name)) for name in TRAIN_SETS]
 
 
 def main() -> None:
@@ -42,16 +37,15 @@ def main() -> None:
     saved = torch.load(args.decoder, weights_only=True)
     weights = saved["decoder"]
     old, new = read_features(args.old, args.new), read_features(args.new, args.old)
-    seen = ((torch.cat(old) - weights["feature_mean"]) / weights["feature_std"]).clamp(-5, 5)
+    seen = standardize(torch.cat(old), weights["feature_mean"], weights["feature_std"])
     goal = seen @ weights["image.weight"].T
     middle = goal.mean(0)
     mean, std = new[0].mean(0), new[0].std(0).clamp(min=MIN_STD)
-    values = ((torch.cat(new) - mean) / std).clamp(-5, 5)
-    gram = values.T @ values + RIDGE * torch.eye(values.shape[1])
-    fitted = torch.linalg.solve(gram, values.T @ (goal - middle)).T
-    left = (values @ fitted.T - (goal - middle)).square().sum() / (goal - middle).square().sum()
+    values = standardize(torch.cat(new), mean, std)
+    [slopes] = ridge(values, goal, [PENALTY])
+    left = (values @ slopes - (goal - middle)).square().sum() / (goal - middle).square().sum()
     print(f"{len(values):,} images; {1 - left:.1%} of the variance explained")
-    weights |= {"image.weight": fitted, "feature_mean": mean, "feature_std": std}
+    weights |= {"image.weight": slopes.T.contiguous(), "feature_mean": mean, "feature_std": std}
     weights["image.bias"] = weights["image.bias"] + middle
     with replacing(args.out) as partial:
         torch.save(saved, partial)

@@ -27,11 +27,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from encode_sets import TRAIN_SETS
+from data_sets import TRAIN_SETS, add_folders, image_names
 from general_captions import Batch, Data, batches, make_batch, read_data
 from general_dev import DevSets
 from imgcap.files import replacing
-from imgcap.model.decoder import DecoderConfig, LSTMDecoder, pack
+from imgcap.model.decoder import DecoderConfig, LSTMDecoder, pack, standardize
 from imgcap.model.folder import load_model_folder
 from imgcap.model.search import SearchOptions
 from imgcap.model.store import METRICS_FILE, locate
@@ -124,11 +124,10 @@ class Run:
         arrays = {}
         for name in TRAIN_SETS:
             arrays[name] = np.load(self.args.features / name / f"{array}.npy", mmap_mode="r")
-            listed = (self.args.features / name / "images.txt").read_text().split("\n")[:-1]
-            rows |= {f"{name}/{image}": i for i, image in enumerate(listed)}
+            rows |= {f"{name}/{image}": i for i, image in enumerate(image_names(self.args.features / name))}
         names = torch.load(self.args.concepts, weights_only=True)["names"]
         values = torch.from_numpy(np.stack([arrays[n.split("/")[0]][rows[n]] for n in names]))
-        return ((values - self.mean) / self.std).clamp(-5, 5)
+        return standardize(values, self.mean, self.std)
 
     def save(self) -> None:
         """Write `state.pt` and `decoder.pt`."""
@@ -233,8 +232,7 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("concepts", type=Path, help="CONCEPTS.pt of concepts.py")
     parser.add_argument("state", type=Path, help="folder for the training's files")
-    parser.add_argument("--flickr8k", type=Path, required=True)
-    parser.add_argument("--general", type=Path, required=True)
+    add_folders(parser)
     parser.add_argument("--features", type=Path, required=True, help="folder of `encode_sets.py trunk`")
     parser.add_argument("--start", default="default", help="model to start from")
     parser.add_argument("--start-from", type=Path, help="decoder.pt of an earlier training, instead of --start")

@@ -25,7 +25,7 @@ from imgcap.dataset.prepared import Features, MappedFeatures, PreparedFolder, Ro
 from imgcap.errors import ImgcapError
 from imgcap.files import write_tensors
 from imgcap.images.decoding import batched
-from imgcap.model.decoder import LSTMDecoder
+from imgcap.model.decoder import LSTMDecoder, standardize
 from imgcap.model.inception import FEATURE_SIZE
 from imgcap.text.tokenizer import words
 
@@ -43,7 +43,6 @@ _PCA_IMAGES = 8192
 _CODE_SCALE = 127
 _LEAST_VARIANCE = 1e-3
 """Share of all variance below which a component is not amplified further, because codes are rounded."""
-_CLAMP = 5.0
 _BEYOND_ALL = torch.tensor([1e9])
 """A distance that no image has."""
 
@@ -228,21 +227,16 @@ def evenly_spaced(rows: Rows, limit: int) -> Rows:
 _TENSORS = tuple(field.name for field in fields(TrainingIndex) if field.name != "names")
 
 
-def _standardize(features: Tensor | Features, mean: Tensor, std: Tensor) -> Tensor:
-    """Features (B, 2048) as the decoder sees them."""
-    return ((torch.as_tensor(features) - mean) / std).clamp(-_CLAMP, _CLAMP)
-
-
 def _project(features: Tensor | Features, mean: Tensor, std: Tensor, projection: Tensor) -> Tensor:
     """Features (B, 2048) -> components (B, D)."""
-    return _standardize(features, mean, std) @ projection.float()
+    return standardize(torch.as_tensor(features), mean, std) @ projection.float()
 
 
 def _principal_components(
     features: MappedFeatures | Features, rows: Rows, mean: Tensor, std: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Leading components, float16 (2048, D), and their variances, float32 (D,), from at most 8,192 of `rows`."""
-    images = _standardize(features[evenly_spaced(rows, _PCA_IMAGES)], mean, std)
+    images = standardize(torch.as_tensor(features[evenly_spaced(rows, _PCA_IMAGES)]), mean, std)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # the method is randomised (Halko et al. 2011)
         _, scales, components = torch.pca_lowrank(images, min(COMPONENTS, len(rows)), center=False, niter=4)

@@ -20,6 +20,13 @@ State = tuple[Tensor, Tensor]
 
 MIN_STD = 1e-3
 """Minimum deviation that `LSTMDecoder.standardize_features` divides by."""
+MAX_DEVIATIONS = 5
+"""Standardised features are clamped to this many standard deviations."""
+
+
+def standardize(features: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Features (B, D) as a decoder sees them: in standard deviations (D,) from the mean (D,), clamped."""
+    return ((features - mean) / std).clamp(-MAX_DEVIATIONS, MAX_DEVIATIONS)
 
 
 @dataclass(frozen=True)
@@ -71,8 +78,8 @@ class LSTMDecoder(nn.Module):
 
     def embed_images(self, features: Tensor) -> Tensor:
         """Features (B, 2048) -> LSTM inputs (B, embedding)."""
-        standardized: Tensor = (features - self.feature_mean) / self.feature_std
-        return self.image(self._drop(standardized.clamp(-5, 5)))  # type: ignore[no-any-return]
+        standardized = standardize(features, self.feature_mean, self.feature_std)
+        return self.image(self._drop(standardized))  # type: ignore[no-any-return]
 
     def forward(self, features: Tensor, ids: Tensor, lengths: Tensor) -> Tensor:
         """Teacher forcing: logits for the word after each of `ids`.
