@@ -12,15 +12,31 @@ import argparse
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from imgcap.captioning.captioner import load_model
 from imgcap.dataset.prepared import PreparedFolder
-from imgcap.model.folder import check_encoder
+from imgcap.model.folder import Model, check_encoder
 from imgcap.scoring.metrics.bleu import corpus_bleu
 from imgcap.scoring.metrics.cider import CiderD
 from imgcap.text.tokenizer import tokenize
 
 ERRORS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.02)
+
+
+def captions(model: Model, features: Tensor) -> list[str]:
+    """The best caption of each image, with the model's own search."""
+    return [model.text(found[0]) for found in model.search(features, model.config.search)]
+
+
+def figures(texts: list[str], usual: list[str], references: list[list[list[str]]]) -> dict[str, float]:
+    """The share of captions that differ from the `usual` ones, and the scores; `references` are tokens."""
+    tokens = [tokenize(text) for text in texts]
+    return {
+        "other captions": sum(a != b for a, b in zip(texts, usual, strict=True)) / len(texts),
+        "BLEU-4": corpus_bleu(tokens, references).scores[3],
+        "CIDEr-D": float(CiderD(references).score(tokens).mean()),
+    }
 
 
 def main() -> None:
@@ -39,17 +55,12 @@ def main() -> None:
     changed = {"unchanged": features, "float16": features.half().float()}
     changed |= {f"noise of {error:.2%}": features + error * noise for error in ERRORS}
     references = [[tokenize(caption) for caption in prepared.records[row].captions] for row in rows]
-    cider = CiderD(references)
-    plain: list[str] = []
+    usual = captions(model, features)
     print(f"{len(rows)} images of {args.split}, torch {torch.__version__}\n")
     print("| features | other captions | BLEU-4 | CIDEr-D |\n| --- | --- | --- | --- |")
     for name, vectors in changed.items():
-        texts = [model.text(found[0]) for found in model.search(vectors, model.config.search)]
-        plain = plain or texts
-        tokens = [tokenize(text) for text in texts]
-        differ = sum(a != b for a, b in zip(texts, plain, strict=True)) / len(texts)
-        bleu = corpus_bleu(tokens, references).scores[3]
-        print(f"| {name} | {differ:.1%} | {bleu:.4f} | {cider.score(tokens).mean():.4f} |", flush=True)
+        differ, bleu, cider_d = figures(captions(model, vectors), usual, references).values()
+        print(f"| {name} | {differ:.1%} | {bleu:.4f} | {cider_d:.4f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -19,14 +19,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from caption_sensitivity import captions, figures
 from imgcap.captioning.captioner import load_model
 from imgcap.dataset.loading import read_dataset
 from imgcap.images.decoding import load_batches
 from imgcap.images.errors import ImageError
 from imgcap.model.encoder import FLOAT32, INT8, PRECISIONS
 from imgcap.model.quantization import is_supported
-from imgcap.scoring.metrics.bleu import corpus_bleu
-from imgcap.scoring.metrics.cider import CiderD
 from imgcap.text.tokenizer import tokenize
 from simulation import integer_encoder, simulated_integers
 
@@ -50,20 +49,14 @@ def compare(files: Sequence[Path], references: list[list[list[str]]], model: str
             parts[name].append(encoder(images))
             seconds[name] += time.perf_counter() - begun
     features = {name: torch.cat(each) for name, each in parts.items()}
-    found = {name: captioner.model.search(each, captioner.model.config.search) for name, each in features.items()}
-    texts = {name: [captioner.model.text(best) for best, *_ in each] for name, each in found.items()}
+    texts = {name: captions(captioner.model, each) for name, each in features.items()}
     errors = (features[INT8] - features[FLOAT32]).norm(dim=1) / features[FLOAT32].norm(dim=1)
-    cider = CiderD(kept)
     rows: Rows = {}
     for name in PRECISIONS:
-        tokens = [tokenize(text) for text in texts[name]]
-        differ = sum(a != b for a, b in zip(texts[name], texts[FLOAT32], strict=True))
         rows[name] = {
             "images/s": len(kept) / seconds[name],
             "median error of the features": errors.median().item() if name == INT8 else 0.0,
-            "other captions": differ / len(kept),
-            "BLEU-4": corpus_bleu(tokens, kept).scores[3],
-            "CIDEr-D": float(cider.score(tokens).mean()),
+            **figures(texts[name], texts[FLOAT32], kept),
         }
         if not is_supported():
             del rows[name]["images/s"]
@@ -79,14 +72,14 @@ def main() -> None:
     machine = f"{torch.get_num_threads()} threads, torch {torch.__version__}"
     print(machine if is_supported() else f"{machine}; this processor has no VNNI, so integers are simulated")
     found: dict[str, Rows] = {}
-    for images, captions, *lists in args.sets:
-        dataset = read_dataset(images, captions, split_files={"test": lists[0]} if lists else None)
+    for images, caption_file, *lists in args.sets:
+        dataset = read_dataset(images, caption_file, split_files={"test": lists[0]} if lists else None)
         records = [record for record in dataset.records if not lists or record.split == "test"][: args.images]
         references = [[tokenize(caption) for caption in record.captions] for record in records]
         with nullcontext() if is_supported() else simulated_integers():
             rows = compare([Path(dataset.root) / record.path for record in records], references, args.model)
-        found[str(captions)] = rows
-        print(f"\n{len(records)} images of {captions}\n")
+        found[str(caption_file)] = rows
+        print(f"\n{len(records)} images of {caption_file}\n")
         print("| | " + " | ".join(rows[INT8]) + " |\n| --- |" + " --- |" * len(rows[INT8]))
         for name, row in rows.items():
             print(f"| {name} | " + " | ".join(f"{value:.4f}" for value in row.values()) + " |", flush=True)

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from caption_sensitivity import captions
 from imgcap.captioning.captioner import Captioner, load_model
 from imgcap.images.decoding import load_batches
 from imgcap.images.errors import ImageError
@@ -120,11 +121,6 @@ def run(captioner: Captioner, inputs: list[Tensor], part: int) -> Tensor:
     return x.mean((2, 3))
 
 
-def captions(captioner: Captioner, features: Tensor) -> list[str]:
-    found = captioner.model.search(features, captioner.model.config.search)
-    return [captioner.model.text(hypotheses[0]) for hypotheses in found]
-
-
 @torch.inference_mode()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -138,13 +134,13 @@ def main() -> None:
     images = torch.from_numpy(np.stack([pixels for pixels in batch if not isinstance(pixels, ImageError)]))
     layers, inputs = observe(captioner, images)
     features = run(captioner, inputs, 0)
-    plain = captions(captioner, features)
+    plain = captions(captioner.model, features)
     parts = [name for name, _ in captioner.encoder.network.named_children()]
     work = sum(layer.multiply_adds for layer in layers)
 
     def row(name: str, share: float, output: str, found: Tensor) -> float:
         error = ((found - features).norm(dim=1) / features.norm(dim=1)).median().item()
-        differ = sum(a != b for a, b in zip(plain, captions(captioner, found), strict=True))
+        differ = sum(a != b for a, b in zip(plain, captions(captioner.model, found), strict=True))
         ratio = decibels(features, found)
         print(f"| {name} | {share:.1%} | {output} | {ratio:.1f} | {error:.2%} | {differ} |", flush=True)
         return ratio
