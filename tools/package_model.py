@@ -6,6 +6,9 @@ writes src/imgcap/model/default, with the search options that were chosen on dev
 features and caption of a bundled image, to src/imgcap/doctor_expected.safetensors. PREPARED is the folder that the
 model was trained on: calibration and training index are computed again for these options. Rounding changes the
 scores slightly, so score the packaged model, not the trained one.
+
+What the encoder needs to compute in 8-bit integers is kept if MODEL or the default model so far has it for the same
+trunk. For another trunk, run `calibrate_int8.py` afterwards.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from imgcap.doctor import write_expected
 from imgcap.files import make_folder, read_text, write_text
 from imgcap.model.encoder import fingerprint, read_encoder, save_encoder
 from imgcap.model.folder import load_model_folder, save_decoder
+from imgcap.model.quantization import from_tensors
 from imgcap.model.store import DEFAULT_MODEL, ENCODER_FILE, METRICS_FILE, MODEL_CARD_FILE, locate
 from imgcap.training.export import finish
 
@@ -33,8 +37,7 @@ TARGET = Path(__file__).parents[1] / "src" / "imgcap" / "model" / DEFAULT_MODEL
 def package(source: str, prepared: Path, card: Path, search: dict[str, Any]) -> None:
     folder = locate(source)
     make_folder(TARGET)
-    weights, config = read_encoder(folder / ENCODER_FILE)
-    save_encoder(TARGET / ENCODER_FILE, weights, config, torch.float16)
+    package_encoder(folder / ENCODER_FILE, TARGET / ENCODER_FILE)
     model = load_model_folder(folder, torch.device("cpu"))
     decoder = {
         # Half precision would shift feature means by a large part of a standard deviation.
@@ -55,6 +58,21 @@ def package(source: str, prepared: Path, card: Path, search: dict[str, Any]) -> 
     write_expected(load_model(TARGET, device="cpu"))
     total = sum(file.stat().st_size for file in TARGET.iterdir())
     print(f"{TARGET}: {total:,} bytes")
+
+
+def package_encoder(source: Path, target: Path) -> None:
+    """Write an encoder in half precision, with the integers that `source` or `target` has for exactly these weights."""
+    known = {}
+    for file in (source, target):
+        if file.is_file() and (integers := from_tensors(read_encoder(file)[0])):
+            known[fingerprint(file)] = integers
+    weights, config = read_encoder(source)
+    save_encoder(target, weights, config, torch.float16)
+    if kept := known.get(fingerprint(target)):
+        save_encoder(target, weights, config, torch.float16, kept)
+        print("The integers of the encoder are kept.")
+    else:
+        print("The encoder has no integers for this trunk: run calibrate_int8.py.")
 
 
 def main() -> None:
