@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from imgcap.files import replacing
+from imgcap.errors import ImgcapError
+from imgcap.files import reason, replacing
 
 
 def share(text: str) -> tuple[float, Path]:
@@ -24,16 +26,33 @@ def share(text: str) -> tuple[float, Path]:
     return float(number), Path(file)
 
 
+def read_decoder(file: Path) -> dict[str, Any]:
+    """A decoder with its words, as `train_general.py` has saved it. Raises `ImgcapError`."""
+    try:
+        saved: Any = torch.load(file, weights_only=True)
+    except OSError as error:
+        raise ImgcapError(f"{file} cannot be read: {reason(error)}.") from None
+    except Exception:  # on other files torch raises all kinds of exceptions
+        saved = None
+    match saved:
+        case {"decoder": {"feature_mean": Tensor()}, "vocabulary": [*_]}:
+            return dict(saved)
+    raise ImgcapError(f"{file} is not a decoder of train_general.py.")
+
+
 def average(shares: list[tuple[float, Path]]) -> dict[str, Any]:
-    """The mean of decoders, in the form of each of them. Raises `ValueError` if they do not belong together."""
-    saved = [torch.load(file, weights_only=True) for _, file in shares]
+    """The mean of decoders, in the form of each of them. Raises `ImgcapError` if they do not belong together."""
+    saved = [read_decoder(file) for _, file in shares]
     first = saved[0]
     if any(own["vocabulary"] != first["vocabulary"] for own in saved):
-        raise ValueError("the decoders have different words")
+        raise ImgcapError("The decoders have different words.")
+    sizes = [{name: weight.shape for name, weight in own["decoder"].items()} for own in saved]
+    if any(own != sizes[0] for own in sizes):
+        raise ImgcapError("The decoders have different sizes.")
     if any(not own["decoder"]["feature_mean"].equal(first["decoder"]["feature_mean"]) for own in saved):
-        raise ValueError("the decoders standardise features differently: they belong to different trunks")
+        raise ImgcapError("The decoders standardise features differently: they belong to different trunks.")
     if not math.isclose(sum(part for part, _ in shares), 1):
-        raise ValueError("the shares do not add up to 1")
+        raise ImgcapError("The shares do not add up to 1.")
     parts = [part for part, _ in shares]
     weights = {
         name: sum(part * own["decoder"][name] for part, own in zip(parts, saved, strict=True))
@@ -49,8 +68,8 @@ def main() -> None:
     args = parser.parse_args()
     try:
         saved = average(args.decoders)
-    except (OSError, ValueError) as error:
-        parser.error(f"{error}.")
+    except ImgcapError as error:
+        parser.error(str(error))
     with replacing(args.out) as partial:
         torch.save(saved, partial)
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+
+from helpers.data import EXAMPLES
+from imgcap.errors import ImgcapError
 
 TOOL = Path(__file__).parents[2] / "tools" / "average_decoders.py"
 
@@ -17,9 +22,23 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
-def save(file: Path, value: float, mean: float = 0.0, words: tuple[str, ...] = ("a", "cat")) -> None:
-    weights = {"weight": torch.full((2,), value), "feature_mean": torch.full((2,), mean)}
+def assert_refused(sentence: str, out: Path, *arguments: object) -> None:
+    """In one sentence, and without a result."""
+    done = run(out, *arguments)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == f"average_decoders.py: error: {sentence}"
+    assert not out.exists()
+
+
+def save(file: Path, value: float, mean: float = 0.0, words: tuple[str, ...] = ("a", "cat"), size: int = 2) -> None:
+    weights = {"weight": torch.full((size,), value), "feature_mean": torch.full((2,), mean)}
     torch.save({"decoder": weights, "vocabulary": list(words)}, file)
+
+
+@pytest.fixture
+def tool(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(TOOL.parent))
+    return importlib.import_module("average_decoders")
 
 
 @pytest.fixture
@@ -38,16 +57,29 @@ def test_weights_are_averaged_by_their_shares(decoders: list[Path], tmp_path: Pa
 
 
 def test_decoders_that_do_not_belong_together_are_refused(decoders: list[Path], tmp_path: Path) -> None:
-    other, elsewhere = tmp_path / "other.pt", tmp_path / "elsewhere.pt"
+    other, elsewhere, larger = (tmp_path / name for name in ("other.pt", "elsewhere.pt", "larger.pt"))
     save(other, 1, words=("a", "dog"))
     save(elsewhere, 1, mean=2)
+    save(larger, 1, size=3)
     refused = {
-        "the decoders have different words": (f"0.5:{decoders[0]}", f"0.5:{other}"),
-        "different trunks": (f"0.5:{decoders[0]}", f"0.5:{elsewhere}"),
-        "the shares do not add up to 1": (f"0.5:{decoders[0]}", f"0.6:{decoders[1]}"),
-        "No such file": (f"1:{tmp_path / 'gone.pt'}",),
+        "The decoders have different words.": (f"0.5:{decoders[0]}", f"0.5:{other}"),
+        "The decoders have different sizes.": (f"0.5:{decoders[0]}", f"0.5:{larger}"),
+        "The decoders standardise features differently: they belong to different trunks.": (
+            f"0.5:{decoders[0]}",
+            f"0.5:{elsewhere}",
+        ),
+        "The shares do not add up to 1.": (f"0.5:{decoders[0]}", f"0.6:{decoders[1]}"),
     }
-    for message, arguments in refused.items():
-        done = run(tmp_path / "mean.pt", *arguments)
-        assert done.returncode == 2 and message in done.stderr
-    assert not (tmp_path / "mean.pt").exists()
+    for sentence, arguments in refused.items():
+        assert_refused(sentence, tmp_path / "mean.pt", *arguments)
+
+
+def test_a_file_that_is_no_decoder_is_refused(tool: Any, tmp_path: Path) -> None:
+    text, tensor, empty, gone = (tmp_path / name for name in ("text.pt", "tensor.pt", "empty.pt", "gone.pt"))
+    text.write_text("not a decoder")
+    torch.save({"decoder": torch.ones(2), "vocabulary": []}, tensor)
+    empty.touch()
+    for file in (text, tensor, empty, EXAMPLES / "cat.jpg"):
+        with pytest.raises(ImgcapError, match=f"^{file} is not a decoder of train_general.py.$"):
+            tool.read_decoder(file)
+    assert_refused(f"{gone} cannot be read: no such file or directory.", tmp_path / "mean.pt", f"1:{gone}")
