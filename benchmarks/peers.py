@@ -6,7 +6,8 @@ The peers are BLIP-base and ViT-GPT2 from `transformers` (4.50 or later, which m
 people write themselves: torchvision's Inception V3 and a greedy LSTM, one image at a time. They have their published
 sizes and random weights, because speed does not depend on the values. Each of them writes exactly 12 tokens. imgcap
 writes captions of their natural length, whose mean is in the table. It and the two transformers search with a beam of
-3. The peers have no tokeniser here: neither its file nor decoding ids into text counts against them.
+3; by itself, the default model searches with a beam of 5. The peers have no tokeniser here: neither its file nor
+decoding ids into text counts against them.
 
 Each figure comes from processes of its own, in alternating order. Images per second are measured after a first batch
 that warms up, together with the peak memory of that process. The cold start of `imgcap caption` or of a script is the
