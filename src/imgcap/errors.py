@@ -35,6 +35,11 @@ class UsageError(ImgcapError):
     exit_code = ExitCode.USAGE
 
 
+def flag(name: str) -> str:
+    """The option `name` as the command line calls it."""
+    return f"--{name.replace('_', '-')}"
+
+
 def listing(names: list[str], limit: int = 5) -> str:
     """The first `limit` names, comma-separated, and how many more there are."""
     more = f" and {len(names) - limit:,} more" if len(names) > limit else ""

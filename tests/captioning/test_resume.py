@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.refusal import refusal
 from imgcap.captioning.resume import ResumeOptions, resume
 from imgcap.captioning.rows import FileState, Origin, Row, with_state
 from imgcap.errors import ImgcapError, UsageError
@@ -98,12 +99,28 @@ def test_a_failure_is_kept_until_the_file_changes_or_it_is_tried_again(tmp_path:
     assert str(missing) not in resume(file, ORIGIN, KEEP)
 
 
-@pytest.mark.parametrize("name", ["model", "model_hash", "settings"])
-def test_rows_of_another_origin_are_not_mixed(tmp_path: Path, images: list[Path], name: str) -> None:
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        ({"model": "barns"}, "by the model 'walls', not by 'barns'"),
+        ({"model_hash": "4567"}, "by another model named 'walls', with the hash '0123', not '4567'"),
+        ({"settings": "beam_size=5"}, "with --beam-size 3, not with --beam-size 5"),
+        ({"settings": 'beam_size=3 ban=["man", "dog"] sample=true'}, "without --ban man --ban dog --sample"),
+        ({"settings": 'beam_size=3 prefix="it\'s a = b "'}, "without --prefix 'it'\"'\"'s a = b '"),
+        ({"settings": ""}, "with --beam-size 3, which is not given now"),
+        ({"settings": "edited"}, "with the settings 'beam_size=3', not 'edited'"),
+        ({"settings": "x=" + "[" * 100_000}, "with the settings 'beam_size=3', not 'x=[[["),
+    ],
+)
+def test_rows_of_another_origin_are_not_mixed(
+    tmp_path: Path, images: list[Path], changes: dict[str, str], difference: str
+) -> None:
     file = tmp_path / "rows.jsonl"
     data = write(file, [row(images[0])], b"torn")
-    with pytest.raises(UsageError, match=f"line 1 was written with {name}"):
-        resume(file, replace(ORIGIN, **{name: "another"}), KEEP)
+    error = refusal(resume, file, replace(ORIGIN, **changes), KEEP)
+    assert isinstance(error, UsageError)
+    assert str(error).startswith(f"{file}, line 1 was written {difference}")
+    assert error.hint == "Use the model and the options of the earlier run, or another file."
     assert file.read_bytes() == data + b"torn"
 
 

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from helpers.captions import BROKEN, GOOD, ODD_PATHS, ORIGIN, STRIPE, WALL
+from helpers.refusal import refusal
 from imgcap.captioning.captioner import Caption
 from imgcap.captioning.explain import Explanation
-from imgcap.captioning.row_files import CsvWriter, open_rows, read_rows
+from imgcap.captioning.row_files import CsvWriter, format_of, open_rows, read_rows
 from imgcap.captioning.rows import FileState, Row, RowOptions, make_row, with_state
-from imgcap.errors import ImgcapError
+from imgcap.errors import ImgcapError, UsageError
 
 
 def rows_of(*paths: str) -> list[Row]:
@@ -83,6 +84,33 @@ def test_a_withheld_caption_leaves_no_explanation_under_another_image(tmp_path: 
     file = tmp_path / "rows.text"
     write(file, [make_row(Caption("b.png", (STRIPE,)), RowOptions(), ORIGIN), withheld])
     assert file.read_text() == "b.png\ta stripe\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "format_name"),
+    [
+        ("a.jsonl", "jsonl"), ("a.JSON", "json"), ("a.csv", "csv"), ("a.txt", "text"), ("a.tsv", "text"), ("a", "text"),
+        ("/dev/stdout", "text"),
+    ],
+)  # fmt: skip
+def test_the_ending_of_a_file_chooses_its_format(name: str, format_name: str) -> None:
+    assert format_of(Path(name)) == format_name
+    assert format_of(Path(name), "csv") == "csv"
+
+
+def test_an_ending_without_a_format_needs_one_and_a_page_is_refused_in_every_format() -> None:
+    assert format_of(Path("a.out"), "jsonl") == "jsonl"
+    error = refusal(format_of, Path("a.xlsx"))
+    assert isinstance(error, UsageError)
+    assert str(error) == "The ending of a.xlsx stands for no format of rows."
+    assert error.hint == (
+        "Use one of .txt, .tsv, .jsonl, .json, .csv, or say what to write with --format text|jsonl|json|csv."
+    )
+    for given in (None, "csv"):
+        error = refusal(format_of, Path("a/b.HTML"), given)
+        assert isinstance(error, UsageError)
+        assert str(error) == "a/b.HTML would be a web page, but --output writes rows."
+        assert error.hint == "Write a page with --html a/b.HTML, or rows to a file such as a/b.csv."
 
 
 @pytest.mark.parametrize(

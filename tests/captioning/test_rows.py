@@ -11,7 +11,7 @@ import pytest
 from helpers.captions import BROKEN, GOOD, ORIGIN, STRIPE, WALL
 from imgcap.captioning.captioner import Caption, Wording
 from imgcap.captioning.explain import Explanation
-from imgcap.captioning.rows import FileState, RowOptions, make_row, with_state
+from imgcap.captioning.rows import FileState, RowOptions, make_row, read_settings, with_state, write_settings
 from imgcap.errors import UsageError
 
 
@@ -85,6 +85,15 @@ def test_the_state_of_a_file_is_size_time_and_content(tmp_path: Path) -> None:
         == FileState.of("\0")
         == FileState()
     )
+
+
+def test_settings_are_read_as_they_were_written() -> None:
+    settings = {"beam_size": 3, "length_penalty": 0.9, "ban": ["man", "a=b c"], "sample": True, "prefix": 'a "b" = '}
+    assert read_settings(write_settings(settings)) == settings
+    assert read_settings(write_settings({})) == {}
+    for text in ("beam_size", "beam_size=", "beam_size=3length_penalty=1 x"):
+        with pytest.raises(ValueError):
+            read_settings(text)
 
 
 def test_a_prefix_that_is_not_utf8_is_wrong_usage() -> None:

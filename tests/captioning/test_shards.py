@@ -168,7 +168,7 @@ def test_shards_of_other_images_are_not_taken_for_these(
 def test_other_settings_than_those_of_the_shards_are_reported_at_once(caption: Run, unfinished: Path) -> None:
     done = caption("-o", unfinished, "--beam-size", 1)
     assert done.returncode == ExitCode.USAGE
-    assert "rows.2-of-3.jsonl, line 1 was written with settings" in done.stderr
+    assert "rows.2-of-3.jsonl, line 1 was written with --beam-size 2, not with --beam-size 1." in done.stderr
     assert not unfinished.with_name("rows.1-of-3.jsonl").exists()
 
 

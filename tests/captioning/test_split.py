@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from helpers.data import with_records
+from helpers.data import TINY_TRAINING, with_records
 from imgcap.captioning.captioner import load_model
 from imgcap.captioning.split import (
     CaptionedRecord,
@@ -21,9 +22,12 @@ from imgcap.dataset.prepared import METADATA_FILE, PreparedFolder
 from imgcap.errors import ImgcapError, UsageError
 from imgcap.files import read_json, write_json
 from imgcap.model.search import SearchOptions
-from imgcap.model.store import import_model
+from imgcap.model.store import CONFIG_FILE, INDEX_FILE, import_model, write_manifest
 from imgcap.scoring.caption_files import read_captions
 from imgcap.scoring.pairs import read_pairs
+from imgcap.training.trainer import train
+
+FEW_STEPS = replace(TINY_TRAINING, epochs=1, patience=0, embedding_size=None, hidden_size=None)
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +176,48 @@ def test_images_that_a_model_has_learned_from_are_said_with_and_without_a_compar
     assert remarks_on(ours, theirs) == [learned_from(model_folder, count, count), without_index(telling_model)]
     assert remarks_on(theirs) == [without_index(telling_model)]
     assert remarks_on(caption_split(prepared.root, str(model_folder), "test")) == []
+
+
+def test_images_of_the_trainings_before_the_last_are_known_too(
+    prepared: PreparedFolder, model_folder: Path, tmp_path: Path
+) -> None:
+    start = Path(shutil.copytree(model_folder, tmp_path / "start"))
+    records = [replace(r, split="train" if r.split == "test" else None) for r in prepared.records]
+    last = with_records(prepared, records, tmp_path / "last")
+    train(last, replace(FEW_STEPS, start_from=str(start)), tmp_path / "mine")
+    mine, count = tmp_path / "mine", len(prepared.rows("train"))
+
+    def remarks(split: str = "train") -> list[str]:
+        return remarks_on(caption_split(prepared.root, str(mine), split))
+
+    assert remarks() == [learned_from(mine, count, count)]
+    assert remarks("val") == []
+    gone = (
+        f"{mine} was trained from {start}, and nothing tells whether that model had learned from some of these images."
+    )
+    start.rename(tmp_path / "moved")
+    assert remarks() == remarks("val") == [gone]
+    known = len(prepared.rows("test"))
+    assert remarks("test") == [learned_from(mine, known, known), gone.replace("some of", "others of")]
+    shutil.copytree(tmp_path / "moved", start)
+    (start / INDEX_FILE).unlink()
+    write_manifest(start)
+    assert remarks() == [gone]
+    config = read_json(start / CONFIG_FILE)
+    write_json(start / CONFIG_FILE, {**config, "encoder_fingerprint": "0" * 64})
+    write_manifest(start)
+    assert remarks() == [gone]
+
+
+def test_a_model_that_has_started_from_its_own_name_is_read_once(
+    prepared: PreparedFolder, model_folder: Path, tmp_path: Path
+) -> None:
+    mine = Path(shutil.copytree(model_folder, tmp_path / "mine"))
+    config = read_json(mine / CONFIG_FILE)
+    config["training"]["options"]["start_from"] = str(mine)
+    write_json(mine / CONFIG_FILE, config)
+    write_manifest(mine)
+    assert remarks_on(caption_split(prepared.root, str(mine), "test")) == []
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from helpers.command import captions, read_json_lines
 from helpers.data import Run
 from helpers.image_zoo import build_zoo
 from imgcap.errors import ExitCode
+from imgcap.files import read_json, write_json
+from imgcap.model.store import CONFIG_FILE, write_manifest
 
 
 def test_captions_do_not_depend_on_batches_order_or_company(
@@ -142,6 +145,46 @@ def test_quiet_prints_only_failures(imgcap_here: Run, album: Path, telling_model
     assert "broken.jpg" in done.stderr
 
 
+def test_a_single_image_without_a_result_says_why(
+    imgcap_here: Run, album: Path, telling_model: Path, tmp_path: Path
+) -> None:
+    model = Path(shutil.copytree(telling_model, tmp_path / "calibrated"))
+    calibration = {"weights": [0.0, 0.0, 0.0], "images": 50, "agreeing": 0.5, "calibration_error": 0.0}
+    write_json(model / CONFIG_FILE, read_json(model / CONFIG_FILE) | {"confidence": calibration})
+    write_manifest(model)
+    image = album / "01.jpg"
+
+    def messages(*options: object) -> str:
+        done = imgcap_here("caption", image, *options, "--model", model)
+        assert done.returncode == ExitCode.DONE
+        assert (done.stdout == "") is ("withheld" in done.stderr or "nothing left" in done.stderr)
+        return done.stderr
+
+    withheld = ("--min-confidence", 0.75)
+    sentence = f"The caption of {image} is withheld, because its confidence, 0.5, is below 0.75 (--min-confidence).\n"
+    assert messages(*withheld) == messages(*withheld, "--words") == sentence
+    assert imgcap_here("caption", image, *withheld, "--quiet", "--model", model).stderr == ""
+    assert messages("--sidecar", ".txt") == ""
+    assert messages("--sidecar", ".txt", "--skip-existing") == "There was nothing left to do.\n"
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"path": str(image), "caption": "checked"}) + "\n")
+    imgcap_here("apply", tmp_path / "rows.jsonl", "--write-metadata")
+    assert (
+        messages("--write-metadata") == f"{image} keeps the description that a person wrote; --overwrite replaces it.\n"
+    )
+    assert messages("--write-metadata", "--overwrite") == ""
+
+
+def test_a_single_image_says_the_precision_that_was_chosen_on_stderr(
+    imgcap_here: Run, album: Path, telling_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imgcap.captioning.run.automatic_precision", lambda device: ("float32", "it is old"))
+    command = ["caption", album / "00.png", "--model", telling_model]
+    plain, chosen = imgcap_here(*command), imgcap_here(*command, "--precision", "auto")
+    assert (plain.stderr, chosen.stderr) == ("", "Precision: float32, because it is old.\n")
+    assert chosen.stdout == plain.stdout
+    assert imgcap_here(*command, "--precision", "auto", "--quiet").stderr == ""
+
+
 def test_several_captions_words_prefix_and_trigger(imgcap_here: Run, album: Path, telling_model: Path) -> None:
     image = album / "00.png"
     three = imgcap_here("caption", image, "-n", 3, "--model", telling_model).stdout.splitlines()
@@ -173,7 +216,10 @@ def test_several_captions_words_prefix_and_trigger(imgcap_here: Run, album: Path
         (["x.jpg", "--sidecar", ".txt", "--append", "--overwrite"], "--append cannot be combined with --overwrite"),
         (["x.jpg", "--sidecar", ".txt", "--append", "--skip-existing"], "cannot be combined with --append"),
         (["x.jpg", "-o", "-", "--format", "jsonl", "--resume"], "-o FILE.jsonl"),
-        (["x.jpg", "-o", "x.html", "--html", "x.html"], "both the gallery and the rows"),
+        (["x.jpg", "-o", "x.txt", "--html", "x.txt"], "both the gallery and the rows"),
+        (["x.jpg", "-o", "x.html"], "x.html would be a web page, but --output writes rows. Write a page with --html"),
+        (["x.jpg", "-o", "x.htm", "-f", "csv"], "x.htm would be a web page, but --output writes rows."),
+        (["x.jpg", "-o", "x.xlsx"], "The ending of x.xlsx stands for no format of rows."),
         (["-", "--write-metadata"], "An image from stdin is not a file"),
         (["-", "--from-file", "-"], "both an image and a list"),
         (["x.jpg", "--min-confidence", "2"], "between 0 and 1"),

@@ -275,6 +275,37 @@ def test_options_that_do_not_go_together_are_usage_errors(
     assert sentence in done.stderr
 
 
+def test_a_model_where_captions_belong_is_told_where_it_goes_before_anything_is_captioned(
+    imgcap_here: Run, files: list[object], prepared: PreparedFolder, model_folder: Path, tmp_path: Path
+) -> None:
+    def refused(*arguments: object) -> tuple[int, str]:
+        done = imgcap_here("eval", *arguments)
+        assert done.stdout == ""
+        return done.returncode, done.stderr
+
+    scored: list[object] = [prepared.root, "--model", model_folder]
+    for model in ("default", str(model_folder)):
+        sentence = (
+            f"imgcap: --compare takes a file of captions, but {model} is a model.\n  Give --compare-model {model}"
+        )
+        assert refused(*scored, "--compare", model) == (ExitCode.USAGE, f"{sentence}.\n")
+        other = f"{sentence}, with a prepared folder instead of --hypotheses.\n"
+        assert refused(*files, "--compare", model) == (ExitCode.USAGE, other)
+    assert refused("--hypotheses", "default", *files[2:]) == (
+        ExitCode.USAGE,
+        "imgcap: --hypotheses takes a file of captions, but default is a model.\n"
+        "  Give a prepared folder and --model default.\n",
+    )
+    assert refused(*scored, "--compare-model", files[1]) == (
+        ExitCode.USAGE,
+        f"imgcap: --compare-model takes a model, but {files[1]} is a file.\n"
+        f"  If it holds captions, give --compare {files[1]}.\n",
+    )
+    missing = tmp_path / "missing.csv"
+    error = f"imgcap: {missing} does not exist.\n  Give a file of captions.\n"
+    assert refused(*scored, "--compare", missing) == (ExitCode.FAILED, error)
+
+
 def test_images_with_too_few_references_are_named(
     imgcap_here: Run, files: list[object], prepared: PreparedFolder, model_folder: Path
 ) -> None:

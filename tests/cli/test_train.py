@@ -33,6 +33,26 @@ def test_it_ends_with_the_verdict_and_a_page(
     assert verdict in compared.stdout
 
 
+def test_a_finished_training_is_resumed_by_saying_so_and_its_page_is_made_up_for(
+    imgcap_here: Run, prepared: PreparedFolder, tmp_path: Path
+) -> None:
+    out = tmp_path / "mine"
+    command = ["train", prepared.root, "-o", out, *TINY]
+    assert imgcap_here(*command, "--no-report").returncode == ExitCode.DONE
+    sentence = (
+        f"{out}: this training is finished, so there is nothing to do. To start over, remove the folder or give "
+        "another one."
+    )
+    done = imgcap_here(*command, "--resume")
+    assert done.returncode == ExitCode.DONE, done.stderr
+    assert done.stderr.splitlines()[0] == sentence
+    page = (out / "report.html").read_bytes()
+    done = imgcap_here(*command, "--resume")
+    assert (done.returncode, done.stderr) == (ExitCode.DONE, f"{sentence}\n")
+    assert (out / "report.html").read_bytes() == page
+    assert imgcap_here(*command).returncode == ExitCode.FAILED
+
+
 def test_a_training_that_is_refused_says_only_why(imgcap_here: Run, prepared: PreparedFolder, tmp_path: Path) -> None:
     done = imgcap_here("train", prepared.root, "-o", tmp_path / "mine", "--start-from", "nowhere", *TINY)
     assert done.returncode == ExitCode.FAILED

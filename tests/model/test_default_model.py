@@ -14,6 +14,8 @@ from imgcap import doctor, load_model
 from imgcap.captioning.captioner import Captioner
 from imgcap.model.store import DEFAULT_MODEL, MODEL_CARD_FILE, locate
 from imgcap.scoring.scores import score
+from imgcap.text.vocabulary import SPECIAL_WORDS, Vocabulary
+from imgcap.training.start import described
 
 CONSTANT_CAPTION = "a man in a blue shirt is standing on a rock"
 IMAGES = 100
@@ -40,6 +42,15 @@ def test_captions_in_the_documentation_are_those_of_the_model(captioner: Caption
     for caption in captioner.caption(sorted(EXAMPLES.glob("*.jpg"))):
         assert caption.path
         assert f"{Path(caption.path).name}\t{caption.text}\n" in readme
+
+
+def test_the_card_counts_the_words_as_train_does(captioner: Captioner) -> None:
+    model = captioner.model
+    card = (locate(DEFAULT_MODEL) / MODEL_CARD_FILE).read_text(encoding="utf-8")
+    assert f"LSTM decoder (512 units), {len(model.vocabulary) - len(SPECIAL_WORDS):,} words, " in card
+    assert f": 0 of its {len(model.vocabulary) - len(SPECIAL_WORDS):,} words stay" in described(
+        model, Vocabulary(SPECIAL_WORDS)
+    )
 
 
 def test_examples_get_the_same_captions_alone_and_together(captioner: Captioner) -> None:

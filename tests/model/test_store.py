@@ -363,3 +363,9 @@ def test_an_imported_model_keeps_the_record_of_its_training(model_folder: Path) 
     assert (import_model(model_folder, "walls") / METRICS_FILE).read_bytes() == (
         model_folder / METRICS_FILE
     ).read_bytes()
+
+
+@pytest.mark.parametrize(("start", "name"), [(None, None), ("none", None), ("default", "default"), ("a/b", "a/b")])
+def test_the_start_model_is_known(start: str | None, name: str | None) -> None:
+    assert store.start_model({"options": {"start_from": start}}) == name
+    assert store.start_model({}) is None

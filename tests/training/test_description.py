@@ -15,7 +15,7 @@ from imgcap.dataset.prepared import PreparedFolder
 from imgcap.errors import ExitCode
 from imgcap.model.folder import load_model_folder
 from imgcap.text.vocabulary import SPECIAL_WORDS
-from imgcap.training.description import describe, describe_model, start_model
+from imgcap.training.description import describe, describe_model
 from imgcap.training.options import TrainingOptions
 from imgcap.training.settings import complete
 
@@ -116,9 +116,3 @@ def test_the_time_is_told(seconds: float, words: str) -> None:
 def test_a_training_without_val_images_tells_of_none() -> None:
     found = dict(describe(training({"patience": 0}, images={"train": 50, "val": 0}, captions=250), seconds=1))
     assert found["data"] == "50 images with 250 captions"
-
-
-@pytest.mark.parametrize(("start", "name"), [(None, None), ("none", None), ("default", "default"), ("a/b", "a/b")])
-def test_the_start_model_is_known(start: str | None, name: str | None) -> None:
-    assert start_model({"options": {"start_from": start}}) == name
-    assert start_model({}) is None

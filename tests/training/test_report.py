@@ -82,28 +82,39 @@ def test_it_shows_the_val_images_before_and_after(prepared: PreparedFolder, fold
 
 
 @pytest.mark.parametrize(("keep_words", "more"), [(False, ", or with --keep-words"), (True, "")])
-def test_a_start_model_that_scores_higher_is_said_with_what_to_try(
+@pytest.mark.parametrize("significance", [0.0, 1.1])
+def test_if_the_start_model_scores_higher_the_advice_goes_no_further_than_the_verdict(
     prepared: PreparedFolder,
     telling_model: Path,
     folder: Path,
     keep_words: bool,
     more: str,
+    significance: float,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    for module in ("training.report", "scoring.resampling"):
+        monkeypatch.setattr(f"imgcap.{module}.ALPHA", significance)
     config = read_json(telling_model / CONFIG_FILE)
     worse = Path(shutil.copytree(telling_model, folder.parent / "worse"))
     config["training"]["options"] |= {"start_from": str(folder), "keep_words": keep_words}
     write_json(worse / CONFIG_FILE, config)
     write_manifest(worse)
-    images = len(prepared.rows(VAL))
-    monkeypatch.setattr("imgcap.training.report.FEWEST_IMAGES", images + 1)
-    assert write(prepared, worse)[0].advice is None
-    monkeypatch.setattr("imgcap.training.report.FEWEST_IMAGES", images)
     report, text = write(prepared, worse)
-    assert report.advice == (
-        f"The start model {folder} scores higher on the val images. Use it as it is, or train again on more "
-        f"images{more}."
-    )
+    assert report.verdict
+    images = len(prepared.rows(TRAIN))
+    if significance:
+        assert report.verdict.startswith(f"{folder} is better than {worse} by ")
+        assert report.advice == f"Use {folder} as it is, or train again on more images{more}."
+    else:
+        assert report.verdict.startswith("Too few images: ")
+        assert report.advice == (
+            f"{images} training images are few: in imgcap's measurements, 100 images of what a model did not know made "
+            "it better than its start, and 50 did not. Compare the captions on the page before you choose, or train "
+            f"again on more images{more}."
+        )
+        monkeypatch.setattr("imgcap.training.report.WORTH_TRAINING", images)
+        compare = f"Compare the captions on the page before you choose, or train again on more images{more}."
+        assert write(prepared, worse)[0].advice == compare
     assert report.advice in text
     assert write(prepared, folder)[0].advice is None
 
@@ -161,6 +172,9 @@ def test_training_images_have_no_scores(prepared: PreparedFolder, folder: Path, 
         "Expect worse captions of other images."
     )
     assert report.verdict is None
+    assert report.advice
+    assert report.advice.startswith("24 training images are few: in imgcap's measurements, 100 images of what")
+    assert report.advice in text
     assert report.content == f"24 training images with their captions before and after the training. {sentence}"
     assert sentence in text
     assert "95 % interval" not in text

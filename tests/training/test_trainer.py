@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ import torch
 from safetensors.torch import load_file
 
 from helpers.data import TINY_TRAINING, with_records
+from helpers.refusal import refusal
 from helpers.training import Recorder
-from imgcap.dataset.prepared import PreparedFolder
-from imgcap.errors import ImgcapError
-from imgcap.files import read_json
-from imgcap.model.store import DECODER_FILE, ENCODER_FILE
+from imgcap.dataset.prepared import METADATA_FILE, PreparedFolder
+from imgcap.errors import ImgcapError, UsageError
+from imgcap.files import read_json, write_json
+from imgcap.model.store import CONFIG_FILE, DECODER_FILE, ENCODER_FILE, write_manifest
+from imgcap.training.options import TrainingOptions
 from imgcap.training.trainer import train
 
 
@@ -75,13 +78,52 @@ def test_self_critical_training_and_fine_tuning_go_together(
     assert not torch.equal(before["Mixed_7c.branch1x1.conv.weight"].float(), after["Mixed_7c.branch1x1.conv.weight"])
 
 
-@pytest.mark.parametrize("resume", [False, True])
 def test_a_finished_model_is_not_trained_again_but_can_be_started_from(
-    prepared: PreparedFolder, model_folder: Path, resume: bool
+    prepared: PreparedFolder, model_folder: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(ImgcapError, match="already holds a finished model") as caught:
-        train(prepared, replace(TINY_TRAINING, epochs=9), model_folder, resume=resume)
-    assert f"--start-from {model_folder}" in caught.value.hint
+    shutil.copytree(prepared.root, tmp_path / "other")
+    metadata = read_json(prepared.root / METADATA_FILE)
+    write_json(tmp_path / "other" / METADATA_FILE, metadata | {"digest": "0" * 64})
+    other = PreparedFolder(tmp_path / "other")
+    for data, resume in ((prepared, False), (other, True)):
+        error = refusal(train, data, TINY_TRAINING, model_folder, resume=resume)
+        assert str(error) == f"{model_folder} already holds a finished model."
+        assert error.hint == (
+            "To start over, remove it or give another folder. To train it further, start from it in another folder: "
+            f"--start-from {model_folder} -o OTHER."
+        )
+
+
+def test_a_finished_training_is_resumed_by_doing_nothing(
+    prepared: PreparedFolder, model_folder: Path, tmp_path: Path
+) -> None:
+    model = Path(shutil.copytree(model_folder, tmp_path / "model"))
+    before = {path.name: path.read_bytes() for path in model.iterdir()}
+    recorder = Recorder()
+    for options in (TINY_TRAINING, TrainingOptions()):
+        result = train(prepared, options, model, resume=True, listener=recorder)
+        assert (result.was_finished, result.interrupted, result.epochs) == (True, False, 2)
+        assert result.best.epoch == read_json(model / CONFIG_FILE)["training"]["best_epoch"]
+    assert recorder.results == []
+    assert {path.name: path.read_bytes() for path in model.iterdir()} == before
+    with pytest.raises(UsageError, match=r"A resumed training keeps its options, .* --epochs\."):
+        train(prepared, replace(TINY_TRAINING, epochs=9), model, resume=True)
+    (model / DECODER_FILE).write_bytes(b"damaged")
+    with pytest.raises(ImgcapError, match="damaged"):
+        train(prepared, TINY_TRAINING, model, resume=True)
+
+
+@pytest.mark.parametrize("training", [{}, [], {"options": None}, {"options": {"epochs": "x"}}])
+def test_a_finished_model_that_does_not_tell_of_its_training_is_not_resumed(
+    prepared: PreparedFolder, model_folder: Path, tmp_path: Path, training: Any
+) -> None:
+    model = Path(shutil.copytree(model_folder, tmp_path / "model"))
+    if training and isinstance(training, dict):
+        training["prepared"] = prepared.metadata.digest
+    write_json(model / CONFIG_FILE, read_json(model / CONFIG_FILE) | {"training": training})
+    write_manifest(model)
+    with pytest.raises(ImgcapError, match="already holds a finished model"):
+        train(prepared, TINY_TRAINING, model, resume=True)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pathlib import Path
 from imgcap.captioning.captioner import Caption, Captioner, ImageSource, image_name
 from imgcap.captioning.options import BatchOptions
 from imgcap.captioning.row_files import RowWriter
-from imgcap.captioning.rows import NOT_WRITTEN, FileState, Origin, Row, RowOptions, make_row, with_state
+from imgcap.captioning.rows import KEPT, NOT_WRITTEN, FileState, Origin, Row, RowOptions, make_row, with_state
 from imgcap.captioning.sidecars import Sidecars
 from imgcap.errors import ImgcapError, UsageError
 from imgcap.images.archived import ArchivedFile
@@ -20,9 +20,6 @@ from imgcap.images.errors import ImageError
 from imgcap.images.metadata.description import write_description
 from imgcap.model.search import SearchOptions
 from imgcap.pages.gallery import GalleryWriter
-
-KEPT = "kept"
-"""Value of `description` in a row where a description that a person wrote was kept."""
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,11 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from shlex import quote
+from typing import Any
 
-from imgcap.captioning.rows import FileState, Origin, Row
-from imgcap.errors import ImgcapError, UsageError
+from imgcap.captioning.rows import FileState, Origin, Row, read_settings
+from imgcap.errors import ImgcapError, UsageError, flag
 from imgcap.files import reason, replacing
 
 
@@ -69,18 +71,44 @@ def _check_lines(file: Path, origin: Origin, options: ResumeOptions, done: DoneR
             if not line.endswith(b"\n"):
                 return
             row = _parse(file, number, line)
-            for name, value in expected.items():
-                if row.get(name) != value:
-                    raise UsageError(
-                        f"{file}, line {number} was written with {name} {row.get(name)!r}, not {value!r}.",
-                        "Use the model and the options of the earlier run, or another file.",
-                    )
+            if any(row.get(name) != value for name, value in expected.items()):
+                raise UsageError(
+                    f"{file}, line {number} was written {_difference(row, origin)}.",
+                    "Use the model and the options of the earlier run, or another file.",
+                )
             is_kept = _is_done(row, options)
             if is_kept:
                 done.add(row["path"])
             else:
                 done.dropped += 1
             yield len(line), is_kept
+
+
+def _difference(row: Row, origin: Origin) -> str:
+    """How the model or the settings that `row` comes from differ from `origin`, in words that follow "was written"."""
+    model, digest, settings = (row.get(name) for name in asdict(origin))
+    if model != origin.model:
+        return f"by the model {model!r}, not by {origin.model!r}"
+    if digest != origin.model_hash:
+        return f"by another model named {model!r}, with the hash {digest!r}, not {origin.model_hash!r}"
+    try:
+        before, now = read_settings(str(settings)), read_settings(origin.settings)
+    except (ValueError, RecursionError):  # the row was edited
+        return f"with the settings {settings!r}, not {origin.settings!r}"
+    was, is_now = (
+        " ".join(_as_typed(name, value) for name, value in these.items() if others.get(name) != value)
+        for these, others in ((before, now), (now, before))
+    )
+    if not was:
+        return f"without {is_now}"
+    return f"with {was}, {f'not with {is_now}' if is_now else 'which is not given now'}"
+
+
+def _as_typed(name: str, value: Any) -> str:
+    """An option and its value as in a command."""
+    if value is True:
+        return flag(name)
+    return " ".join(f"{flag(name)} {quote(str(each))}" for each in (value if isinstance(value, list) else [value]))
 
 
 def _parse(file: Path, number: int, line: bytes) -> Row:

@@ -111,6 +111,31 @@ FORMATS: dict[str, type[RowWriter]] = {
     "csv": CsvWriter,
 }
 
+_BY_ENDING = {"": "text", ".txt": "text", ".tsv": "text", ".jsonl": "jsonl", ".json": "json", ".csv": "csv"}
+_PAGES = (".htm", ".html")
+
+
+def format_of(file: Path, given: str | None = None) -> str:
+    """The format of rows in `file`: the `given` one, or what its ending stands for.
+
+    Raises `UsageError` for the ending of a page, which rows are in no format, and for one that stands for no format.
+    """
+    ending = file.suffix.lower()
+    if ending in _PAGES:
+        raise UsageError(
+            f"{file} would be a web page, but --output writes rows.",
+            f"Write a page with --html {file}, or rows to a file such as {file.with_suffix('.csv')}.",
+        )
+    if given:
+        return given
+    if ending not in _BY_ENDING:
+        known = ", ".join(filter(None, _BY_ENDING))
+        raise UsageError(
+            f"The ending of {file} stands for no format of rows.",
+            f"Use one of {known}, or say what to write with --format {'|'.join(FORMATS)}.",
+        )
+    return _BY_ENDING[ending]
+
 
 @contextmanager
 def open_rows(

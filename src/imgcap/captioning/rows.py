@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,8 @@ Row = dict[str, Any]
 
 STDIN = "-"
 """Path of the image that came on standard input."""
+KEPT = "kept"
+"""`description` of a row where a description that a person wrote was kept."""
 NOT_WRITTEN = "not written"
 """`error_kind` of a caption that could not be written to its sidecar or image."""
 
@@ -90,6 +94,21 @@ class FileState:
         if self.sha256 and other.sha256:
             return self.sha256 == other.sha256
         return (self.bytes, self.modified) == (other.bytes, other.modified)
+
+
+def write_settings(settings: Mapping[str, Any]) -> str:
+    """The `settings` of an `Origin`."""
+    return " ".join(f"{name}={json.dumps(value)}" for name, value in settings.items())
+
+
+def read_settings(text: str) -> dict[str, Any]:
+    """What `write_settings` wrote as `text`. Raises `ValueError` for another text."""
+    decode, found, start = json.JSONDecoder().raw_decode, dict[str, Any](), 0
+    while start < len(text):
+        equals = text.index("=", start)
+        found[text[start:equals]], end = decode(text, equals + 1)
+        start = end + 1
+    return found
 
 
 def make_row(caption: Caption, options: RowOptions, origin: Origin) -> Row:

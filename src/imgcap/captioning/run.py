@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,7 +16,7 @@ from imgcap.captioning.options import RunOptions
 from imgcap.captioning.progress import RunListener
 from imgcap.captioning.resume import DoneRows, resume
 from imgcap.captioning.row_files import open_rows, read_rows
-from imgcap.captioning.rows import STDIN, Origin, RowOptions
+from imgcap.captioning.rows import STDIN, Origin, RowOptions, write_settings
 from imgcap.captioning.shards import FinishedShard, RowShard, ShardedRun, merge, plan, remove_shards
 from imgcap.captioning.sidecars import Sidecars
 from imgcap.distributed import World, joined
@@ -114,7 +113,7 @@ def make_origin(captioner: Captioner, search: SearchOptions, options: RowOptions
     return Origin(
         model=captioner.model.config.name,
         model_hash=captioner.model.hash,
-        settings=" ".join(f"{name}={json.dumps(value)}" for name, value in (settings | changed).items()),
+        settings=write_settings(settings | changed),
     )
 
 

@@ -23,7 +23,7 @@ from imgcap.images.errors import ImageError
 from imgcap.model.encoder import Encoder
 from imgcap.model.folder import Model, load_model_folder
 from imgcap.model.search import SearchOptions
-from imgcap.model.store import INDEX_FILE, locate
+from imgcap.model.store import INDEX_FILE, locate, start_model
 from imgcap.sharding import Shard, interleave
 
 _BATCH = 128
@@ -61,6 +61,8 @@ class CaptionedSplit:
     records: tuple[CaptionedRecord, ...]
     encoded: bool = False
     """Whether the images were encoded again, because the prepared features come from another encoder."""
+    unindexed: str | None = None
+    """A model whose training images nobody knows: this one, or one that its training started from."""
 
     @property
     def identity(self) -> str:
@@ -127,7 +129,8 @@ def caption_rows(
     features = _encode(prepared, model, own, world) if encoded else _prepared_features(prepared, own)
     searched, compared = tee(features)
     own_records = [prepared.records[row] for row in own]
-    known = _are_known(model, own_records, compared)
+    indices, unindexed = _training_indices(model, name)
+    known = _are_known(indices, own_records, compared)
     captioned = []
     for record, hypotheses, is_known in zip(own_records, model.search(searched, options), known, strict=True):
         text, log_probability = model.text(hypotheses[0]), hypotheses[0].log_probability
@@ -135,7 +138,7 @@ def caption_rows(
         captioned.append(found)
         on_progress(len(captioned), len(own))
     records = tuple(interleave(world.gather(captioned), _BATCH))
-    return CaptionedSplit(prepared, name, model, options, records, encoded)
+    return CaptionedSplit(prepared, name, model, options, records, encoded, unindexed)
 
 
 def _prepared_features(prepared: PreparedFolder, rows: Sequence[int]) -> Iterator[Tensor]:
@@ -156,24 +159,54 @@ def _encode(prepared: PreparedFolder, model: Model, rows: Sequence[int], world: 
         ) from None
 
 
-def _are_known(model: Model, records: Sequence[Record], features: Iterable[Tensor]) -> Iterator[bool]:
-    """Whether the model has learned from each image, by its record and its features (2048,); False without an index.
+def _training_indices(model: Model, name: str) -> tuple[list[TrainingIndex], str | None]:
+    """The indices of all trainings of a model, the last one first, and the name of a model that lacks a usable one.
+
+    The last training may have started from another model, and that in turn from another. Features of another encoder
+    cannot be compared with an index.
+    """
+    indices, unindexed, seen = [], None, set[Path]()
+    while (folder := model.folder.resolve()) not in seen:
+        seen.add(folder)
+        if (folder / INDEX_FILE).is_file():
+            indices.append(TrainingIndex.load(folder / INDEX_FILE))
+        else:
+            unindexed = unindexed or name
+        if not (start := start_model(model.config.training)):
+            break
+        try:
+            before = load_model_folder(locate(start), torch.device("cpu"))
+        except ImgcapError:
+            return indices, unindexed or start
+        if before.config.encoder_fingerprint != model.config.encoder_fingerprint:
+            return indices, unindexed or start
+        model, name = before, start
+    return indices, unindexed
+
+
+def _are_known(
+    indices: Sequence[TrainingIndex], records: Sequence[Record], features: Iterable[Tensor]
+) -> Iterator[bool]:
+    """Whether one of `indices` has each image, by its record and its features (2048,)."""
+    names = [{PurePath(name).name for name in index.names} for index in indices]
+    for part in batched(zip(records, features, strict=True), _BATCH):
+        own_records, vectors = zip(*part, strict=True)
+        stacked = torch.stack([vector.cpu() for vector in vectors])
+        found = [_are_in(*each, own_records, stacked) for each in zip(indices, names, strict=True)]
+        yield from map(any, zip(*found, strict=True)) if found else (False for _ in part)
+
+
+def _are_in(index: TrainingIndex, names: set[str], records: Sequence[Record], features: Tensor) -> Iterator[bool]:
+    """Whether `index`, which has files of these `names`, has each image; features (B, 2048).
 
     It has if the image is one of its training images, or has the name of one, and several references that are all
     training captions: these tell a smaller copy.
     """
-    file = model.folder / INDEX_FILE
-    if not file.is_file():
-        yield from (False for _ in features)
-        return
-    index = TrainingIndex.load(file)
-    names = {PurePath(name).name for name in index.names}
-    for part in batched(zip(records, features, strict=True), _BATCH):
-        nearest = index.similarities(torch.stack([vector.cpu() for _, vector in part])).amax(1)
-        for (record, _), similarity in zip(part, nearest.tolist(), strict=True):
-            same, named = similarity > _SAME_IMAGE, PurePath(record.path).name in names
-            recited = len(set(record.captions)) > 1 and all(map(index.knows, record.captions))
-            yield (same and (named or len(index.variances) >= _TELLING_COMPONENTS)) or (named and recited)
+    nearest = index.similarities(features).amax(1)
+    for record, similarity in zip(records, nearest.tolist(), strict=True):
+        same, named = similarity > _SAME_IMAGE, PurePath(record.path).name in names
+        recited = len(set(record.captions)) > 1 and all(map(index.knows, record.captions))
+        yield (same and (named or len(index.variances) >= _TELLING_COMPONENTS)) or (named and recited)
 
 
 def signature_parts(split: str, ours: CaptionedSplit, theirs: CaptionedSplit | None = None) -> list[str]:
@@ -200,20 +233,26 @@ def remarks_on(ours: CaptionedSplit, theirs: CaptionedSplit | None = None) -> li
             f"Each model searches with its own settings: {ours.name} with {settings[0]}, {theirs.name} with "
             f"{settings[1]}."
         )
-    return found + [sentence for captioned in both if (sentence := _memory(captioned))]
+    return found + [sentence for captioned in both for sentence in _memory(captioned)]
 
 
-def _memory(captioned: CaptionedSplit) -> str:
-    """A sentence if the model has learned from some of the images, or if nobody can know; else ""."""
-    known, total = sum(record.known for record in captioned.records), len(captioned.records)
+def _memory(captioned: CaptionedSplit) -> list[str]:
+    """Sentences if the model has learned from some of the images, or if nobody can know."""
+    known, total, name = sum(record.known for record in captioned.records), len(captioned.records), captioned.name
+    found = []
     if known:
-        return f"{captioned.name} has learned from {known:,} of these {total:,} images, which raises its scores."
-    if not (captioned.model.folder / INDEX_FILE).is_file():
-        return (
-            f"{captioned.name} has no index of its training images, so nothing tells whether it has learned from some "
-            "of these."
+        found.append(f"{name} has learned from {known:,} of these {total:,} images, which raises its scores.")
+    if captioned.unindexed == name:
+        found.append(
+            f"{name} has no index of its training images, so nothing tells whether it has learned from "
+            f"{'others' if known else 'some'} of these."
         )
-    return ""
+    elif captioned.unindexed:
+        found.append(
+            f"{name} was trained from {captioned.unindexed}, and nothing tells whether that model had learned from "
+            f"{'others' if known else 'some'} of these images."
+        )
+    return found
 
 
 def find_images(captioned: CaptionedSplit) -> list[Path | ArchivedFile]:

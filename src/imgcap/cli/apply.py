@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from imgcap.captioning.row_files import read_rows
+from imgcap.captioning.rows import KEPT
 from imgcap.cli import options
 from imgcap.cli.console import RunProgress, print_error, print_message
 from imgcap.errors import ExitCode, UsageError, is_unicode
@@ -32,7 +33,7 @@ def apply(
     --overwrite.
     """
     _check(keep_mtime, write_metadata, sidecar is not None or sidecar_dir is not None)
-    from imgcap.captioning.batch import KEPT, write_caption
+    from imgcap.captioning.batch import write_caption
 
     rows = [
         (Path(row["path"]), row["caption"].strip()) for row in read_rows(file) if (row.get("caption") or "").strip()

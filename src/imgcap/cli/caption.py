@@ -16,8 +16,8 @@ import typer
 from imgcap.captioning.options import BATCH_SIZE, BatchOptions, Inputs, OutputOptions, RunOptions
 from imgcap.captioning.progress import RunListener
 from imgcap.captioning.resume import DoneRows, ResumeOptions
-from imgcap.captioning.row_files import FORMATS
-from imgcap.captioning.rows import STDIN, RowOptions
+from imgcap.captioning.row_files import format_of
+from imgcap.captioning.rows import KEPT, STDIN, RowOptions
 from imgcap.cli import options
 from imgcap.cli.console import (
     RowStream,
@@ -99,7 +99,7 @@ def caption(
         read_stdin=lambda: sys.stdin.buffer.read(),
     )
     output = None if output == Path(STDIN) else output
-    kind = format_name or _format_of(output)
+    kind = format_of(output, format_name) if output else format_name or "text"
     rows = output or cast(TextIO, RowStream(kind))
     bare = from_file is None and len(inputs.sources) == 1 and not _is_collection(inputs.sources[0])
     outputs = OutputOptions(
@@ -144,7 +144,7 @@ def caption(
     )
     from imgcap.captioning.run import run
 
-    terminal = _Terminal(outputs, silent=quiet or bare)
+    terminal = _Terminal(run_options, quiet)
     with interruptible(lambda: terminal.advice):
         outcome = run(run_options, terminal)
     if outcome:
@@ -154,19 +154,26 @@ def caption(
 class _Terminal(RunListener):
     """Shows a run on the terminal."""
 
-    def __init__(self, outputs: OutputOptions, silent: bool) -> None:
-        self.silent = silent
-        self._outputs = outputs
+    def __init__(self, run_options: RunOptions, quiet: bool) -> None:
+        self._outputs = run_options.outputs
+        self._min_confidence = run_options.batches.rows.min_confidence
+        self.is_quiet = quiet
         self.advice = "Nothing was captioned."
         """What to do about an interruption now."""
         self._progress: RunProgress | None = None
         self._stop_requested: Callable[[], bool] = lambda: False
 
+    @property
+    def silent(self) -> bool:
+        """Whether neither progress nor a summary is shown: a single image is captioned before they could help."""
+        return self.is_quiet or self._outputs.bare
+
     def joined(self, world: World) -> None:
-        self.silent = self.silent or not world.is_first
+        self.is_quiet = self.is_quiet or not world.is_first
 
     def precision_chosen(self, precision: str, why: str) -> None:
-        self._print(f"Precision: {precision}, because {why}.")
+        if not self.is_quiet:
+            print_message(f"Precision: {precision}, because {why}.")
 
     def ready(self, advice: str) -> None:
         self.advice = advice
@@ -195,8 +202,21 @@ class _Terminal(RunListener):
         for row in rows:
             if "error" in row:
                 print_error(row["error"])
+            elif self._outputs.bare and not self.is_quiet:
+                self._explain(row)
         if self._progress:
             self._progress.advance(tally.images, tally.failed.total())
+
+    def _explain(self, row: Row) -> None:
+        """Say why a single image has no caption, or why its caption was not written into it."""
+        name = "the image on stdin" if row["path"] == STDIN else row["path"]
+        if row.get("withheld"):
+            print_message(
+                f"The caption of {name} is withheld, because its confidence, {row['confidence']:g}, is below "
+                f"{self._min_confidence:g} (--min-confidence)."
+            )
+        elif row.get("description") == KEPT:
+            print_message(f"{name} keeps the description that a person wrote; --overwrite replaces it.")
 
     def is_stopping(self) -> bool:
         return self._stop_requested() or self.has_no_reader
@@ -218,11 +238,11 @@ def _report(outcome: Outcome, terminal: _Terminal, output: Path | None, seconds:
     tally = outcome.tally
     if terminal.has_no_reader:
         raise typer.Exit(ExitCode.FAILED)
-    if not terminal.silent:
-        if outcome.unmerged:
-            files = listing([str(file) for file in outcome.unmerged])
-            are = "is" if len(outcome.unmerged) == 1 else "are"
-            print_message(f"{files} {are} complete. When all shards are: imgcap merge {output}")
+    if outcome.unmerged and not terminal.silent:
+        files = listing([str(file) for file in outcome.unmerged])
+        are = "is" if len(outcome.unmerged) == 1 else "are"
+        print_message(f"{files} {are} complete. When all shards are: imgcap merge {output}")
+    if not (terminal.silent if tally.images else terminal.is_quiet or outcome.is_stopped):
         print_message(_summary(outcome, seconds))
     if outcome.is_stopped:
         print_message(f"Interrupted. {terminal.advice}")
@@ -302,8 +322,3 @@ def _is_utf16(data: bytes) -> bool:
 def _is_collection(source: Path | str) -> bool:
     """Whether `source` is a folder or an archive, which may hold several images."""
     return source != STDIN and (isinstance(source, str) or os.path.isdir(source))  # noqa: PTH112 (as in `expand`)
-
-
-def _format_of(output: Path | None) -> str:
-    ending = output.suffix[1:].lower() if output else ""
-    return ending if ending in FORMATS else "text"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import typer
 from imgcap.cli import options
 from imgcap.errors import ImgcapError, UsageError
 from imgcap.files import make_folder
+from imgcap.model.store import CONFIG_FILE, available_models
 from imgcap.text.columns import Columns
 
 if TYPE_CHECKING:
@@ -158,20 +160,45 @@ def check_sources(
         raise UsageError("Give either a prepared folder or --hypotheses and --references.")
     if (hypotheses is None) != (not references):
         raise UsageError("--hypotheses and --references need each other.")
+    if hypotheses:
+        _refuse_model("--hypotheses", hypotheses, f"a prepared folder and --model {hypotheses}")
     if hypotheses and save_captions:
         raise UsageError("--save-captions goes with a prepared folder and a model.")
 
 
 def check_comparison(prepared: Path | None, compare: Path | None, compare_model: str | None, model: str) -> None:
-    """Raise `UsageError` unless the captions are compared with those of one file or one other model, if at all."""
+    """Raise `UsageError` unless the captions are compared with those of one file or one other model, if at all.
+
+    Raises `ImgcapError` if the file does not exist: that is said before a model captions all images.
+    """
+    if compare and compare_model:
+        raise UsageError("--compare and --compare-model cannot both be given.")
+    if compare:
+        also = "" if prepared else ", with a prepared folder instead of --hypotheses"
+        _refuse_model("--compare", compare, f"--compare-model {compare}{also}")
+        if not _exists(compare):
+            raise ImgcapError(f"{compare} does not exist.", "Give a file of captions.")
     if compare_model is None:
         return
     if not prepared:
         raise UsageError("--compare-model goes with a prepared folder.", "Compare captions from files with --compare.")
-    if compare:
-        raise UsageError("--compare and --compare-model cannot both be given.")
+    if os.path.isfile(compare_model):  # noqa: PTH113 (a Path raises for names that are too long)
+        raise UsageError(
+            f"--compare-model takes a model, but {compare_model} is a file.",
+            f"If it holds captions, give --compare {compare_model}.",
+        )
     if compare_model == model:
         raise UsageError(f"--compare-model names the model that is scored, {model!r}.", "Name another model.")
+
+
+def _refuse_model(option: str, path: Path, instead: str) -> None:
+    """Raise `UsageError` if `path`, given to an option for captions, is a model folder or only the name of a model."""
+    if (path / CONFIG_FILE).is_file() if _exists(path) else str(path) in available_models():
+        raise UsageError(f"{option} takes a file of captions, but {path} is a model.", f"Give {instead}.")
+
+
+def _exists(path: Path) -> bool:
+    return os.path.exists(path)  # noqa: PTH110 (a Path raises for names that are too long)
 
 
 def check_file_options(prepared: Path | None, images: Path | None, training: Path | None, some: bool) -> None:

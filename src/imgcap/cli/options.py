@@ -96,7 +96,7 @@ Format = Annotated[
     _output(
         "--format",
         "-f",
-        help="text, jsonl, json or csv; by default the ending of --output, else text.",
+        help="text, jsonl, json or csv; by default the ending of --output, or text without one.",
         show_default=False,
     ),
 ]

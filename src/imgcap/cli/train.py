@@ -127,6 +127,7 @@ def train(
     from imgcap.distributed import joined
     from imgcap.training.checkpoint import CHECKPOINT_FILE
     from imgcap.training.options import TrainingOptions
+    from imgcap.training.report import REPORT_FILE
     from imgcap.training.trainer import train as run
 
     chosen = TrainingOptions(
@@ -166,12 +167,18 @@ def train(
             _print_result(output, result)
     if result.interrupted:
         raise typer.Exit(ExitCode.INTERRUPTED)
-    if report and world.is_first:
+    if report and world.is_first and not (result.was_finished and (output / REPORT_FILE).exists()):
         with interruptible("The model is finished; only its report is missing."):
             _write_report(prepared, output, world.device)
 
 
 def _print_result(output: Path, result: TrainingResult) -> None:
+    if result.was_finished:
+        print_message(
+            f"{output}: this training is finished, so there is nothing to do. To start over, remove the folder or give "
+            "another one."
+        )
+        return
     best = result.best
     print_message(f"{output}: epoch {best.epoch} of {result.epochs} is kept{_val_scores(best, ', ')}.")
     if result.interrupted:

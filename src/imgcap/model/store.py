@@ -15,11 +15,13 @@ import logging
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from stat import S_ISREG
+from typing import Any
 
 import platformdirs
 
@@ -104,6 +106,15 @@ def locate(name_or_path: str) -> Path:
         )
     verify(folder)
     return folder
+
+
+def start_model(training: Mapping[str, Any]) -> str | None:
+    """Name or folder of the model that a training started from, as the user gave it; None for random weights.
+
+    `training` is that of a `ModelConfig`.
+    """
+    name = training.get("options", {}).get("start_from")
+    return None if name in (None, "auto", "none") else str(name)
 
 
 def verify(folder: Path) -> None:

@@ -7,9 +7,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from imgcap.files import read_json_lines
-from imgcap.model.store import CONFIG_FILE, METRICS_FILE, default_encoder_fingerprint
+from imgcap.model.store import CONFIG_FILE, METRICS_FILE, default_encoder_fingerprint, start_model
 from imgcap.text.vocabulary import SPECIAL_WORDS
-from imgcap.training.options import AUTO, DEFAULTS, SCRATCH
+from imgcap.training.options import DEFAULTS
 
 if TYPE_CHECKING:
     from imgcap.model.folder import Model
@@ -20,15 +20,6 @@ _TOLD = {
     *("start_from", "seed", "beam_size", "length_penalty", "keep_words"),
 }
 """Options that the sentences name; others are listed if they differ from their defaults."""
-
-
-def start_model(training: Mapping[str, Any]) -> str | None:
-    """Name or folder of the model that a training started from, as the user gave it; None for random weights.
-
-    `training` is that of a `ModelConfig`, here and in `describe`.
-    """
-    name = training.get("options", {}).get("start_from")
-    return None if name in (None, AUTO, SCRATCH) else str(name)
 
 
 def describe_model(model: Model) -> list[tuple[str, str]]:
@@ -69,7 +60,8 @@ def describe_training(model: Model) -> list[tuple[str, str]]:
 def describe(training: Mapping[str, Any], seconds: float) -> list[tuple[str, str]]:
     """What was trained, on what and how, as names and values.
 
-    The options of the training are complete (see `settings.complete`). `seconds` is how long the epochs took.
+    `training` is that of a `ModelConfig`, with complete options (see `settings.complete`). `seconds` is how long the
+    epochs took.
     """
     options = {**asdict(DEFAULTS), **training.get("options", {})}
     start = start_model(training)

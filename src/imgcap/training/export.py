@@ -68,6 +68,7 @@ def save_model(model: TrainedModel, prepared: PreparedFolder, out: Path) -> None
         "options": asdict(model.options),
         "images": dict(model.images),
         "captions": model.captions,
+        "prepared": prepared.metadata.digest,
         "epochs": len(model.log),
         "best_epoch": best.epoch,
         "val_cider_d": best.val_cider_d,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from imgcap.errors import UsageError, listing
+from imgcap.errors import UsageError, flag, listing
 from imgcap.model.search_options import SearchOptions
 
 AUTO, SCRATCH = "auto", "none"
@@ -143,8 +143,3 @@ def resumed_options(given: TrainingOptions, saved: TrainingOptions) -> TrainingO
 def _as_given(name: str, value: object) -> str:
     """An option and its value, in words that follow "It began"."""
     return f"without {flag(name)}" if value in (None, False) else f"with {flag(name)} {value}"
-
-
-def flag(name: str) -> str:
-    """The option `name` as the command line calls it."""
-    return f"--{name.replace('_', '-')}"

@@ -16,16 +16,17 @@ from imgcap.dataset.splits import TEST, TRAIN, VAL
 from imgcap.distributed import World
 from imgcap.errors import ImgcapError, listing
 from imgcap.model.folder import Model, load_model_folder
-from imgcap.model.store import locate
+from imgcap.model.store import locate, start_model
 from imgcap.pages.evaluation_page import write_evaluation_page
 from imgcap.pages.score_page import write_score_page
 from imgcap.pages.selection import GROUP_SIZE, ScoredImage
 from imgcap.scoring.evaluation import Evaluation, evaluate
-from imgcap.scoring.resampling import FEWEST_IMAGES, VERDICT_METRIC
+from imgcap.scoring.resampling import ALPHA, VERDICT_METRIC
 from imgcap.text.tokenizer import words
 from imgcap.text.vocabulary import SPECIAL_WORDS
 from imgcap.training.curves import learning_curves
-from imgcap.training.description import describe_training, start_model
+from imgcap.training.description import describe_training
+from imgcap.training.settings import WORTH_TRAINING
 
 REPORT_FILE = "report.html"
 
@@ -44,7 +45,7 @@ class Report:
     verdict: str | None
     """Whether the training has made the captions better; None without scores or a start model."""
     advice: str | None = None
-    """What to do if the start model scores higher, and there are enough images to tell."""
+    """What to do if the start model scores higher, or if nothing tells whether it would."""
 
 
 def write_report(
@@ -185,17 +186,27 @@ def _write_scored(contents: _Contents) -> Report:
 
 
 def _advice(contents: _Contents, evaluation: Evaluation) -> str | None:
-    """What to do if the start model scores higher on images that could tell."""
+    """What to do if the start model scores higher: it goes no further than the verdict."""
     before, comparison = contents.before, evaluation.comparison
-    if not before or not comparison or comparison.differences[VERDICT_METRIC].value >= 0:
-        return None
-    if len(contents.after.records) < FEWEST_IMAGES:
+    if not before or not comparison or (difference := comparison.differences[VERDICT_METRIC]).value >= 0:
         return None
     options = contents.after.model.config.training.get("options", {})
     has_all_words = options.get("keep_words") or options.get("self_critical")
+    again = f"train again on more images{'' if has_all_words else ', or with --keep-words'}"
+    if difference.p < ALPHA:
+        return f"Use {before.name} as it is, or {again}."
+    doubt = _doubt(contents)
+    return f"{doubt}Compare the captions on the page before you choose, or {again}."
+
+
+def _doubt(contents: _Contents) -> str:
+    """A sentence, and a space, on whether so few training images can have improved the start model; else ""."""
+    images = len(contents.after.prepared.rows(TRAIN))
+    if not contents.before or images >= WORTH_TRAINING:
+        return ""
     return (
-        f"The start model {before.name} scores higher on the {contents.split} images. Use it as it is, or train again "
-        f"on more images{'' if has_all_words else ', or with --keep-words'}."
+        f"{images:,} training image{' is' if images == 1 else 's are'} few: in imgcap's measurements, {WORTH_TRAINING} "
+        "images of what a model did not know made it better than its start, and 50 did not. "
     )
 
 
@@ -232,6 +243,7 @@ def _write_unscored(contents: _Contents) -> Report:
         f"There are no scores, because there is no val or test split: these are images that {after.name} has learned "
         "from. Expect worse captions of other images."
     )
+    doubt = _doubt(contents).strip()
     write_score_page(
         contents.folder / REPORT_FILE,
         title=contents.title,
@@ -242,6 +254,6 @@ def _write_unscored(contents: _Contents) -> Report:
         curves=learning_curves(contents.folder),
         settings=contents.settings,
         verdict=unscored,
-        notes=contents.remarks,
+        notes=[*contents.remarks, *filter(None, [doubt])],
     )
-    return Report(contents.folder / REPORT_FILE, f"{contents.content}. {unscored}", None)
+    return Report(contents.folder / REPORT_FILE, f"{contents.content}. {unscored}", None, doubt or None)

@@ -43,6 +43,9 @@ FROM_SCRATCH = {
 
 SELF_CRITICAL = {None: Settings(epochs=80, patience=8, batch_size=128, learning_rate=1e-4, dropout=0.5)}
 
+WORTH_TRAINING = 100
+"""Training images that made a model better than its start, in the measurements of docs/training.md; 50 did not."""
+
 _CAPTIONS = 5
 """Captions of an image in the data that the table was measured on."""
 

@@ -22,10 +22,10 @@ from imgcap.dataset.prepared import PreparedFolder
 from imgcap.dataset.splits import VAL
 from imgcap.distributed import World
 from imgcap.errors import ImgcapError
-from imgcap.files import make_folder, only_writer, writing
+from imgcap.files import make_folder, only_writer, read_json, read_json_lines, writing
 from imgcap.model.encoder import has_fast_bfloat16
 from imgcap.model.folder import Model
-from imgcap.model.store import MANIFEST_FILE, locate
+from imgcap.model.store import CONFIG_FILE, MANIFEST_FILE, METRICS_FILE, locate, verify
 from imgcap.text.tokenizer import tokenize
 from imgcap.text.vocabulary import SPECIAL_WORDS, Vocabulary
 from imgcap.training.batches import Batches, Part
@@ -51,8 +51,10 @@ class TrainingResult:
     best: EpochResult
     epochs: int
     """Number of epochs in all, those before a resume included."""
-    interrupted: bool
+    interrupted: bool = False
     """Whether Ctrl-C ended it. The folder then holds the best model so far, and the training can be resumed."""
+    was_finished: bool = False
+    """Whether the training to resume was finished, so that there was nothing to do."""
 
 
 def train(
@@ -66,12 +68,14 @@ def train(
 ) -> TrainingResult:
     """Train a model on a prepared folder and write it to the folder `out`.
 
-    With `resume`, the options of the interrupted training apply. All processes of `world` call this with the same
-    arguments; the first one writes. Raises `ImgcapError`, and `UsageError` if an option differs from both its default
-    and its value in the interrupted training.
+    With `resume`, the options of the interrupted training apply; one that is finished stays as it is. All processes of
+    `world` call this with the same arguments; the first one writes. Raises `ImgcapError`, and `UsageError` if an option
+    differs from both its default and its value in the interrupted training.
     """
     world = world or World()
     resume = resume or world.restarted
+    if resume and _is_finished(out) and (log := _finished_log(prepared, options, out)):
+        return TrainingResult(out, best_epoch(log), len(log), was_finished=True)
     trainer = _set_up(prepared, options, out, resume, world, listener or SilentListener())
     make_folder(out)
     with only_writer(out) if world.is_first else nullcontext():
@@ -130,12 +134,35 @@ def _check_start(start: str, out: Path) -> None:
         ) from None
 
 
+def _is_finished(out: Path) -> bool:
+    return (out / MANIFEST_FILE).exists() and not (out / CHECKPOINT_FILE).exists()
+
+
+def _finished_log(prepared: PreparedFolder, options: TrainingOptions, out: Path) -> list[EpochResult]:
+    """The epochs of the training that made the model in `out`; none if that was not on `prepared`, or nothing tells.
+
+    Raises `UsageError` as `resumed_options` does, and `ImgcapError` if the model is damaged.
+    """
+    verify(out)
+    try:
+        training = read_json(out / CONFIG_FILE)["training"]
+        if training["prepared"] != prepared.metadata.digest:
+            return []
+        resumed_options(options, TrainingOptions.from_dict(training["options"]))
+        return [EpochResult(**row) for _, row in read_json_lines(out / METRICS_FILE)]
+    except (AttributeError, LookupError, TypeError, ValueError):  # nothing checks what a folder says of its training
+        return []
+
+
 def _check_out(out: Path, resume: bool) -> None:
     if (out / CHECKPOINT_FILE).exists() and not resume:
         raise ImgcapError(f"{out} holds an interrupted training.", "Resume it with --resume, or give another folder.")
-    if (out / MANIFEST_FILE).exists() and not (out / CHECKPOINT_FILE).exists():
-        hint = f"To train it further, start from it in another folder: --start-from {out} -o OTHER."
-        raise ImgcapError(f"{out} already holds a finished model.", hint)
+    if _is_finished(out):
+        raise ImgcapError(
+            f"{out} already holds a finished model.",
+            "To start over, remove it or give another folder. To train it further, start from it in another folder: "
+            f"--start-from {out} -o OTHER.",
+        )
 
 
 def _run_epochs(trainer: Trainer, out: Path) -> bool:
