@@ -53,10 +53,18 @@ def test_a_finished_training_is_resumed_by_saying_so_and_its_page_is_made_up_for
     assert imgcap_here(*command).returncode == ExitCode.FAILED
 
 
-def test_a_training_that_is_refused_says_only_why(imgcap_here: Run, prepared: PreparedFolder, tmp_path: Path) -> None:
-    done = imgcap_here("train", prepared.root, "-o", tmp_path / "mine", "--start-from", "nowhere", *TINY)
-    assert done.returncode == ExitCode.FAILED
-    assert done.stderr == ("imgcap: There is no model 'nowhere'.\n  Give a model folder, or one of: default.\n")
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--start-from", "nowhere"], "There is no model 'nowhere'.\n  Give a model folder, or one of: default."),
+        (["--min-count", 1000], "No word occurs 1000 times in the training captions.\n  Lower --min-count."),
+    ],
+)
+def test_a_training_that_is_refused_says_only_why(
+    imgcap_here: Run, prepared: PreparedFolder, tmp_path: Path, options: list[object], sentence: str
+) -> None:
+    done = imgcap_here("train", prepared.root, "-o", tmp_path / "mine", *TINY, *options)
+    assert (done.returncode, done.stderr) == (ExitCode.FAILED, f"imgcap: {sentence}\n")
     assert not (tmp_path / "mine").exists()
 
 
