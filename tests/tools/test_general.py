@@ -6,8 +6,10 @@ import gzip
 import json
 import subprocess
 import sys
+import tarfile
 from collections import Counter
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 import pytest
@@ -184,3 +186,36 @@ def test_the_reward_prefers_what_the_image_shows_in_usual_words(monkeypatch: pyt
     assert of("a animal sleeps") == pytest.approx(0.9 - 0.15 + 3 * 0.27)
     assert of("a dog sleeps") == pytest.approx(0.1 - 0.15 + 3 * 0.1)
     assert of("a cat a") == pytest.approx(0.6 - 0.15 + 3 * 0.6 - 2 / 3)  # two of its three triples are in no caption
+
+
+def test_the_training_images_are_packed_into_tars(places: dict[str, Path], tmp_path: Path) -> None:
+    from PIL import Image
+
+    (places["general"] / "images" / "caltech-cat-0.jpg").write_bytes(b"not an image")
+    out, sets = tmp_path / "packs", ("--flickr8k", places["flickr8k"], "--general", places["general"])
+    command = [sys.executable, ROOT / "tools" / "pack_images.py", out, *sets, "--size", 48]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert done.stderr == f"{places['general']}/images/caltech-cat-0.jpg is not an image that can be read.\n"
+    assert done.stdout.splitlines()[-1].startswith("35 images, ")
+    with tarfile.open(out / "images-1.tar") as tar:
+        names = tar.getnames()
+        for name in names:
+            with Image.open(cast(IO[bytes], tar.extractfile(name))) as image:
+                assert (image.format, image.size) == ("WEBP", (48, 48))
+    assert (out / "images.txt").read_text().split() == names
+    assert len(names) == 12 + 23 and "cat0.webp" in names and "cat3.webp" not in names  # cat3 is of the dev split
+
+
+def test_no_pack_is_larger_than_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    import pack_images
+
+    images = [(f"{number}.webp", bytes(400 * number)) for number in range(40)]
+    packs = list(pack_images.packs(images, 40_960))
+    assert [image for pack in packs for image in pack] == images
+    sizes = []
+    for pack in packs:
+        pack_images.write_tar(tmp_path / "pack.tar", pack)
+        sizes.append((tmp_path / "pack.tar").stat().st_size)
+    assert len(sizes) > 5 and 30_000 < max(sizes) <= 40_960
