@@ -6,10 +6,13 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from concept_words import Concepts
+from imgcap.scoring.metrics.bleu import bleu_statistics
+from imgcap.scoring.metrics.ngrams import MAX_ORDER, Tokens
 from imgcap.text.vocabulary import END, START, Vocabulary
 
 DOUBTFUL = 0.15
@@ -18,6 +21,30 @@ SUBJECT_WEIGHT = 3.0
 """Weight of naming the subject. With 1, "an animal" is as good as "a cat" where the cat is half certain."""
 SEEN = 2
 """Three words in a row are usual if this many captions have them."""
+
+
+class BleuReward:
+    """BLEU-4 of single captions against the captions of their images, 0 to 1.
+
+    One is added to the counts of n-grams from n = 2 on, so that a caption without a matching pair of words has a score
+    too (Lin and Och 2004, "ORANGE: a Method for Evaluating Automatic Evaluation Metrics for Machine Translation").
+    """
+
+    def __init__(self, references: Sequence[Sequence[Tokens]], vocabulary: Vocabulary) -> None:
+        self.references, self.vocabulary = references, vocabulary
+
+    def __call__(self, ids: Tensor, images: Sequence[int]) -> Tensor:
+        """Rewards, float32 (B,), of captions `ids`, int64 (B, T) as from `sample`; `images` number `references`."""
+        captions = [self.vocabulary.decode(row) for row in ids.tolist()]
+        statistics = bleu_statistics(captions, [self.references[image] for image in images]).astype(np.float64)
+        lengths, closest = statistics[:, 0], statistics[:, 1]
+        matching, total = statistics[:, 2 : 2 + MAX_ORDER], statistics[:, 2 + MAX_ORDER :]
+        matching[:, 1:] += 1
+        total[:, 1:] += 1
+        with np.errstate(divide="ignore"):
+            precision = np.exp(np.log(matching / np.maximum(total, 1)).mean(1))
+        brevity = np.exp(np.minimum(0, 1 - closest / np.maximum(lengths, 1)))
+        return torch.from_numpy((precision * brevity).astype(np.float32))
 
 
 class ConceptReward:

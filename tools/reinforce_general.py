@@ -4,8 +4,8 @@
         --start-from decoder.pt
 
 Continues a decoder of `train_general.py` and writes the same files. A step samples captions for two kinds of images.
-Those of Flickr8k images are rewarded by CIDEr-D against the image's captions; those of general images with a single
-subject, by the concepts that the image is expected to show (`caption_rewards.py`). To the self-critical loss
+Those of Flickr8k images are rewarded by CIDEr-D and BLEU-4 against the image's captions; those of general images with a
+single subject, by the concepts that the image is expected to show (`caption_rewards.py`). To the self-critical loss
 (`imgcap.training.self_critical`), a step adds the cross-entropy of human captions, so that the decoder keeps its words.
 """
 
@@ -17,7 +17,7 @@ import random
 import torch
 from torch import Tensor
 
-from caption_rewards import ConceptReward
+from caption_rewards import BleuReward, ConceptReward
 from general_captions import Batch
 from imgcap.training.self_critical import Reward, sample, self_critical_loss
 from train_general import Run, arguments, start
@@ -46,6 +46,7 @@ class Reinforcement(Run):
         for row, words in zip(data.images, data.captions, strict=True):
             references[place[row]].append(data.vocabulary.decode(words))
         self.flickr8k_reward = Reward(references, data.vocabulary)
+        self.bleu_reward = BleuReward(references, data.vocabulary)
         every = [*data.captions, *(words for several in data.others.values() for words, _ in several)]
         self.general_reward = ConceptReward(data.concepts, data.vocabulary, data.expected, data.specificity, every)
         single = [
@@ -65,14 +66,17 @@ class Reinforcement(Run):
         features = self.noisy(data.features[rows]).repeat_interleave(args.samples, 0)
         ids = sample(self.decoder, features, LONGEST)
         first = len(of_flickr8k) * args.samples
+        images = [image for image in of_flickr8k for _ in range(args.samples)]
         rewards = [
-            self.flickr8k_reward(ids[:first], [image for image in of_flickr8k for _ in range(args.samples)]),
+            self.flickr8k_reward(ids[:first], images),
             self.general_reward(ids[first:], [image for image in of_general for _ in range(args.samples)]),
         ]
         self.rewards.append([float(own.mean()) if len(own) else 0.0 for own in rewards])
         if self.step % 25 == 0:
             latest = torch.tensor(self.rewards[-25:]).mean(0)
             print("rewards of Flickr8k, general:", [round(value, 3) for value in latest.tolist()], flush=True)
+        if args.bleu_weight:
+            rewards[0] += args.bleu_weight * self.bleu_reward(ids[:first], images)
         rewards[1] *= args.general_weight
         reinforced = self_critical_loss(self.decoder, features, ids, torch.cat(rewards), args.samples)
         usual: Tensor = args.cross_entropy * super().loss(batch)
@@ -84,6 +88,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, nargs=2, default=(44, 28), help="Flickr8k and general")
     parser.add_argument("--samples", type=int, default=4, help="captions sampled for each of them")
     parser.add_argument("--general-weight", type=float, default=1.5, help="factor of the rewards of general images")
+    parser.add_argument("--bleu-weight", type=float, default=0.0, help="factor of BLEU-4 beside CIDEr-D, for Flickr8k")
     parser.add_argument("--cross-entropy", type=float, default=0.6, help="weight of the cross-entropy")
     parser.set_defaults(steps=500, score_every=100, learning_rate=1.5e-4, batch=64, feature_noise=0.3, sizes=SIZES)
     start(Reinforcement, parser)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import subprocess
 import sys
 import tarfile
@@ -219,3 +220,19 @@ def test_no_pack_is_larger_than_the_limit(tmp_path: Path, monkeypatch: pytest.Mo
         pack_images.write_tar(tmp_path / "pack.tar", pack)
         sizes.append((tmp_path / "pack.tar").stat().st_size)
     assert len(sizes) > 5 and 30_000 < max(sizes) <= 40_960
+
+
+def test_the_bleu_of_a_caption_counts_n_grams_and_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    from caption_rewards import BleuReward
+
+    vocabulary = Vocabulary((*SPECIAL_WORDS, "a", "cat", "sleeps", "here"))
+    reward = BleuReward([[["a", "cat", "sleeps", "here"]], [["a"]]], vocabulary)
+
+    def of(text: str, image: int = 0) -> float:
+        return float(reward(torch.tensor([[*vocabulary.encode(text.split()), END]]), [image]))
+
+    assert of("a cat sleeps here") == pytest.approx(1)
+    assert of("a cat here sleeps") == pytest.approx((1 * 2 / 4 * 1 / 3 * 1 / 2) ** 0.25)
+    assert of("a cat") == pytest.approx(math.exp(1 - 4 / 2))  # its n-grams match; it is half as long
+    assert of("here", image=1) == 0
