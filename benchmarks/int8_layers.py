@@ -4,9 +4,10 @@
 
 Integers are simulated: weights and inputs are rounded to the values that integers stand for, with the integers of the
 model (`imgcap.model.quantization`), and multiplied as float32, so any processor will do. The signal-to-noise ratio
-compares the sum of squares of the float32 values with that of their changes. Prints a row for each convolution, in the
-order in which they run, and rows for all of them together, with only the weights or the inputs rounded too.
-`--together` prints only these.
+compares the sum of squares of the float32 values with that of their changes. Features are standardised for it, as the
+decoder reads them: less their mean, in standard deviations. Prints a row for each convolution, in the order in which
+they run, also for those that `--precision int8` leaves in float32. Then follow rows for all convolutions together, for
+all but those, and with only the weights or the inputs rounded. `--together` prints only these.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from imgcap.images.decoding import load_batches
 from imgcap.images.errors import ImageError
 from imgcap.model.encoder import read_encoder
 from imgcap.model.inception import AveragePool, FoldedConv
-from imgcap.model.quantization import COLOURS, PIXEL_STEP, UINT8_MAX, ConvIntegers
+from imgcap.model.quantization import COLOURS, FLOAT32_LAYERS, PIXEL_STEP, UINT8_MAX, ConvIntegers
 from imgcap.pages.plots import Curve, plot_svg
 
 
@@ -134,20 +135,23 @@ def main() -> None:
     images = torch.from_numpy(np.stack([pixels for pixels in batch if not isinstance(pixels, ImageError)]))
     layers, inputs = observe(captioner, images)
     features = run(captioner, inputs, 0)
+    mean, std = captioner.model.decoder.feature_mean, captioner.model.decoder.feature_std
     plain = captions(captioner.model, features)
     parts = [name for name, _ in captioner.encoder.network.named_children()]
     work = sum(layer.multiply_adds for layer in layers)
 
     def row(name: str, share: float, output: str, found: Tensor) -> float:
         error = ((found - features).norm(dim=1) / features.norm(dim=1)).median().item()
+        standardised = ((found - features) / std).square().mean(1).sqrt().median().item()
         differ = sum(a != b for a, b in zip(plain, captions(captioner.model, found), strict=True))
-        ratio = decibels(features, found)
-        print(f"| {name} | {share:.1%} | {output} | {ratio:.1f} | {error:.2%} | {differ} |", flush=True)
+        ratio = decibels((features - mean) / std, (found - mean) / std)
+        figures = f"{ratio:.1f} | {standardised:.4f} | {error:.2%} | {differ}"
+        print(f"| {name} | {share:.1%} | {output} | {figures} |", flush=True)
         return ratio
 
     print(f"{len(images)} images, torch {torch.__version__}\n")
-    print("| in integers | multiply-adds | output, dB | features, dB | features, median error | other captions |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    errors = "standardised features, dB | median error | features, median error"
+    print(f"| in integers | multiply-adds | output, dB | {errors} | other captions |\n{'| --- ' * 7}|")
     outputs, ratios = [], []
     for layer in layers if not args.together else []:
         noisy: list[Tensor] = []
@@ -157,19 +161,23 @@ def main() -> None:
         hook.remove()
         outputs.append(decibels(layer.output, noisy[0]))
         ratios.append(row(layer.name, layer.multiply_adds / work, f"{outputs[-1]:.1f}", found))
-    for name, how in {
-        "all": (True, True),
-        "all weights": (True, False),
-        "all weights, biases not corrected": (True, False, False),
-        "all inputs": (False, True),
-    }.items():
+    as_used = [layer for layer in layers if layer.name not in FLOAT32_LAYERS]
+    for name, chosen, how in (
+        ("all", layers, (True, True)),
+        ("as int8 computes", as_used, (True, True)),
+        ("its weights", as_used, (True, False)),
+        ("its weights, biases not corrected", as_used, (True, False, False)),
+        ("its inputs", as_used, (False, True)),
+    ):
         with ExitStack() as stack:
-            for layer in layers:
+            for layer in chosen:
                 stack.enter_context(layer.rounded(*how))
-            row(name, 1, "", run(captioner, inputs, 0))
+            share = sum(layer.multiply_adds for layer in chosen) / work
+            row(name, share, "", run(captioner, inputs, 0))
     if args.figure and ratios:
         numbers = range(1, len(layers) + 1)
-        panels = [(title, [Curve("dB", numbers, y)]) for title, y in (("Output", outputs), ("Features", ratios))]
+        both = {"Output": outputs, "Standardised features": ratios}
+        panels = [(title, [Curve("dB", numbers, y)]) for title, y in both.items()]
         args.figure.write_text(plot_svg(panels, "layer in 8-bit integers"), encoding="utf-8")
 
 

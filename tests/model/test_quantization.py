@@ -19,9 +19,10 @@ from imgcap.errors import UsageError
 from imgcap.images.decoding import open_image, squash
 from imgcap.model import encoder as encoder_module
 from imgcap.model import one_dnn
-from imgcap.model.encoder import AUTO, FLOAT32, INT8, Encoder, automatic_precision, check_precision
+from imgcap.model.encoder import AUTO, FLOAT32, INT8, Encoder, automatic_precision, check_precision, read_encoder
 from imgcap.model.inception import AveragePool, ConvNorm, FoldedConv
 from imgcap.model.quantization import (
+    FLOAT32_LAYERS,
     ConvIntegers,
     QuantizedConv,
     QuantizedMaxPool,
@@ -121,6 +122,21 @@ def test_the_calibration_images_are_four_of_the_examples() -> None:
     assert len(sheet) == len(files)
     for pixels, file in zip(sheet, files, strict=True):
         assert abs(pixels.astype(int) - squash(open_image(file), 64)).mean() < 3
+
+
+@operators
+def test_the_layers_that_suffer_most_stay_in_float32(encoder_file: Path) -> None:
+    encoder = Encoder.load(encoder_file, CPU)
+    encoder.quantize(read_encoder(encoder_file)[0], encoder_file)
+    parts = dict(encoder.network.named_modules())
+    assert {name for name, part in parts.items() if isinstance(part, FoldedConv)} == FLOAT32_LAYERS
+    maps: list[Tensor] = []
+    hook = parts["Mixed_7c.branch3x3dbl_1"].register_forward_hook(lambda _part, _x, y: maps.append(y))
+    features = encoder([squash(open_image(EXAMPLES / "cat.jpg"), encoder.config.pixels)])
+    hook.remove()
+    assert maps[0].dtype == torch.float32
+    assert maps[0].min() == 0
+    assert features.shape == (1, 2048)
 
 
 @integers

@@ -2,7 +2,7 @@
 
 Weights are int8 with a scale per output channel, activations uint8 with a step per channel. Sums are 32-bit integers
 (Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference").
-Average pools and the last maps are float32.
+Average pools, the last maps and the layers that suffer most are float32.
 
 A kernel knows one scale per map, so the steps of the channels are part of the weights that read them (Nagel et al.
 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction"; Xiao et al. 2023, "SmoothQuant"). Biases
@@ -13,7 +13,7 @@ so that the errors of an output cancel (Frantar et al. 2023, "GPTQ", as the near
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,11 @@ COLOURS = 3
 PIXEL_STEP, PIXEL_ZERO = 1 / 127.5, 128
 """Step of a pixel's value, and the value that means zero. It should be 127.5: inputs are half a unit too small, which
 the bias of the first convolution compensates."""
+FLOAT32_LAYERS = frozenset(f"Mixed_7c.branch3x3dbl_{part}" for part in ("2", "3a", "3b"))
+"""Convolutions that stay in float32. They have 3 % of the multiply-adds. Integers in them would disturb the features,
+measured in the features' standard deviations, more than integers in all other layers together."""
+_BEFORE_FLOAT32 = "Mixed_7c.branch3x3dbl_1"
+"""The convolution that `FLOAT32_LAYERS` read. No other layer reads it."""
 _FAST_INTEGERS = ("avx512_vnni", "avx_vnni", "amx_int8")
 """Capabilities of a processor; with any of them it multiplies 8-bit integers fast."""
 
@@ -189,16 +194,19 @@ class QuantizedMaxPool(nn.Module):
 def quantize(network: InceptionV3, integers: Mapping[str, ConvIntegers]) -> None:
     """Make a `network` with folded batch norms compute in 8-bit integers, in place, on a CPU.
 
-    Its input is then the pixels themselves, uint8 (B, 3, S, S). `integers` are those of each convolution, by name.
-    Raises `ValueError` if they do not fit.
+    Its input is then the pixels themselves, uint8 (B, 3, S, S). `integers` are those of each convolution, by name;
+    those of `FLOAT32_LAYERS` are not used. Raises `ValueError` if they do not fit.
     """
     for path, whole in list(network.named_modules()):
         pool = next((part for part in whole.children() if isinstance(part, AveragePool)), None)
         for name, part in list(whole.named_children()):
-            if isinstance(part, FoldedConv):
-                own = integers.get(f"{path}.{name}".lstrip("."))
+            full_name = f"{path}.{name}".lstrip(".")
+            if isinstance(part, FoldedConv) and full_name not in FLOAT32_LAYERS:
+                own = integers.get(full_name)
                 if own is None or not own.fit(part.plain_weight()):
-                    raise ValueError(name)
+                    raise ValueError(full_name)
+                if full_name == _BEFORE_FLOAT32:
+                    own = replace(own, out_steps=torch.empty(0))
                 by_pool = pool if name == "branch_pool" else None
                 setattr(whole, name, QuantizedPoolConv(by_pool, part, own) if by_pool else QuantizedConv(part, own))
             elif isinstance(part, AveragePool):
