@@ -176,7 +176,7 @@ def main() -> None:
             row(name, share, "", run(captioner, inputs, 0))
     if args.figure and ratios:
         numbers = range(1, len(layers) + 1)
-        both = {"Output": outputs, "Standardised features": ratios}
+        both = {"Output, dB": outputs, "Standardised features, dB": ratios}
         panels = [(title, [Curve("dB", numbers, y)]) for title, y in both.items()]
         args.figure.write_text(plot_svg(panels, "layer in 8-bit integers"), encoding="utf-8")
 
