@@ -88,5 +88,5 @@ def test_a_changed_image_is_captioned_again_and_the_rest_is_skipped(
     assert after[19]["bytes"] != before[0]["bytes"]
     other = imgcap_here(*base, "--resume", "--beam-size", 1)
     assert other.returncode == ExitCode.USAGE
-    assert "settings" in other.stderr
+    assert "line 1 was written with --beam-size 2, not with --beam-size 1." in other.stderr
     assert read_json_lines(output) == after
