@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -50,6 +50,12 @@ def test_a_caption_below_the_minimum_confidence_is_withheld(limit: float, withhe
     assert row["caption"] == ("" if withheld else "a red wall")
     assert ("words" in row, "alternatives" in row) == (not withheld, not withheld)
     assert row["confidence"] == 0.712
+
+
+def test_the_confidence_of_a_row_is_high_enough_as_its_minimum() -> None:
+    wording = replace(WALL, confidence=0.6326)
+    row = make_row(Caption("a.png", (wording,)), RowOptions(min_confidence=0.633), ORIGIN)
+    assert (row["caption"], row["confidence"]) == ("a red wall", 0.633)
 
 
 def test_the_minimum_confidence_is_between_0_and_1() -> None:

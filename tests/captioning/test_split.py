@@ -203,10 +203,17 @@ def test_images_of_the_trainings_before_the_last_are_known_too(
     (start / INDEX_FILE).unlink()
     write_manifest(start)
     assert remarks() == [gone]
-    config = read_json(start / CONFIG_FILE)
-    write_json(start / CONFIG_FILE, {**config, "encoder_fingerprint": "0" * 64})
-    write_manifest(start)
+    shutil.rmtree(start)
+    shutil.copytree(tmp_path / "moved", start)
+    config = read_json(mine / CONFIG_FILE)
+    assert remarks() == [learned_from(mine, count, count)]
+    config["training"]["start_hash"] = "another model"
+    write_json(mine / CONFIG_FILE, config)
+    write_manifest(mine)
     assert remarks() == [gone]
+    del config["training"]["start_hash"]
+    write_json(mine / CONFIG_FILE, {**config, "encoder_fingerprint": "0" * 64})
+    write_manifest(mine)
 
 
 def test_a_model_that_has_started_from_its_own_name_is_read_once(

@@ -163,6 +163,7 @@ def test_a_single_image_without_a_result_says_why(
     withheld = ("--min-confidence", 0.75)
     sentence = f"The caption of {image} is withheld, because its confidence, 0.5, is below 0.75 (--min-confidence).\n"
     assert messages(*withheld) == messages(*withheld, "--words") == sentence
+    assert messages("--min-confidence", 0.5000001) == sentence.replace("0.75", "0.5000001")
     assert imgcap_here("caption", image, *withheld, "--quiet", "--model", model).stderr == ""
     assert messages("--sidecar", ".txt") == ""
     assert messages("--sidecar", ".txt", "--skip-existing") == "There was nothing left to do.\n"

@@ -11,7 +11,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from imgcap.captioning.rows import FileState, Origin, Row, read_settings
+from imgcap.captioning.rows import FileState, Origin, Row, read_settings, write_settings
 from imgcap.errors import ImgcapError, UsageError, flag
 from imgcap.files import reason, replacing
 
@@ -93,15 +93,17 @@ def _difference(row: Row, origin: Origin) -> str:
         return f"by another model named {model!r}, with the hash {digest!r}, not {origin.model_hash!r}"
     try:
         before, now = read_settings(str(settings)), read_settings(origin.settings)
-    except (ValueError, RecursionError):  # the row was edited
+    except (ValueError, RecursionError):
+        before, now = {}, {}
+    if (write_settings(before), write_settings(now)) != (settings, origin.settings):  # the row was edited
         return f"with the settings {settings!r}, not {origin.settings!r}"
     was, is_now = (
         " ".join(_as_typed(name, value) for name, value in these.items() if others.get(name) != value)
         for these, others in ((before, now), (now, before))
     )
-    if not was:
-        return f"without {is_now}"
-    return f"with {was}, {f'not with {is_now}' if is_now else 'which is not given now'}"
+    if was and is_now:
+        return f"with {was}, not with {is_now}"
+    return f"with {was}, which this command lacks" if was else f"without {is_now}"
 
 
 def _as_typed(name: str, value: Any) -> str:

@@ -139,7 +139,7 @@ def with_state(row: Row, state: FileState) -> Row:
 def _caption_keys(caption: Caption, options: RowOptions) -> Row:
     """The keys of an image that has a caption."""
     best, *others = caption.wordings
-    if best.confidence is not None and best.confidence < options.min_confidence:
+    if best.confidence is not None and round(best.confidence, _DIGITS) < options.min_confidence:
         return {"caption": "", **_scores(best), "withheld": True}
     row: Row = {"caption": options.wrap(best.text), **_scores(best)}
     if options.words:

@@ -162,8 +162,8 @@ def _encode(prepared: PreparedFolder, model: Model, rows: Sequence[int], world: 
 def _training_indices(model: Model, name: str) -> tuple[list[TrainingIndex], str | None]:
     """The indices of all trainings of a model, the last one first, and the name of a model that lacks a usable one.
 
-    The last training may have started from another model, and that in turn from another. Features of another encoder
-    cannot be compared with an index.
+    The last training may have started from another model, and that in turn from another. A model that has taken the
+    place of the start tells nothing, and features of another encoder cannot be compared with an index.
     """
     indices, unindexed, seen = [], None, set[Path]()
     while (folder := model.folder.resolve()) not in seen:
@@ -178,7 +178,8 @@ def _training_indices(model: Model, name: str) -> tuple[list[TrainingIndex], str
             before = load_model_folder(locate(start), torch.device("cpu"))
         except ImgcapError:
             return indices, unindexed or start
-        if before.config.encoder_fingerprint != model.config.encoder_fingerprint:
+        is_another = model.config.training.get("start_hash") not in (None, before.hash)
+        if is_another or before.config.encoder_fingerprint != model.config.encoder_fingerprint:
             return indices, unindexed or start
         model, name = before, start
     return indices, unindexed

@@ -213,7 +213,7 @@ class _Terminal(RunListener):
         if row.get("withheld"):
             print_message(
                 f"The caption of {name} is withheld, because its confidence, {row['confidence']:g}, is below "
-                f"{self._min_confidence:g} (--min-confidence)."
+                f"{self._min_confidence} (--min-confidence)."
             )
         elif row.get("description") == KEPT:
             print_message(f"{name} keeps the description that a person wrote; --overwrite replaces it.")

@@ -51,6 +51,8 @@ class TrainedModel:
     """Number of images in the train and val splits."""
     captions: int
     """Number of training captions."""
+    start_hash: str | None = None
+    """Hash of the model that the training started from."""
 
 
 def save_model(model: TrainedModel, prepared: PreparedFolder, out: Path) -> None:
@@ -69,6 +71,7 @@ def save_model(model: TrainedModel, prepared: PreparedFolder, out: Path) -> None
         "images": dict(model.images),
         "captions": model.captions,
         "prepared": prepared.metadata.digest,
+        "start_hash": model.start_hash,
         "epochs": len(model.log),
         "best_epoch": best.epoch,
         "val_cider_d": best.val_cider_d,

@@ -356,6 +356,7 @@ class Trainer:
             log=self.log,
             images={"train": len(self.train_rows), "val": len(self.val_rows)},
             captions=len(self.captions),
+            start_hash=self.start_hash,
         )
         save_model(model, self.prepared, out)
 
