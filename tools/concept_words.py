@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from data_sets import TOKEN_FILE, captions_without_images, flickr8k_captions, flickr8k_names, general_images
+from data_sets import CAPTIONS_FILE, captions_without_images, flickr8k_captions, flickr8k_names, general_images
 from imgcap.text.tokenizer import words
 
 CLASS_WORDS_FILE = Path(__file__).with_name("class_words.txt")
@@ -272,7 +272,7 @@ def build(flickr8k: dict[str, list[list[str]]], others: list[list[str]]) -> Conc
 
 def read_flickr8k(folder: Path, split: str = "train") -> dict[str, list[list[str]]]:
     """Tokens of the captions of a split, by image; images without a file are left out."""
-    captions = flickr8k_captions(folder / TOKEN_FILE)
+    captions = flickr8k_captions(folder / CAPTIONS_FILE)
     return {name: [words(c) for c in captions[name]] for name in flickr8k_names(folder, split)}
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from imgcap.files import read_json_lines
 
-TOKEN_FILE = "Flickr8k.token.txt"
+CAPTIONS_FILE = "Flickr8k.token.txt"
 TRAIN_SETS = ("flickr8k-train", "general")
 """Sets to train from. The others, `dev`, are only for measuring."""
 CHUNK = 256

@@ -16,7 +16,7 @@ import os
 from pathlib import Path
 
 from data_sets import (
-    TOKEN_FILE,
+    CAPTIONS_FILE,
     add_folders,
     captions_without_images,
     coco_dev,
@@ -35,7 +35,7 @@ def records(flickr8k: Path, general: Path, root: Path) -> list[dict[str, object]
     def record(file: Path, captions: list[str], split: str) -> dict[str, object]:
         return {"image": file.relative_to(root).as_posix(), "captions": captions, "split": split}
 
-    captions = flickr8k_captions(flickr8k / TOKEN_FILE)
+    captions = flickr8k_captions(flickr8k / CAPTIONS_FILE)
     rows = []
     for official, split in SPLITS.items():
         names = flickr8k_names(flickr8k, official)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_sets import TOKEN_FILE, coco_dev, done_rows, flickr8k_captions, image_names
+from data_sets import CAPTIONS_FILE, coco_dev, done_rows, flickr8k_captions, image_names
 from imgcap.model.decoder import LSTMDecoder
 from imgcap.model.search import SearchOptions, search
 from imgcap.scoring.metrics.bleu import corpus_bleu
@@ -28,7 +28,7 @@ class DevSets:
         names = image_names(features / "flickr8k-dev")
         rows = done_rows(features / "flickr8k-dev")[:limit]
         self.flickr8k = read("flickr8k-dev")[rows]
-        captions = flickr8k_captions(flickr8k / TOKEN_FILE)
+        captions = flickr8k_captions(flickr8k / CAPTIONS_FILE)
         self.references = [[tokenize(caption) for caption in captions[names[row]]] for row in rows]
         self.coco = read("dev-coco")
         self.coco_references = [[tokenize(caption) for caption in one["captions"]] for one in coco_dev(general)]

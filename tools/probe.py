@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from data_sets import TOKEN_FILE, flickr8k_captions, flickr8k_names
+from data_sets import CAPTIONS_FILE, flickr8k_captions, flickr8k_names
 from imgcap.model.decoder import standardize
 
 STOP_WORDS = frozenset(
@@ -61,7 +61,7 @@ def probe(names: Sequence[list[str]], features: Sequence[Tensor], flickr8k: Path
     """Mean average precision on dev, from names and features, float32 (N, D), of the training and the dev images."""
     train, dev = names
     x_train, x_dev = standardized(*features)
-    captions = flickr8k_captions(flickr8k / TOKEN_FILE)
+    captions = flickr8k_captions(flickr8k / CAPTIONS_FILE)
     words = {name: set(re.findall(r"[a-z]+", " ".join(captions[name]).lower())) for name in (*train, *dev)}
     counts = collections.Counter(w for n in train for w in sorted(words[n]) if w not in STOP_WORDS)
     vocabulary = [w for w, _ in counts.most_common(WORDS)]
