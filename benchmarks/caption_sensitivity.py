@@ -29,13 +29,13 @@ def captions(model: Model, features: Tensor) -> list[str]:
     return [model.text(found[0]) for found in model.search(features, model.config.search)]
 
 
-def figures(texts: list[str], usual: list[str], references: list[list[list[str]]]) -> dict[str, float]:
-    """The share of captions that differ from the `usual` ones, and the scores; `references` are tokens."""
+def figures(texts: list[str], usual: list[str], references: list[list[list[str]]], cider: CiderD) -> dict[str, float]:
+    """The share of captions that differ from the `usual` ones, and the scores against `references`, which `cider` has too."""
     tokens = [tokenize(text) for text in texts]
     return {
         "other captions": sum(a != b for a, b in zip(texts, usual, strict=True)) / len(texts),
         "BLEU-4": corpus_bleu(tokens, references).scores[3],
-        "CIDEr-D": float(CiderD(references).score(tokens).mean()),
+        "CIDEr-D": float(cider.score(tokens).mean()),
     }
 
 
@@ -55,11 +55,11 @@ def main() -> None:
     changed = {"unchanged": features, "float16": features.half().float()}
     changed |= {f"noise of {error:.2%}": features + error * noise for error in ERRORS}
     references = [[tokenize(caption) for caption in prepared.records[row].captions] for row in rows]
-    usual = captions(model, features)
+    cider, usual = CiderD(references), captions(model, features)
     print(f"{len(rows)} images of {args.split}, torch {torch.__version__}\n")
     print("| features | other captions | BLEU-4 | CIDEr-D |\n| --- | --- | --- | --- |")
     for name, vectors in changed.items():
-        differ, bleu, cider_d = figures(captions(model, vectors), usual, references).values()
+        differ, bleu, cider_d = figures(captions(model, vectors), usual, references, cider).values()
         print(f"| {name} | {differ:.1%} | {bleu:.4f} | {cider_d:.4f} |", flush=True)
 
 

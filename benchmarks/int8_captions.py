@@ -26,6 +26,7 @@ from imgcap.images.decoding import load_batches
 from imgcap.images.errors import ImageError
 from imgcap.model.encoder import FLOAT32, INT8, PRECISIONS
 from imgcap.model.quantization import is_supported
+from imgcap.scoring.metrics.cider import CiderD
 from imgcap.text.tokenizer import tokenize
 from simulation import integer_encoder, simulated_integers
 
@@ -51,12 +52,13 @@ def compare(files: Sequence[Path], references: list[list[list[str]]], model: str
     features = {name: torch.cat(each) for name, each in parts.items()}
     texts = {name: captions(captioner.model, each) for name, each in features.items()}
     errors = (features[INT8] - features[FLOAT32]).norm(dim=1) / features[FLOAT32].norm(dim=1)
+    cider = CiderD(kept)
     rows: Rows = {}
     for name in PRECISIONS:
         rows[name] = {
             "images/s": len(kept) / seconds[name],
             "median error of the features": errors.median().item() if name == INT8 else 0.0,
-            **figures(texts[name], texts[FLOAT32], kept),
+            **figures(texts[name], texts[FLOAT32], kept, cider),
         }
         if not is_supported():
             del rows[name]["images/s"]

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from concept_words import Concepts
-from imgcap.scoring.metrics.bleu import bleu_statistics
-from imgcap.scoring.metrics.ngrams import MAX_ORDER, Tokens
+from imgcap.scoring.metrics.bleu import bleu_statistics, sentence_bleu
+from imgcap.scoring.metrics.ngrams import Tokens
 from imgcap.text.vocabulary import END, START, Vocabulary
 
 DOUBTFUL = 0.15
@@ -24,11 +24,7 @@ SEEN = 2
 
 
 class BleuReward:
-    """BLEU-4 of single captions against the captions of their images, 0 to 1.
-
-    One is added to the counts of n-grams from n = 2 on, so that a caption without a matching pair of words has a score
-    too (Lin and Och 2004, "ORANGE: a Method for Evaluating Automatic Evaluation Metrics for Machine Translation").
-    """
+    """`sentence_bleu` of sampled captions against the captions of their images, 0 to 1."""
 
     def __init__(self, references: Sequence[Sequence[Tokens]], vocabulary: Vocabulary) -> None:
         self.references, self.vocabulary = references, vocabulary
@@ -36,15 +32,8 @@ class BleuReward:
     def __call__(self, ids: Tensor, images: Sequence[int]) -> Tensor:
         """Rewards, float32 (B,), of captions `ids`, int64 (B, T) as from `sample`; `images` number `references`."""
         captions = [self.vocabulary.decode(row) for row in ids.tolist()]
-        statistics = bleu_statistics(captions, [self.references[image] for image in images]).astype(np.float64)
-        lengths, closest = statistics[:, 0], statistics[:, 1]
-        matching, total = statistics[:, 2 : 2 + MAX_ORDER], statistics[:, 2 + MAX_ORDER :]
-        matching[:, 1:] += 1
-        total[:, 1:] += 1
-        with np.errstate(divide="ignore"):
-            precision = np.exp(np.log(matching / np.maximum(total, 1)).mean(1))
-        brevity = np.exp(np.minimum(0, 1 - closest / np.maximum(lengths, 1)))
-        return torch.from_numpy((precision * brevity).astype(np.float32))
+        statistics = bleu_statistics(captions, [self.references[image] for image in images])
+        return torch.from_numpy(sentence_bleu(statistics).astype(np.float32))
 
 
 class ConceptReward:

@@ -195,18 +195,18 @@ def _advice(contents: _Contents, evaluation: Evaluation) -> str | None:
     again = f"train again on more images{'' if has_all_words else ', or with --keep-words'}"
     if difference.p < ALPHA:
         return f"Use {before.name} as it is, or {again}."
-    doubt = _doubt(contents)
-    return f"{doubt}Compare the captions on the page before you choose, or {again}."
+    choose = f"Compare the captions on the page before you choose, or {again}."
+    return " ".join(filter(None, [_doubt(contents), choose]))
 
 
 def _doubt(contents: _Contents) -> str:
-    """A sentence, and a space, on whether so few training images can have improved the start model; else ""."""
+    """A sentence on whether so few training images can have improved the start model, or ""."""
     images = len(contents.after.prepared.rows(TRAIN))
     if not contents.before or images >= WORTH_TRAINING:
         return ""
     return (
         f"{images:,} training image{' is' if images == 1 else 's are'} few: in imgcap's measurements, {WORTH_TRAINING} "
-        "images of what a model did not know made it better than its start, and 50 did not. "
+        "images of what a model did not know made it better than its start, and 50 did not."
     )
 
 
@@ -243,7 +243,7 @@ def _write_unscored(contents: _Contents) -> Report:
         f"There are no scores, because there is no val or test split: these are images that {after.name} has learned "
         "from. Expect worse captions of other images."
     )
-    doubt = _doubt(contents).strip()
+    doubt = _doubt(contents)
     write_score_page(
         contents.folder / REPORT_FILE,
         title=contents.title,
