@@ -30,7 +30,7 @@ def captions(model: Model, features: Tensor) -> list[str]:
 
 
 def figures(texts: list[str], usual: list[str], references: list[list[list[str]]], cider: CiderD) -> dict[str, float]:
-    """The share of captions that differ from the `usual` ones, and the scores against `references`, which `cider` has too."""
+    """The share of captions that differ from the `usual` ones, and the scores; `cider` has the same `references`."""
     tokens = [tokenize(text) for text in texts]
     return {
         "other captions": sum(a != b for a, b in zip(texts, usual, strict=True)) / len(texts),
