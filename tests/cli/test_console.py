@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +23,31 @@ class InterruptsItsEnd:
         signal.raise_signal(signal.SIGINT)
 
 
-def test_an_interrupt_that_python_drops_ends_the_block_at_the_next_check(
+class FailsAtItsEnd:
+    def __del__(self) -> None:
+        raise OSError("the disk is gone")
+
+
+def test_an_interrupt_that_python_drops_is_repeated_without_a_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    dropped: list[Any] = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda dropping: dropped.append(dropping.exc_type))
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(typer.Exit) as end, interruptible("Start again.") as check:
-        check()
+    printed: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda dropped: printed.append(dropped.exc_type))
+    hook, handler = sys.unraisablehook, signal.getsignal(signal.SIGINT)
+    dropped = False
+    with pytest.raises(typer.Exit) as end, interruptible("Start again."):
+        FailsAtItsEnd()
         InterruptsItsEnd()
-        assert dropped == [KeyboardInterrupt]
-        check()
+        dropped = True
+        for _ in range(1_000):
+            time.sleep(0.01)
         raise AssertionError
+    assert dropped
+    assert printed == [OSError]
     assert end.value.exit_code == ExitCode.INTERRUPTED
     assert "Interrupted. Start again." in capsys.readouterr().err
-    assert signal.getsignal(signal.SIGINT) is before
+    assert sys.unraisablehook is hook
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 def shell(command: str, **environment: str) -> subprocess.CompletedProcess[bytes]:

@@ -11,10 +11,11 @@ import os
 import signal
 import sys
 import time
+from _thread import interrupt_main
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Thread, Timer
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, TextIO, cast
 
@@ -27,6 +28,9 @@ from imgcap.errors import ExitCode, printable, shortened
 if TYPE_CHECKING:
     from rich.progress import Progress, TextColumn
     from rich.table import Table
+
+_REPEATED_AFTER = 0.01
+"""Seconds after which an interrupt that Python dropped is repeated: finalising has ended then."""
 
 _REPLACING = frozenset({"backslashreplace", "ignore", "namereplace", "replace", "xmlcharrefreplace"})
 """Error handlers under which every character can be printed."""
@@ -147,29 +151,36 @@ class RowStream(io.TextIOBase):
 
 
 @contextmanager
-def interruptible(advice: str | Callable[[], str]) -> Iterator[Callable[[], None]]:
+def interruptible(advice: str | Callable[[], str]) -> Iterator[None]:
     """End the block on Ctrl-C, and the command with `advice` and exit code 130.
 
-    Python drops an interrupt that arrives while an object is finalised: the yielded function raises it again.
+    Python drops an interrupt that arrives while an object is finalised, and prints its traceback. Within the block, the
+    interrupt is repeated instead.
     """
-    interrupted = Event()
+    ended = Event()
+    hook = sys.unraisablehook
 
-    def handle(number: int, frame: FrameType | None) -> None:
-        interrupted.set()
-        signal.default_int_handler(number, frame)
+    def interrupt_again() -> None:
+        if not ended.is_set():
+            interrupt_main()
 
-    def check() -> None:
-        if interrupted.is_set():
-            raise KeyboardInterrupt
+    def handle_dropped(dropped: sys.UnraisableHookArgs) -> None:
+        if issubclass(dropped.exc_type, KeyboardInterrupt):
+            Timer(_REPEATED_AFTER, interrupt_again).start()
+        else:
+            hook(dropped)
 
-    before = signal.signal(signal.SIGINT, handle)
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets its background jobs ignore it
+    sys.unraisablehook = handle_dropped
     try:
-        yield check
+        yield
     except KeyboardInterrupt:
         print_message(f"Interrupted. {advice if isinstance(advice, str) else advice()}")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     finally:
-        signal.signal(signal.SIGINT, before)
+        ended.set()
+        sys.unraisablehook = hook
+        signal.signal(signal.SIGINT, handler)
 
 
 @contextmanager
@@ -204,15 +215,16 @@ def _bar(*more: TextColumn) -> Progress:
     )
 
 
-def counting(
-    description: str, silent: bool = False
-) -> tuple[AbstractContextManager[object], Callable[[int, int], None]]:
-    """A progress bar over images, and the `(done, total)` callback that moves it."""
+@contextmanager
+def counting(description: str, silent: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """Within the block, a progress bar over images, moved by the yielded `(done, total)` callback."""
     if silent:
-        return nullcontext(), lambda _done, _total: None
+        yield lambda _done, _total: None
+        return
     progress = _bar()
     task = progress.add_task(description, total=None)
-    return progress, lambda done, total: progress.update(task, completed=done, total=total)
+    with progress:
+        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 class RunProgress:

@@ -167,8 +167,7 @@ def _from_model(run: given.ModelRun, device: str | None, min_references: int) ->
 def _caption(run: given.ModelRun, model: str, world: World) -> CaptionedSplit:
     from imgcap.captioning.split import caption_split
 
-    progress, on_progress = counting(f"Captioning with {model}", silent=not world.is_first)
-    with progress:
+    with counting(f"Captioning with {model}", silent=not world.is_first) as on_progress:
         return caption_split(
             run.prepared,
             model,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +16,6 @@ from imgcap.text.columns import Columns
 if TYPE_CHECKING:
     from imgcap.dataset.prepared import PreparedFolder
     from imgcap.dataset.records import Dataset
-    from imgcap.distributed import World
 
 SHOWN = 10
 """Left-out items to list in the summary; the prepared folder lists all of them."""
@@ -104,9 +101,9 @@ def prepare(
     source = images if is_archive(images) else Path(images)
     dataset = read_dataset(source, captions, format_name, split_files, columns, templates)
     with (
-        interruptible("Run the same command again to resume.") as check_interrupt,
+        interruptible("Run the same command again to resume."),
         joined(device) as world,
-        _progress(world, check_interrupt) as on_progress,
+        counting("Encoding", silent=not world.is_first) as on_progress,
     ):
         if world.is_first:
             _print_notes(dataset)
@@ -158,19 +155,6 @@ def _print_summary(prepared: PreparedFolder, output: Path) -> None:
             print_message(f"  {item.name}: {item.reason}")
         if len(left_out) > SHOWN:
             print_message(f"  ... all of them are listed in {output / LEFT_OUT_FILE}")
-
-
-@contextmanager
-def _progress(world: World, check_interrupt: Callable[[], None]) -> Iterator[Callable[[int, int], None]]:
-    """Yield a callback that counts images on a bar, if this is the first process, and ends the run after Ctrl-C."""
-    progress, count = counting("Encoding", silent=not world.is_first)
-
-    def on_progress(done: int, total: int) -> None:
-        check_interrupt()
-        count(done, total)
-
-    with progress:
-        yield on_progress
 
 
 def _split_files(given: list[str]) -> dict[str, Path]:

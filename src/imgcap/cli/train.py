@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
@@ -160,8 +160,8 @@ def train(
         is_resumable = (output / CHECKPOINT_FILE).exists()
         return "Run the same command with --resume." if is_resumable else "No epoch was finished: start again."
 
-    with interruptible(advice) as check_interrupt, joined(device) as world:
-        with _Progress(check_interrupt) if world.is_first else nullcontext() as progress:
+    with interruptible(advice), joined(device) as world:
+        with _Progress() if world.is_first else nullcontext() as progress:
             result = run(PreparedFolder(prepared), chosen, output, resume=resume, world=world, listener=progress)
         if world.is_first:
             _print_result(output, result)
@@ -197,9 +197,8 @@ def _write_report(prepared: Path, output: Path, device: torch.device) -> None:
     from imgcap.dataset.prepared import PreparedFolder
     from imgcap.training.report import REPORT_FILE, write_report
 
-    progress, on_progress = counting("Writing the report")
     try:
-        with progress:
+        with counting("Writing the report") as on_progress:
             report = write_report(PreparedFolder(prepared), output, device, on_progress)
     except Exception as error:  # whatever is wrong with the page, the model is complete
         what = error if isinstance(error, ImgcapError) else f"{type(error).__name__}: {error}"
@@ -214,11 +213,10 @@ def _write_report(prepared: Path, output: Path, device: torch.device) -> None:
 class _Progress:
     """Rich's bar over the steps of all epochs, and a line for each epoch."""
 
-    def __init__(self, check_interrupt: Callable[[], None]) -> None:
+    def __init__(self) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
         self.epochs = 0
-        self._check_interrupt = check_interrupt
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -250,7 +248,6 @@ class _Progress:
             print_message(sentence)
 
     def on_step(self, epoch: int, step: int, steps: int, loss: float) -> None:
-        self._check_interrupt()
         self._bar.update(
             self._task,
             description=f"epoch {epoch}/{self.epochs}  loss {loss:.3f}",
