@@ -230,11 +230,13 @@ def test_a_model_with_another_encoder_captions_the_images_themselves(
     )
 
 
-@pytest.mark.parametrize("option", ["--html", "--per-image", "--save-captions"])
+@pytest.mark.parametrize(
+    ("option", "name"), [("--html", "mine.html"), ("--per-image", "mine.csv"), ("--save-captions", "mine.jsonl")]
+)
 def test_files_are_not_replaced_unless_asked(
-    imgcap_here: Run, prepared: PreparedFolder, model_folder: Path, tmp_path: Path, option: str
+    imgcap_here: Run, prepared: PreparedFolder, model_folder: Path, tmp_path: Path, option: str, name: str
 ) -> None:
-    file = tmp_path / "mine.jsonl"
+    file = tmp_path / name
     file.write_text("precious")
     command = ["eval", prepared.root, "--model", model_folder, option, file]
     done = imgcap_here(*command)
@@ -256,7 +258,9 @@ def test_files_are_not_replaced_unless_asked(
         (["FILES", "--images", "."], "--images goes with --html."),
         (["FILES", "--save-captions", "new.jsonl"], "--save-captions goes with a prepared folder and a model."),
         (["FILES", "--per-image", "new.txt"], "new.txt is neither .jsonl nor .csv."),
-        (["FILES", "--html", "new.csv", "--per-image", "new.csv"], "new.csv cannot hold two things."),
+        (["PREPARED", "--save-captions", "x.jsonl", "--per-image", "x.jsonl"], "x.jsonl cannot hold two things."),
+        (["PREPARED", "--save-captions", "x.csv"], "--save-captions writes JSON Lines, but x.csv is not .jsonl."),
+        (["FILES", "--html", "x.csv"], "--html writes a web page, but x.csv is not .html."),
         (["FILES", "--min-refs", "0"], "must be at least 1"),
         (["PREPARED", "--html", "x.html", "--images", "."], "--images goes with --hypotheses"),
         (["PREPARED", "--training-captions", "x"], "--training-captions goes with --hypotheses"),
@@ -300,6 +304,11 @@ def test_a_model_where_captions_belong_is_told_where_it_goes_before_anything_is_
         ExitCode.USAGE,
         f"imgcap: --compare-model takes a model, but {files[1]} is a file.\n"
         f"  If it holds captions, give --compare {files[1]}.\n",
+    )
+    (tmp_path / "link").symlink_to(model_folder)
+    assert refused(*scored, "--compare-model", tmp_path / "link") == (
+        ExitCode.USAGE,
+        f"imgcap: --compare-model names the model that is scored, '{model_folder}'.\n  Name another model.\n",
     )
     missing = tmp_path / "missing.csv"
     error = f"imgcap: {missing} does not exist.\n  Give a file of captions.\n"

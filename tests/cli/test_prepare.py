@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from helpers.data import Run, draw
+from imgcap.dataset.prepared import PreparedFolder
 from imgcap.errors import ExitCode
 
 
@@ -50,6 +51,19 @@ def test_a_single_image_is_counted_as_one(imgcap_here: Run, encoder_file: Path, 
     prepare = ["prepare", "--images", images, "--captions", tmp_path / "c.csv", "--encoder", encoder_file]
     done = imgcap_here(*prepare, "-o", out)
     assert done.stderr.splitlines()[-1] == f"{out}: 1 image (train 1) with 1 caption."
+
+
+def test_images_that_nobody_has_captioned_are_counted_and_are_no_failure(
+    imgcap_here: Run, encoder_file: Path, tmp_path: Path
+) -> None:
+    images = write_images(tmp_path / "images", 4)
+    (tmp_path / "c.csv").write_text("image,caption\n0.png,A dog\n1.png,A cat\n")
+    prepare = ["prepare", "--images", images, "--captions", tmp_path / "c.csv", "--encoder", encoder_file]
+    done = imgcap_here(*prepare, "-o", tmp_path / "out")
+    assert done.returncode == ExitCode.DONE
+    assert done.stderr.splitlines()[-1] == "Left out 2 images without a caption."
+    left_out = [item.name for item in PreparedFolder(tmp_path / "out").left_out()]
+    assert left_out == ["2.png", "3.png"]
 
 
 def test_columns_can_be_named_and_bad_rows_are_listed(imgcap_here: Run, encoder_file: Path, tmp_path: Path) -> None:

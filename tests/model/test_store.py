@@ -330,6 +330,12 @@ def test_an_unknown_model_lists_the_known(source: Path, name: str) -> None:
     assert "default, barns" in caught.value.hint
 
 
+def test_a_file_is_not_a_model(source: Path) -> None:
+    with pytest.raises(ImgcapError) as caught:
+        locate(str(source / "config.json"))
+    assert str(caught.value) == f"{source / 'config.json'} is a file, but a model is a folder."
+
+
 def test_an_import_copies_what_the_manifest_names_and_nothing_else(source: Path) -> None:
     (source / "training-state.safetensors").write_text("a gigabyte")
     target = import_model(source)

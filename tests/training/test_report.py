@@ -168,7 +168,7 @@ def test_without_a_val_split_the_test_split_is_shown(prepared: PreparedFolder, f
 def test_training_images_have_no_scores(prepared: PreparedFolder, folder: Path, tmp_path: Path) -> None:
     report, text = write(with_splits(prepared, {VAL: TRAIN, TEST: TRAIN}, tmp_path / "prepared"), folder)
     sentence = (
-        f"There are no scores, because there is no val or test split: these are images that {folder} has learned from. "
+        f"There are no scores, because there is no val or test split: {folder} has learned from what is shown. "
         "Expect worse captions of other images."
     )
     assert report.verdict is None

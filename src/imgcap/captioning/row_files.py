@@ -112,7 +112,7 @@ FORMATS: dict[str, type[RowWriter]] = {
 }
 
 _BY_ENDING = {"": "text", ".txt": "text", ".tsv": "text", ".jsonl": "jsonl", ".json": "json", ".csv": "csv"}
-_PAGES = (".htm", ".html")
+PAGE_ENDINGS = (".htm", ".html")
 
 
 def format_of(file: Path, given: str | None = None) -> str:
@@ -121,7 +121,7 @@ def format_of(file: Path, given: str | None = None) -> str:
     Raises `UsageError` for the ending of a page, which rows are in no format, and for one that stands for no format.
     """
     ending = file.suffix.lower()
-    if ending in _PAGES:
+    if ending in PAGE_ENDINGS:
         raise UsageError(
             f"{file} would be a web page, but --output writes rows.",
             f"Write a page with --html {file}, or rows to a file such as {file.with_suffix('.csv')}.",

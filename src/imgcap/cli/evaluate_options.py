@@ -80,7 +80,7 @@ Markdown = Annotated[
 Html = Annotated[
     Path | None,
     typer.Option(
-        help="Write one page with plots and images.", callback=options.not_stdout, rich_help_panel=options.OUTPUT
+        help="Write one page with plots and images.", callback=options.page_file, rich_help_panel=options.OUTPUT
     ),
 ]
 PerImage = Annotated[
@@ -150,6 +150,8 @@ class OutputFiles:
             make_folder(file.absolute().parent)
         if self.per_image and self.per_image.suffix.lower() not in (".jsonl", ".csv"):
             raise UsageError(f"{self.per_image} is neither .jsonl nor .csv.", "--per-image writes these two.")
+        if self.save_captions and self.save_captions.suffix.lower() != ".jsonl":
+            raise UsageError(f"--save-captions writes JSON Lines, but {self.save_captions} is not .jsonl.")
 
 
 def check_sources(
@@ -187,7 +189,8 @@ def check_comparison(prepared: Path | None, compare: Path | None, compare_model:
             f"--compare-model takes a model, but {compare_model} is a file.",
             f"If it holds captions, give --compare {compare_model}.",
         )
-    if compare_model == model:
+    is_same_folder = _exists(compare_model) and _exists(model) and Path(compare_model).samefile(model)
+    if compare_model == model or is_same_folder:
         raise UsageError(f"--compare-model names the model that is scored, {model!r}.", "Name another model.")
 
 
@@ -197,7 +200,7 @@ def _refuse_model(option: str, path: Path, instead: str) -> None:
         raise UsageError(f"{option} takes a file of captions, but {path} is a model.", f"Give {instead}.")
 
 
-def _exists(path: Path) -> bool:
+def _exists(path: Path | str) -> bool:
     return os.path.exists(path)  # noqa: PTH110 (a Path raises for names that are too long)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from imgcap.captioning.row_files import PAGE_ENDINGS
 from imgcap.errors import UsageError
 from imgcap.images.sidecars import SidecarPaths, common_root
 
@@ -29,6 +30,14 @@ def not_stdout(path: Path | None) -> Path | None:
     """Raise `UsageError` if `path` is `-`, for outputs that cannot be written to stdout."""
     if path == Path("-"):
         raise UsageError("Only rows of captions can be written to stdout.", "Give this output a name.")
+    return path
+
+
+def page_file(path: Path | None) -> Path | None:
+    """Raise `UsageError` if `path`, given to `--html`, has not the ending of a web page."""
+    path = not_stdout(path)
+    if path and path.suffix.lower() not in PAGE_ENDINGS:
+        raise UsageError(f"--html writes a web page, but {path} is not .html.")
     return path
 
 
@@ -102,7 +111,7 @@ Format = Annotated[
 ]
 Gallery = Annotated[
     Path | None,
-    _output("--html", help="Also write a gallery page, on which you can correct captions.", callback=not_stdout),
+    _output("--html", help="Also write a gallery page, on which you can correct captions.", callback=page_file),
 ]
 Sidecar = Annotated[
     str | None, _output(metavar="ENDING", help="Write each caption to a file of its own, for example .txt or .xmp.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,7 @@ from imgcap.text.columns import Columns
 
 if TYPE_CHECKING:
     from imgcap.dataset.prepared import PreparedFolder
-    from imgcap.dataset.records import Dataset
+    from imgcap.dataset.records import Dataset, LeftOut
 
 SHOWN = 10
 """Left-out items to list in the summary; the prepared folder lists all of them."""
@@ -83,13 +84,14 @@ def prepare(
     """Compute the features of all images once, for training and scoring.
 
     You can interrupt it at any time: run the same command again to resume. Images and captions that cannot be used are
-    left out and listed (exit code 3).
+    left out and listed (exit code 3). Images that have no caption are only counted.
     """
     split_files = _split_files(split or [])
     from imgcap.dataset import preparation
     from imgcap.dataset.class_folders import CaptionTemplate
     from imgcap.dataset.features import FeatureOptions
     from imgcap.dataset.loading import read_dataset
+    from imgcap.dataset.records import NO_CAPTION
     from imgcap.distributed import joined
     from imgcap.sharding import WHOLE, Shard
 
@@ -122,8 +124,10 @@ def prepare(
             )
             return
         prepared = preparation.prepare(dataset, loaded, output, features, overwrite=overwrite, on_progress=on_progress)
-    _print_summary(prepared, output)
-    if prepared.metadata.left_out and not world.is_launched:
+    left_out = prepared.left_out()
+    failed = [item for item in left_out if item.reason != NO_CAPTION]
+    _print_summary(prepared, output, failed, uncaptioned=len(left_out) - len(failed))
+    if failed and not world.is_launched:
         raise typer.Exit(ExitCode.SOME_FAILED)
 
 
@@ -138,23 +142,26 @@ def _print_notes(dataset: Dataset) -> None:
             print_message(note)
 
 
-def _print_summary(prepared: PreparedFolder, output: Path) -> None:
-    """Say what was prepared and what was left out."""
+def _print_summary(prepared: PreparedFolder, output: Path, failed: Sequence[LeftOut], uncaptioned: int) -> None:
+    """Say what was prepared and what was left out: inputs that `failed`, and the number of images without a caption."""
     from imgcap.dataset.prepared import LEFT_OUT_FILE
 
-    metadata, left_out = prepared.metadata, prepared.left_out()
+    metadata = prepared.metadata
     splits = ", ".join(f"{name} {count:,}" for name, count in metadata.splits.items() if count)
-    images, captions = (
-        f"{count:,} {noun}{'s' * (count != 1)}"
-        for count, noun in ((metadata.images, "image"), (metadata.captions, "caption"))
-    )
+    images, captions = _counted(metadata.images, "image"), _counted(metadata.captions, "caption")
     print_message(f"{output}: {images} ({splits}) with {captions}.")
-    if left_out:
-        print_message(f"Left out {len(left_out):,}:")
-        for item in left_out[:SHOWN]:
+    if uncaptioned:
+        print_message(f"Left out {_counted(uncaptioned, 'image')} without a caption.")
+    if failed:
+        print_message(f"Left out {len(failed):,}:")
+        for item in failed[:SHOWN]:
             print_message(f"  {item.name}: {item.reason}")
-        if len(left_out) > SHOWN:
+        if len(failed) > SHOWN:
             print_message(f"  ... all of them are listed in {output / LEFT_OUT_FILE}")
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def _split_files(given: list[str]) -> dict[str, Path]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from imgcap.dataset.archives import ArchiveDataset
 from imgcap.dataset.class_folders import CaptionTemplate, class_captions
 from imgcap.dataset.formats import COLUMN_READERS, FORMATS, READERS, detect_format
-from imgcap.dataset.records import Dataset, Entry, LeftOut, Record
+from imgcap.dataset.records import NO_CAPTION, Dataset, Entry, LeftOut, Record
 from imgcap.dataset.sidecars import read_sidecars
 from imgcap.dataset.splits import automatic_splits, read_split_lists
 from imgcap.errors import ImgcapError, UsageError, listing
@@ -61,7 +61,7 @@ def read_dataset(
         if path not in grouped:
             left_out.setdefault(path, "is in a split list, but has no caption")
     without = finder.paths - grouped.keys() - listed.keys()
-    left_out |= dict.fromkeys(sorted(without), "has no caption")
+    left_out |= dict.fromkeys(sorted(without), NO_CAPTION)
     records = tuple(
         Record(entries[0].name, path, tuple(e.caption for e in entries), splits.get(path))
         for path, entries in grouped.items()

@@ -31,6 +31,10 @@ class Sample:
     split: str | None = None
 
 
+NO_CAPTION = "has no caption"
+"""The reason for an image that nobody has captioned; all other reasons are faults of an input."""
+
+
 @dataclass(frozen=True)
 class LeftOut:
     """Something in a data set that cannot be used."""

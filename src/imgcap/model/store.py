@@ -100,8 +100,11 @@ def locate(name_or_path: str) -> Path:
     elif os.path.isdir(name_or_path):  # noqa: PTH112 (a Path raises for names that are too long)
         folder = Path(name_or_path)
     else:
+        is_file = os.path.isfile(name_or_path)  # noqa: PTH113
         raise ImgcapError(
-            f"There is no model {name_or_path!r}.",
+            f"{name_or_path} is a file, but a model is a folder."
+            if is_file
+            else f"There is no model {name_or_path!r}.",
             f"Give a model folder, or one of: {', '.join(available_models())}.",
         )
     verify(folder)

@@ -240,8 +240,8 @@ def _write_unscored(contents: _Contents) -> Report:
         for i, (record, image) in enumerate(zip(after.records, find_images(after), strict=True))
     ]
     unscored = (
-        f"There are no scores, because there is no val or test split: these are images that {after.name} has learned "
-        "from. Expect worse captions of other images."
+        f"There are no scores, because there is no val or test split: {after.name} has learned from what is shown. "
+        "Expect worse captions of other images."
     )
     doubt = _doubt(contents)
     write_score_page(
