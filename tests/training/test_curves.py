@@ -12,7 +12,7 @@ from imgcap.model.store import METRICS_FILE
 from imgcap.training.curves import CURVES_FILE, draw_curves, learning_curves
 from imgcap.training.progress import EpochResult
 
-TITLES = ["Training loss (nats a word)", "Val scores"]
+TITLES = ["Training loss", "Val scores"]
 
 
 def test_a_model_keeps_its_learning_curves(model_folder: Path, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def draw_curves(log: Sequence[EpochResult]) -> str:
 def _panels(log: Sequence[EpochResult]) -> list[tuple[str, list[Curve]]]:
     epochs = [result.epoch for result in log]
     loss = Curve("loss", epochs, [result.loss for result in log])
-    panels = [("Training loss (nats a word)", [loss])]
+    panels = [("Training loss", [loss])]
     scored = [(result.epoch, result.val_cider_d, result.val_bleu[3]) for result in log if result.val_bleu is not None]
     if len(scored) > 1:
         at, cider_d, bleu_4 = zip(*scored, strict=True)
