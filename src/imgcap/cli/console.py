@@ -40,27 +40,32 @@ class _Messages(io.TextIOBase):
     """The current stderr. Once it cannot be written to, messages are dropped: they must not stop the work."""
 
     @property
+    def _stderr(self) -> TextIO:
+        """Stderr itself: while a bar is shown, rich puts a proxy in its place, which prints to the console `err`."""
+        return cast(TextIO, getattr(sys.stderr, "rich_proxied_file", sys.stderr))
+
+    @property
     def encoding(self) -> str:  # type: ignore[override]
-        return sys.stderr.encoding
+        return self._stderr.encoding
 
     def isatty(self) -> bool:
-        return bool(sys.stderr and sys.stderr.isatty())  # None until `prepare_streams`, if the stream is closed
+        return bool(self._stderr and self._stderr.isatty())  # None until `prepare_streams`, if the stream is closed
 
     def fileno(self) -> int:
-        return sys.stderr.fileno()
+        return self._stderr.fileno()
 
     def write(self, text: str) -> int:
         try:
-            return sys.stderr.write(text)
+            return self._stderr.write(text)
         except OSError:
-            discard(sys.stderr)
+            discard(self._stderr)
             return len(text)
 
     def flush(self) -> None:
         try:
-            sys.stderr.flush()
+            self._stderr.flush()
         except OSError:
-            discard(sys.stderr)
+            discard(self._stderr)
 
 
 out = Console(highlight=False, emoji=False, soft_wrap=True)
