@@ -43,7 +43,7 @@ def named_distributions(text: str) -> list[str]:
 def test_the_project_has_its_name_and_its_extras_refer_to_it() -> None:
     assert DISTRIBUTION == "imgcap-cli"
     assert f'\nname = "{DISTRIBUTION}"' in PROJECT
-    assert '\nimgcap = "imgcap.cli:main"\n' in PROJECT
+    assert '\nimgcap = "imgcap.__main__:main"\n' in PROJECT
     assert "numpy" in DECLARED
 
 

@@ -191,6 +191,13 @@ def test_make_folder_creates_parents_and_accepts_existing_folders(tmp_path: Path
     assert (tmp_path / "a" / "b").is_dir()
 
 
+def test_make_folder_refuses_one_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda _path, mode: mode != os.W_OK)  # the tests may run as root
+    with pytest.raises(ImgcapError) as caught:
+        make_folder(tmp_path / "a")
+    assert str(caught.value) == f"The folder {tmp_path / 'a'} cannot be written."
+
+
 @pytest.mark.parametrize("name", ["file", "file/below"])
 def test_make_folder_in_place_of_a_file_is_one_sentence(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("")

@@ -283,13 +283,15 @@ def sha256(path: Path) -> str:
 
 
 def make_folder(path: Path) -> None:
-    """Create `path` and its parents. Raises `ImgcapError` if that fails."""
+    """Create `path` and its parents. Raises `ImgcapError` if that fails, or if nothing can be written into it."""
     try:
         if not path.is_dir():
             path.mkdir(parents=True, exist_ok=True)
             flush_folder(path.parent)
     except OSError as error:
         raise ImgcapError(f"The folder {path} cannot be created: {reason(error)}.") from None
+    if not os.access(path, os.W_OK):
+        raise ImgcapError(f"The folder {path} cannot be written.", "Give another folder, or yourself the permission.")
 
 
 def reason(error: OSError) -> str:

@@ -100,9 +100,9 @@ def test_what_a_person_types_is_learned(imgcap: Run, browser: Browser, folder: P
     assert prepare[-2:] == ["--encoder", str(telling_model)]
     assert train[-2:] == ["--start-from", str(telling_model)]
     done = imgcap(*prepare)
-    assert done.returncode == ExitCode.SOME_FAILED, done.stderr
+    assert done.returncode == ExitCode.DONE, done.stderr
     assert "31 images" in done.stderr
-    assert f"Left out 1:\n  {skipped}: has no caption\n" in done.stderr
+    assert "Left out 1 image without a caption." in done.stderr
     done = imgcap(*train, *(part for option in TRAINING.items() for part in option))
     assert done.returncode == ExitCode.DONE, done.stderr
     done = imgcap("caption", "first", "second", "--model", "my-model")

@@ -18,7 +18,7 @@ from helpers.unusable_files import UNUSABLE, write
 from imgcap.dataset.prepared import METADATA_FILE, PreparedFolder
 from imgcap.errors import ExitCode
 from imgcap.files import read_json, write_json
-from imgcap.model.store import CONFIG_FILE, write_manifest
+from imgcap.model.store import CONFIG_FILE, locate, write_manifest
 from imgcap.scoring.scores import METRICS
 
 CAPTIONS = {"a.jpg": "a dog runs on the grass", "b.jpg": "a cat cat sleeps on a sofa", "c.jpg": "a dog runs on grass"}
@@ -260,6 +260,11 @@ def test_files_are_not_replaced_unless_asked(
         (["FILES", "--per-image", "new.txt"], "new.txt is neither .jsonl nor .csv."),
         (["PREPARED", "--save-captions", "x.jsonl", "--per-image", "x.jsonl"], "x.jsonl cannot hold two things."),
         (["PREPARED", "--save-captions", "x.csv"], "--save-captions writes JSON Lines, but x.csv is not .jsonl."),
+        (
+            ["PREPARED", "--save-captions", "x.jsonl", "--per-image", "./y/../x.jsonl"],
+            "x.jsonl cannot hold two things.",
+        ),
+        (["PREPARED", "--compare-model", ""], "--compare-model takes the name or the folder of a model."),
         (["FILES", "--html", "x.csv"], "--html writes a web page, but x.csv is not .html."),
         (["FILES", "--min-refs", "0"], "must be at least 1"),
         (["PREPARED", "--html", "x.html", "--images", "."], "--images goes with --hypotheses"),
@@ -309,6 +314,10 @@ def test_a_model_where_captions_belong_is_told_where_it_goes_before_anything_is_
     assert refused(*scored, "--compare-model", tmp_path / "link") == (
         ExitCode.USAGE,
         f"imgcap: --compare-model names the model that is scored, '{model_folder}'.\n  Name another model.\n",
+    )
+    assert refused(prepared.root, "--compare-model", locate("default")) == (
+        ExitCode.USAGE,
+        "imgcap: --compare-model names the model that is scored, 'default'.\n  Name another model.\n",
     )
     missing = tmp_path / "missing.csv"
     error = f"imgcap: {missing} does not exist.\n  Give a file of captions.\n"

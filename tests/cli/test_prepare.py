@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from helpers.data import Run, draw
+from helpers.data import Run, draw, write_data_set
 from imgcap.dataset.prepared import PreparedFolder
 from imgcap.errors import ExitCode
 
@@ -64,6 +64,35 @@ def test_images_that_nobody_has_captioned_are_counted_and_are_no_failure(
     assert done.stderr.splitlines()[-1] == "Left out 2 images without a caption."
     left_out = [item.name for item in PreparedFolder(tmp_path / "out").left_out()]
     assert left_out == ["2.png", "3.png"]
+
+
+def test_rows_without_a_caption_are_faults(imgcap_here: Run, encoder_file: Path, tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images", 3)
+    (tmp_path / "c.jsonl").write_text('{"image": "0.png", "caption": "A dog"}\n{"image": "1.png"}\n')
+    prepare = ["prepare", "--images", images, "--captions", tmp_path / "c.jsonl", "--encoder", encoder_file]
+    done = imgcap_here(*prepare, "-o", tmp_path / "out")
+    assert done.returncode == ExitCode.SOME_FAILED
+    assert done.stderr.splitlines()[-3:] == [
+        "Left out 2 images without a caption.",
+        "Left out 1:",
+        "  c.jsonl, line 2: has no caption",
+    ]
+
+
+def test_an_unknown_split_is_a_usage_error(imgcap_here: Run, tmp_path: Path) -> None:
+    done = imgcap_here("prepare", "--images", tmp_path, "-o", tmp_path / "out", "--split", "late=x.txt")
+    assert done.returncode == ExitCode.USAGE
+    assert "--split: unknown split 'late'." in done.stderr
+
+
+def test_a_model_is_not_prepared_over(imgcap_here: Run, encoder_file: Path, model_folder: Path, tmp_path: Path) -> None:
+    captions = write_data_set(tmp_path)
+    before = sorted(model_folder.iterdir())
+    prepare = ["prepare", "--images", tmp_path / "images", "--captions", captions, "--encoder", encoder_file]
+    done = imgcap_here(*prepare, "-o", model_folder, "--overwrite")
+    assert done.returncode == ExitCode.FAILED
+    assert f"{model_folder} is a model." in done.stderr
+    assert sorted(model_folder.iterdir()) == before
 
 
 def test_columns_can_be_named_and_bad_rows_are_listed(imgcap_here: Run, encoder_file: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from select import select
@@ -95,13 +96,15 @@ def test_train_shows_a_spinner_a_bar_and_a_line_for_each_epoch(
     assert "Writing the report" in command.text
 
 
-@pytest.mark.parametrize("shown", ["Starting", "epoch 1/"])
+@pytest.mark.parametrize(("shown", "times"), [("Starting", 1), ("epoch 1/", 1), ("epoch 1/", 2)])
 def test_an_interrupted_train_ends_with_a_sentence(
-    start: Start, prepared: PreparedFolder, tmp_path: Path, shown: str
+    start: Start, prepared: PreparedFolder, tmp_path: Path, shown: str, times: int
 ) -> None:
     command = start("train", prepared.root, "-o", tmp_path / "model", *TINY, "--epochs", 20000, "--patience", 20000)
     command.wait_for(shown)
-    command.process.send_signal(signal.SIGINT)
+    for _ in range(times):
+        command.process.send_signal(signal.SIGINT)
+        time.sleep(0.1)
     assert command.end() == ExitCode.INTERRUPTED, command.text
     assert "Interrupted. " in command.text
     assert "Traceback" not in command.text

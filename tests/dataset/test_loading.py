@@ -80,9 +80,9 @@ def test_images_and_captions_without_each_other_are_left_out_with_a_reason(tmp_p
         "missing.jpg": "has captions, but no image",
         "odd.jpg.1": "has captions, but its name does not end like an image's",
         "all.csv, line 7": "has an empty caption for empty.jpg",
-        "b.jpg": "has no caption",
-        "empty.jpg": "has no caption",
-        "sub/c.jpg": "has no caption",
+        "b.jpg": "no caption names it",
+        "empty.jpg": "no caption names it",
+        "sub/c.jpg": "no caption names it",
     }
 
 

@@ -38,7 +38,7 @@ def test_broken_images_are_left_out_and_listed(whole: Path, dataset: Dataset) ->
     assert tuple(prepared.records) == tuple(dataset.records[i] for i in good)
     left_out = {item.name: item.reason for item in prepared.left_out()}
     assert list(left_out) == ["nameless.png", *(f"{i:03}.png" for i in BROKEN)]
-    assert left_out["nameless.png"] == "has no caption"
+    assert left_out["nameless.png"] == "no caption names it"
     assert all("is not an image that can be read" in left_out[f"{i:03}.png"] for i in BROKEN)
     assert (prepared.metadata.images, prepared.metadata.captions, prepared.metadata.left_out) == (10, 20, 4)
     assert sum(prepared.metadata.splits.values()) == 10

@@ -55,7 +55,7 @@ def test_one_sidecar_of_another_encoding_is_left_out() -> None:
     photos = REPORTS / "sidecar-cp1252" / "photos"
     dataset = read_dataset(photos, photos)
     assert len(dataset.records) == 3
-    assert left_out(dataset) == {"002.txt": "line 1 is not UTF-8 text", "002.jpg": "has no caption"}
+    assert left_out(dataset) == {"002.txt": "line 1 is not UTF-8 text", "002.jpg": "no caption names it"}
 
 
 def test_numbered_captions_and_lists_in_cells_are_read() -> None:

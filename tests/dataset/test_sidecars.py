@@ -43,8 +43,8 @@ def test_a_sidecar_that_could_be_of_several_images_is_given_to_none(tmp_path: Pa
     assert {record.path for record in dataset.records} == {"b.jpg"}
     assert left_out(dataset) == {
         "a.txt": "could be of several images: rename it, for example to a.jpg.txt",
-        "a.jpg": "has no caption",
-        "a.png": "has no caption",
+        "a.jpg": "no caption names it",
+        "a.png": "no caption names it",
     }
 
 
@@ -69,7 +69,7 @@ def test_a_sidecar_that_cannot_be_used_is_left_out(tmp_path: Path, content: byte
     write(images, {"a.txt": "x", "sub/b.txt": content})
     dataset = read_dataset(images, images)
     assert {record.path for record in dataset.records} == {"a.jpg"}
-    assert left_out(dataset) == {"sub/b.txt": reason, "sub/b.jpg": "has no caption"}
+    assert left_out(dataset) == {"sub/b.txt": reason, "sub/b.jpg": "no caption names it"}
 
 
 def test_an_empty_line_of_punctuation_is_left_out_by_its_line(tmp_path: Path) -> None:

@@ -199,7 +199,7 @@ def test_a_bad_row_is_left_out_with_its_place_and_the_reason(
     else:
         assert "b.jpg" not in captions
         assert left_out(dataset).pop(place) == reason
-        assert left_out(dataset)["b.jpg"] == "has no caption"
+        assert left_out(dataset)["b.jpg"] == "no caption names it"
 
 
 def test_a_null_caption_does_not_hide_the_others_of_its_image(tmp_path: Path) -> None:

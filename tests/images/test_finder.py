@@ -117,7 +117,7 @@ def test_one_image_that_captions_name_by_two_folders_gets_none(tmp_path: Path) -
     dataset = read_dataset(tmp_path / "photos", tmp_path / "captions.csv")
     assert [(record.path, record.captions) for record in dataset.records] == [("2.jpg", ("a cat .",))]
     reason = "could be 1.jpg, which is named by other folders too"
-    assert left_out(dataset) == {"cats/1.jpg": reason, "dogs/1.jpg": reason, "1.jpg": "has no caption"}
+    assert left_out(dataset) == {"cats/1.jpg": reason, "dogs/1.jpg": reason, "1.jpg": "no caption names it"}
 
 
 def test_captions_of_two_folders_stay_with_the_folder_that_they_name(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_captions_of_two_folders_stay_with_the_folder_that_they_name(tmp_path: P
         "in/3.jpg": ("the image a/in/3.jpg",),
     }
     other = dict.fromkeys(("b/1.jpg", "b/2.jpg", "b/in/3.jpg"), "is in another folder")
-    assert left_out(dataset) == {**other, "2.jpg": "has no caption"}
+    assert left_out(dataset) == {**other, "2.jpg": "no caption names it"}
     dataset = read_dataset(tmp_path, tmp_path / "captions.csv")
     assert {record.path: record.captions for record in dataset.records} == {
         name: (f"the image {name}",) for name in names if name != "a/2.jpg"

@@ -78,6 +78,11 @@ def test_self_critical_training_and_fine_tuning_go_together(
     assert not torch.equal(before["Mixed_7c.branch1x1.conv.weight"].float(), after["Mixed_7c.branch1x1.conv.weight"])
 
 
+def test_a_model_is_not_written_over_a_prepared_folder(prepared: PreparedFolder) -> None:
+    error = refusal(train, prepared, TINY_TRAINING, prepared.root)
+    assert str(error) == f"{prepared.root} is a prepared folder."
+
+
 def test_a_finished_model_is_not_trained_again_but_can_be_started_from(
     prepared: PreparedFolder, model_folder: Path, tmp_path: Path
 ) -> None:

@@ -118,8 +118,11 @@ PAGE_ENDINGS = (".htm", ".html")
 def format_of(file: Path, given: str | None = None) -> str:
     """The format of rows in `file`: the `given` one, or what its ending stands for.
 
-    Raises `UsageError` for the ending of a page, which rows are in no format, and for one that stands for no format.
+    Raises `UsageError` for a folder, for the ending of a page, which rows are in no format, and for one that stands for
+    no format.
     """
+    if file.is_dir():
+        raise UsageError(f"{file} is a folder, but --output writes a file.", f"For example -o {file / 'captions.csv'}.")
     ending = file.suffix.lower()
     if ending in PAGE_ENDINGS:
         raise UsageError(

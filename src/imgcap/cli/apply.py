@@ -11,7 +11,7 @@ import typer
 from imgcap.captioning.row_files import read_rows
 from imgcap.captioning.rows import KEPT
 from imgcap.cli import options
-from imgcap.cli.console import RunProgress, print_error, print_message
+from imgcap.cli.console import RunProgress, interruptible, print_error, print_message
 from imgcap.errors import ExitCode, UsageError, is_unicode
 from imgcap.images.sidecars import mirrored_root
 
@@ -41,9 +41,12 @@ def apply(
     if not rows:
         raise UsageError(f"{file} has no captions.")
     sidecars = options.make_sidecars(sidecar, sidecar_dir, [path for path, _ in rows], overwrite, append, mirrored_root)
-    failed = kept = 0
-    with RunProgress("Writing", quiet, rows_on_terminal=False) as progress:
-        for number, (path, text) in enumerate(rows, 1):
+    done = failed = kept = 0
+    with (
+        interruptible(lambda: f"{done:,} of {len(rows):,} rows are done."),
+        RunProgress("Writing", quiet, rows_on_terminal=False) as progress,
+    ):
+        for path, text in rows:
             if os.path.isfile(path):  # noqa: PTH113 (a Path raises for names that are too long)
                 written = write_caption(
                     path, text, sidecars, write_metadata, overwrite, by_person=True, keep_mtime=keep_mtime
@@ -54,7 +57,8 @@ def apply(
                 failed += 1
                 print_error(written["error"])
             kept += written.get("description") == KEPT
-            progress.advance(number, failed)
+            done += 1
+            progress.advance(done, failed)
     if not quiet:
         parts = [f"Wrote captions for {len(rows) - failed - kept:,} of {len(rows):,} images"]
         if kept:

@@ -90,7 +90,7 @@ def caption(
 
     A single image gets its bare caption, several get lines of path, tab and caption. An image that cannot be read is
     reported, and the others are captioned. Exit codes: 0 all have captions, 3 some failed, 1 none succeeded, 2 wrong
-    usage.
+    usage, 130 interrupted.
     """
     started = time.monotonic()
     inputs = Inputs(

@@ -84,7 +84,7 @@ def evaluate(
         raise UsageError("--images goes with --html.")
     outputs = given.OutputFiles(html, per_image, worst_first, save_captions, overwrite)
     columns = Columns(image_column, caption_column)
-    with interruptible("Nothing was written."):
+    with interruptible("Run the command again for the scores."):
         if hypotheses:
             source = given.CaptionSources(hypotheses, references or [], images, training_captions, columns, some)
             captions: HypothesisSet | None = _from_files(source, min_refs)

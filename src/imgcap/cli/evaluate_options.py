@@ -13,7 +13,7 @@ import typer
 from imgcap.cli import options
 from imgcap.errors import ImgcapError, UsageError
 from imgcap.files import make_folder
-from imgcap.model.store import CONFIG_FILE, available_models
+from imgcap.model.store import CONFIG_FILE, available_models, locate
 from imgcap.text.columns import Columns
 
 if TYPE_CHECKING:
@@ -141,17 +141,18 @@ class OutputFiles:
         files = [file for file in (self.html, self.per_image, self.save_captions) if file]
         if self.worst_first and not self.per_image:
             raise UsageError("--worst-first goes with --per-image.")
-        for file in files:
-            if files.count(file) > 1:
+        if self.per_image and self.per_image.suffix.lower() not in (".jsonl", ".csv"):
+            raise UsageError(f"{self.per_image} is neither .jsonl nor .csv.", "--per-image writes these two.")
+        if self.save_captions and self.save_captions.suffix.lower() != ".jsonl":
+            raise UsageError(f"--save-captions writes JSON Lines, but {self.save_captions} is not .jsonl.")
+        places = [file.resolve() for file in files]
+        for file, place in zip(files, places, strict=True):
+            if places.count(place) > 1:
                 raise UsageError(f"{file} cannot hold two things.")
             if file.is_dir() or (file.exists() and not self.overwrite):
                 hint = "Give another file" + ("." if file.is_dir() else ", or replace it with --overwrite.")
                 raise ImgcapError(f"{file} already exists.", hint)
             make_folder(file.absolute().parent)
-        if self.per_image and self.per_image.suffix.lower() not in (".jsonl", ".csv"):
-            raise UsageError(f"{self.per_image} is neither .jsonl nor .csv.", "--per-image writes these two.")
-        if self.save_captions and self.save_captions.suffix.lower() != ".jsonl":
-            raise UsageError(f"--save-captions writes JSON Lines, but {self.save_captions} is not .jsonl.")
 
 
 def check_sources(
@@ -171,7 +172,7 @@ def check_sources(
 def check_comparison(prepared: Path | None, compare: Path | None, compare_model: str | None, model: str) -> None:
     """Raise `UsageError` unless the captions are compared with those of one file or one other model, if at all.
 
-    Raises `ImgcapError` if the file does not exist: that is said before a model captions all images.
+    Raises `ImgcapError` if the file or the model does not exist: that is said before a model captions all images.
     """
     if compare and compare_model:
         raise UsageError("--compare and --compare-model cannot both be given.")
@@ -189,8 +190,9 @@ def check_comparison(prepared: Path | None, compare: Path | None, compare_model:
             f"--compare-model takes a model, but {compare_model} is a file.",
             f"If it holds captions, give --compare {compare_model}.",
         )
-    is_same_folder = _exists(compare_model) and _exists(model) and Path(compare_model).samefile(model)
-    if compare_model == model or is_same_folder:
+    if not compare_model:
+        raise UsageError("--compare-model takes the name or the folder of a model.")
+    if locate(compare_model).samefile(locate(model)):
         raise UsageError(f"--compare-model names the model that is scored, {model!r}.", "Name another model.")
 
 

@@ -36,7 +36,7 @@ def not_stdout(path: Path | None) -> Path | None:
 def page_file(path: Path | None) -> Path | None:
     """Raise `UsageError` if `path`, given to `--html`, has not the ending of a web page."""
     path = not_stdout(path)
-    if path and path.suffix.lower() not in PAGE_ENDINGS:
+    if path and not path.name.lower().endswith(PAGE_ENDINGS):
         raise UsageError(f"--html writes a web page, but {path} is not .html.")
     return path
 

@@ -166,14 +166,16 @@ def _counted(count: int, noun: str) -> str:
 
 def _split_files(given: list[str]) -> dict[str, Path]:
     """The files of --split, by split. Raises `UsageError`."""
-    from imgcap.dataset.splits import split_name
+    from imgcap.dataset.splits import SPLITS, known_split
 
     files: dict[str, Path] = {}
     for item in given:
         name, equals, file = item.partition("=")
         if not equals or not file:
             raise UsageError(f"--split {item!r} is not SPLIT=FILE.", "For example --split val=dev.txt.")
-        split = split_name(name, "--split")
+        split = known_split(name)
+        if split is None:
+            raise UsageError(f"--split: unknown split {name!r}.", f"Known splits: {', '.join(SPLITS)}.")
         if split in files:
             raise UsageError(f"--split names {split!r} twice.")
         files[split] = Path(file)

@@ -42,7 +42,7 @@ from imgcap.images.archived import ArchivedFile
 from imgcap.images.decoding import BATCH_SIZE, load_batches
 from imgcap.model.encoder import Encoder, find_encoder, fingerprint
 from imgcap.model.inception import FEATURE_SIZE
-from imgcap.model.store import ENCODER_FILE
+from imgcap.model.store import CONFIG_FILE, ENCODER_FILE
 from imgcap.sharding import WHOLE, Shard
 
 _RESUME = "Finished batches are kept. Run the command again to resume."
@@ -86,6 +86,7 @@ def prepare(
     as it is. One with other inputs, or with other files under the names used here, needs `overwrite`, and is kept until
     the new one is complete. Raises `ImgcapError`, also if another process is writing to the folder.
     """
+    _refuse_model(out)
     digest = _digest(dataset, encoder.fingerprint, options)
     make_folder(out)
     with only_writer(out):
@@ -112,6 +113,7 @@ def prepare_shard(
 
     Any number of shards can run at once, on machines that share the folder. Raises `ImgcapError`.
     """
+    _refuse_model(out)
     digest = _digest(dataset, encoder.fingerprint, options)
     folder = out / SHARDS_FOLDER / shard.file_name
     if not overwrite and _is_complete(out, digest):
@@ -120,6 +122,12 @@ def prepare_shard(
     with only_writer(folder), writing(out, _RESUME):
         work = UnfinishedFeatures(folder, digest, options, overwrite)
         _encode(work, shard, dataset, encoder.encoder, ShardBatches(out, digest, options), on_progress)
+
+
+def _refuse_model(out: Path) -> None:
+    """Raise `ImgcapError` if `out` is a model, even an unfinished one: it has files of the same names."""
+    if (out / CONFIG_FILE).exists():
+        raise ImgcapError(f"{out} is a model.", "Give another folder for the features.")
 
 
 def _is_complete(out: Path, digest: str) -> bool:

@@ -31,7 +31,7 @@ class Sample:
     split: str | None = None
 
 
-NO_CAPTION = "has no caption"
+NO_CAPTION = "no caption names it"
 """The reason for an image that nobody has captioned; all other reasons are faults of an input."""
 
 

@@ -31,16 +31,8 @@ VAL_SHARE = TEST_SHARE = 0.1
 """Fraction of the images in each held-out split of a data set without splits."""
 
 
-def split_name(text: str, where: object) -> str:
-    """The split that `text` names ("dev" is "val"). Raises `ImgcapError` that starts with `where`."""
-    split = known_split(text)
-    if split is None:
-        raise ImgcapError(f"{where}: unknown split {text!r}.", f"Known splits: {', '.join(SPLITS)}.")
-    return split
-
-
 def known_split(text: str) -> str | None:
-    """The split that `text` names, or None."""
+    """The split that `text` names ("dev" is "val"), or None."""
     return _NAMES.get(text.strip().lower())
 
 

@@ -154,7 +154,8 @@ def import_model(source: Path, name: str | None = None) -> Path:
     if not _NAME.fullmatch(name) or name == DEFAULT_MODEL:
         raise UsageError(f"{name!r} cannot be a model's name.", "Use letters, digits, '.', '_' and '-'; not 'default'.")
     if not source.is_dir():
-        raise ImgcapError(f"The model folder {source} does not exist.")
+        is_file = source.is_file()
+        raise ImgcapError(f"{source} is a file, but a model is a folder." if is_file else f"{source} does not exist.")
     verify(source)
     target = _imported_folder() / name
     if target.exists():

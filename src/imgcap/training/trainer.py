@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from imgcap.dataset.prepared import PreparedFolder
+from imgcap.dataset.prepared import METADATA_FILE, PreparedFolder
 from imgcap.dataset.splits import VAL
 from imgcap.distributed import World
 from imgcap.errors import ImgcapError
@@ -155,6 +155,8 @@ def _finished_log(prepared: PreparedFolder, options: TrainingOptions, out: Path)
 
 
 def _check_out(out: Path, resume: bool) -> None:
+    if (out / METADATA_FILE).exists():
+        raise ImgcapError(f"{out} is a prepared folder.", "Give another folder for the model.")
     if (out / CHECKPOINT_FILE).exists() and not resume:
         raise ImgcapError(f"{out} holds an interrupted training.", "Resume it with --resume, or give another folder.")
     if _is_finished(out):
