@@ -1,7 +1,6 @@
 """The `imgcap` command; also run by `python -m imgcap`."""
 
 import os
-import sys
 
 _INTERRUPTED = 130
 """`ExitCode.INTERRUPTED`, which may not be imported yet."""
@@ -20,7 +19,6 @@ def main() -> None:
         os._exit(_INTERRUPTED)
     except SystemExit as end:
         if end.code == _INTERRUPTED:
-            sys.stderr.flush()
             os._exit(_INTERRUPTED)
         raise
 

@@ -61,6 +61,7 @@ def read_dataset(
         if path not in grouped:
             left_out.setdefault(path, "is in a split list, but has no caption")
     without = finder.paths - grouped.keys() - listed.keys()
+    # An archive holds the captions beside the images, so that one without is faulty.
     left_out |= dict.fromkeys(sorted(without), NO_CAPTION if read else "has no caption")
     records = tuple(
         Record(entries[0].name, path, tuple(e.caption for e in entries), splits.get(path))

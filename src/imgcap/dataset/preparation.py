@@ -125,7 +125,7 @@ def prepare_shard(
 
 
 def _refuse_model(out: Path) -> None:
-    """Raise `ImgcapError` if `out` is a model, even an unfinished one: it has files of the same names."""
+    """Raise `ImgcapError` if `out` is a model: some of its files have the same names."""
     if (out / CONFIG_FILE).exists():
         raise ImgcapError(f"{out} is a model.", "Give another folder for the features.")
 
