@@ -130,7 +130,7 @@ def test_ctrl_c_while_the_page_is_written_leaves_a_complete_model(
     monkeypatch.setattr("imgcap.training.report.evaluate", interrupt)
     done = imgcap_here("train", prepared.root, "-o", tmp_path / "mine", *TINY)
     assert done.returncode == ExitCode.INTERRUPTED
-    assert done.stderr.splitlines()[-1] == "Interrupted. The model is finished; only its report is missing."
+    assert done.stderr.splitlines()[-1] == "Interrupted. The model is finished; --resume writes the missing report."
     verify(tmp_path / "mine")
     assert not (tmp_path / "mine" / "report.html").exists()
 

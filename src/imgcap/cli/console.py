@@ -26,7 +26,7 @@ from rich.markup import escape
 from imgcap.errors import ExitCode, printable, shortened
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TextColumn
+    from rich.progress import Progress, ProgressColumn
     from rich.table import Table
 
 _REPEATED_AFTER = 0.01
@@ -205,14 +205,20 @@ def stoppable() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-def _bar(*more: TextColumn) -> Progress:
-    """A bar over images on stderr, followed by the columns `more`."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def progress_bar(*more: ProgressColumn) -> Progress:
+    """A bar on stderr with the time that is left, followed by the columns `more`; it disappears at its end.
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), *more)
+    It leaves space in the line: where a terminal's own `^C` wraps the line, a copy of the bar would stay.
+    """
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
     return Progress(
-        *columns,
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        TimeRemainingColumn(),
+        *more,
         console=err,
+        speed_estimate_period=120,
         transient=True,
         redirect_stdout=False,
         redirect_stderr=False,
@@ -226,7 +232,9 @@ def counting(description: str, silent: bool = False) -> Iterator[Callable[[int, 
     if silent:
         yield lambda _done, _total: None
         return
-    progress = _bar()
+    from rich.progress import MofNCompleteColumn
+
+    progress = progress_bar(MofNCompleteColumn())
     task = progress.add_task(description, total=None)
     with progress:
         yield lambda done, total: progress.update(task, completed=done, total=total)
@@ -247,9 +255,9 @@ class RunProgress:
         self._bar: Progress | None = None
         self._ended = False
         if not silent and err.is_terminal and not rows_on_terminal:
-            from rich.progress import TextColumn
+            from rich.progress import MofNCompleteColumn, TextColumn
 
-            self._bar = _bar(TextColumn("{task.fields[more]}"))
+            self._bar = progress_bar(MofNCompleteColumn(), TextColumn("{task.fields[more]}"))
             self._task = self._bar.add_task(description, total=None, more="")
 
     def __enter__(self) -> RunProgress:

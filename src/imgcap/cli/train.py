@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from imgcap.cli import options
-from imgcap.cli.console import counting, err, interruptible, print_message
+from imgcap.cli.console import counting, err, interruptible, print_message, progress_bar
 from imgcap.errors import ExitCode, ImgcapError
 from imgcap.training.options import DEFAULTS
 from imgcap.training.settings import SIZE
@@ -163,12 +163,13 @@ def train(
     with interruptible(advice), joined(device) as world:
         with _Progress() if world.is_first else nullcontext() as progress:
             result = run(PreparedFolder(prepared), chosen, output, resume=resume, world=world, listener=progress)
-        if world.is_first:
+        writes_report = report and not (result.was_finished and (output / REPORT_FILE).exists())
+        if world.is_first and not (result.was_finished and writes_report):
             _print_result(output, result)
     if result.interrupted:
         raise typer.Exit(ExitCode.INTERRUPTED)
-    if report and world.is_first and not (result.was_finished and (output / REPORT_FILE).exists()):
-        with interruptible("The model is finished; only its report is missing."):
+    if world.is_first and writes_report:
+        with interruptible("The model is finished; --resume writes the missing report."):
             _write_report(prepared, output, world.device)
 
 
@@ -180,9 +181,10 @@ def _print_result(output: Path, result: TrainingResult) -> None:
         )
         return
     best = result.best
-    print_message(f"{output}: epoch {best.epoch} of {result.epochs} is kept{_val_scores(best, ', ')}.")
+    of = "" if result.interrupted else f" of {result.epochs}"
+    print_message(f"{output}: epoch {best.epoch}{of} is kept{_val_scores(best, ', ')}.")
     if result.interrupted:
-        print_message("Interrupted. This is the best model so far; run the same command with --resume to continue.")
+        print_message("Interrupted. Run the same command with --resume to continue.")
 
 
 def _val_scores(result: EpochResult, gap: str) -> str:
@@ -214,19 +216,9 @@ class _Progress:
     """Rich's bar over the steps of all epochs, and a line for each epoch."""
 
     def __init__(self) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
         self.epochs = 0
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left at most"),
-            TimeRemainingColumn(elapsed_when_finished=False),
-            console=err,
-            speed_estimate_period=120,
-        )
-        self._task = self._bar.add_task("starting", total=None)
+        self._bar = progress_bar()
+        self._task = self._bar.add_task("epoch 1", total=None)
         self._starting = err.status("Starting")
 
     def __enter__(self) -> _Progress:
