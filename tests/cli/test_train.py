@@ -45,7 +45,7 @@ def test_a_finished_training_is_resumed_by_saying_so_and_its_page_is_made_up_for
     )
     done = imgcap_here(*command, "--resume")
     assert done.returncode == ExitCode.DONE, done.stderr
-    assert done.stderr.splitlines()[0] == sentence
+    assert done.stderr.splitlines()[0] == f"{out}: this training is finished, except for its report."
     page = (out / "report.html").read_bytes()
     done = imgcap_here(*command, "--resume")
     assert (done.returncode, done.stderr) == (ExitCode.DONE, f"{sentence}\n")

@@ -164,8 +164,8 @@ def train(
         with _Progress() if world.is_first else nullcontext() as progress:
             result = run(PreparedFolder(prepared), chosen, output, resume=resume, world=world, listener=progress)
         writes_report = report and not (result.was_finished and (output / REPORT_FILE).exists())
-        if world.is_first and not (result.was_finished and writes_report):
-            _print_result(output, result)
+        if world.is_first:
+            _print_result(output, result, writes_report)
     if result.interrupted:
         raise typer.Exit(ExitCode.INTERRUPTED)
     if world.is_first and writes_report:
@@ -173,12 +173,10 @@ def train(
             _write_report(prepared, output, world.device)
 
 
-def _print_result(output: Path, result: TrainingResult) -> None:
+def _print_result(output: Path, result: TrainingResult, writes_report: bool) -> None:
     if result.was_finished:
-        print_message(
-            f"{output}: this training is finished, so there is nothing to do. To start over, remove the folder or give "
-            "another one."
-        )
+        rest = "so there is nothing to do. To start over, remove the folder or give another one"
+        print_message(f"{output}: this training is finished, {'except for its report' if writes_report else rest}.")
         return
     best = result.best
     of = "" if result.interrupted else f" of {result.epochs}"
