@@ -257,11 +257,12 @@ def test_caption_reports_names_that_are_too_long(
         (["-o", LONG + ".json", "--overwrite"], ExitCode.FAILED),
         (["-o", LONG + ".jsonl", "--resume"], ExitCode.FAILED),
         (["-o", "file/a.csv"], ExitCode.FAILED),
-        (["-o", "folder", "--overwrite"], ExitCode.FAILED),
-        (["-o", "folder", "-f", "json", "--overwrite"], ExitCode.FAILED),
-        (["--html", LONG], ExitCode.FAILED),
+        (["-o", "folder", "--overwrite"], ExitCode.USAGE),
+        (["-o", "folder", "-f", "json", "--overwrite"], ExitCode.USAGE),
+        (["--html", LONG + ".html"], ExitCode.FAILED),
         (["--html", "file/a.html"], ExitCode.FAILED),
-        (["--html", "folder", "--overwrite"], ExitCode.FAILED),
+        (["--html", "folder", "--overwrite"], ExitCode.USAGE),
+        (["--html", "folder.html", "--overwrite"], ExitCode.FAILED),
         (["--sidecar-dir", LONG], ExitCode.FAILED),
         (["--sidecar-dir", "file"], ExitCode.FAILED),
         (["--sidecar", "." + LONG], ExitCode.USAGE),
@@ -280,11 +281,12 @@ def test_an_output_that_cannot_be_written_is_reported_before_any_image_is_read(
     monkeypatch.setattr(Captioner, "batches", lambda *_, **__: pytest.fail("images were read"))
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
+    (tmp_path / "folder.html").mkdir()
     done = imgcap_here("caption", EXAMPLES / "cat.jpg", "--model", model_folder, *output)
     assert done.returncode == code
     assert done.stderr.startswith("imgcap: ")
     assert done.stderr.count("imgcap: ") == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder", "folder.html"]
 
 
 @pytest.mark.parametrize(
