@@ -89,14 +89,15 @@ def test_train_shows_a_spinner_a_bar_and_a_line_for_each_epoch(
 ) -> None:
     command = start("train", prepared.root, "-o", tmp_path / "model", *TINY, "--epochs", 2)
     assert command.end() == ExitCode.DONE, command.text
-    places = [command.text.find(shown) for shown in ("Starting", "epoch 1/2", "epoch   1  loss", "epoch   2  loss")]
+    places = [command.text.find(shown) for shown in ("Starting", "epoch   1  loss", "epoch   2  loss")]
     assert -1 not in places, command.text
     assert places == sorted(places)
+    assert "epoch 2/2" in command.text  # the bar at its end, which is always drawn; an epoch can be too short for it
     assert f"{tmp_path / 'model'}: epoch " in command.text
     assert "Writing the report" in command.text
 
 
-@pytest.mark.parametrize(("shown", "times"), [("Starting", 1), ("epoch 1/", 1), ("epoch 1/", 2)])
+@pytest.mark.parametrize(("shown", "times"), [("Starting", 1), ("epoch   1  loss", 1), ("epoch   1  loss", 2)])
 def test_an_interrupted_train_ends_with_a_sentence(
     start: Start, prepared: PreparedFolder, tmp_path: Path, shown: str, times: int
 ) -> None:
