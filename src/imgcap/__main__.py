@@ -1,6 +1,7 @@
 """The `imgcap` command; also run by `python -m imgcap`."""
 
 import os
+import sys
 
 _INTERRUPTED = 130
 """`ExitCode.INTERRUPTED`, which may not be imported yet."""
@@ -9,7 +10,8 @@ _INTERRUPTED = 130
 def main() -> None:
     """Run the command line and exit.
 
-    An interrupted command exits at once, without Python's clean-up: one more Ctrl-C would abort that with a traceback.
+    An interrupted command, and a process of torchrun, exits at once, without Python's clean-up: in it, one more Ctrl-C
+    or a thread of Gloo would abort the process.
     """
     try:
         from imgcap import cli
@@ -18,8 +20,13 @@ def main() -> None:
     except KeyboardInterrupt:
         os._exit(_INTERRUPTED)
     except SystemExit as end:
-        if end.code == _INTERRUPTED:
-            os._exit(_INTERRUPTED)
+        is_launched = (
+            "TORCHELASTIC_RUN_ID" in os.environ
+        )  # by torchrun; asking torch would import it, even for `--help`
+        if end.code == _INTERRUPTED or is_launched:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(end.code if isinstance(end.code, int) else int(end.code is not None))
         raise
 
 

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
+
+import pytest
 
 from helpers.data import Run, draw, write_data_set
 from imgcap.dataset.prepared import PreparedFolder
 from imgcap.errors import ExitCode
+
+
+@pytest.fixture
+def prepare(imgcap_here: Run, encoder_file: Path) -> Run:
+    """`imgcap prepare` of a folder of images and a file of captions, with the small encoder and more options."""
+
+    def run(images: Path, captions: Path, *options: object) -> subprocess.CompletedProcess[str]:
+        return imgcap_here("prepare", "--images", images, "--captions", captions, "--encoder", encoder_file, *options)
+
+    return run
 
 
 def write_images(folder: Path, count: int = 3) -> Path:
@@ -17,13 +30,12 @@ def write_images(folder: Path, count: int = 3) -> Path:
 
 
 def test_what_training_would_miss_is_said_before_anything_is_encoded(
-    imgcap_here: Run, encoder_file: Path, tmp_path: Path
+    imgcap_here: Run, prepare: Run, tmp_path: Path
 ) -> None:
     images = write_images(tmp_path / "images")
     rows = [f"{number}.png,一只狗在草地上跑步,train" for number in range(3)]
     (tmp_path / "c.csv").write_text("image,caption,split\n" + "\n".join(rows) + "\n", encoding="utf-8")
-    prepare = ["prepare", "--images", images, "--captions", tmp_path / "c.csv", "--encoder", encoder_file]
-    done = imgcap_here(*prepare, "-o", tmp_path / "out")
+    done = prepare(images, tmp_path / "c.csv", "-o", tmp_path / "out")
     assert done.returncode == ExitCode.DONE
     unspaced, summary = (done.stderr.find(text) for text in ("no spaces", "3 images (train 3)"))
     assert 0 <= unspaced < summary
@@ -44,33 +56,28 @@ def test_what_training_would_miss_is_said_before_anything_is_encoded(
     assert imgcap_here(*train, "-o", tmp_path / "model").stderr.count("--start-from") == 1
 
 
-def test_a_single_image_is_counted_as_one(imgcap_here: Run, encoder_file: Path, tmp_path: Path) -> None:
+def test_a_single_image_is_counted_as_one(prepare: Run, tmp_path: Path) -> None:
     images = write_images(tmp_path / "images", 1)
     (tmp_path / "c.csv").write_text("image,caption\n0.png,A dog\n")
     out = tmp_path / "out"
-    prepare = ["prepare", "--images", images, "--captions", tmp_path / "c.csv", "--encoder", encoder_file]
-    done = imgcap_here(*prepare, "-o", out)
+    done = prepare(images, tmp_path / "c.csv", "-o", out)
     assert done.stderr.splitlines()[-1] == f"{out}: 1 image (train 1) with 1 caption."
 
 
-def test_images_that_nobody_has_captioned_are_counted_and_are_no_failure(
-    imgcap_here: Run, encoder_file: Path, tmp_path: Path
-) -> None:
+def test_images_that_nobody_has_captioned_are_counted_and_are_no_failure(prepare: Run, tmp_path: Path) -> None:
     images = write_images(tmp_path / "images", 4)
     (tmp_path / "c.csv").write_text("image,caption\n0.png,A dog\n1.png,A cat\n")
-    prepare = ["prepare", "--images", images, "--captions", tmp_path / "c.csv", "--encoder", encoder_file]
-    done = imgcap_here(*prepare, "-o", tmp_path / "out")
+    done = prepare(images, tmp_path / "c.csv", "-o", tmp_path / "out")
     assert done.returncode == ExitCode.DONE
     assert done.stderr.splitlines()[-1] == "Left out 2 images without a caption."
     left_out = [item.name for item in PreparedFolder(tmp_path / "out").left_out()]
     assert left_out == ["2.png", "3.png"]
 
 
-def test_rows_without_a_caption_are_faults(imgcap_here: Run, encoder_file: Path, tmp_path: Path) -> None:
+def test_rows_without_a_caption_are_faults(prepare: Run, tmp_path: Path) -> None:
     images = write_images(tmp_path / "images", 3)
     (tmp_path / "c.jsonl").write_text('{"image": "0.png", "caption": "A dog"}\n{"image": "1.png"}\n')
-    prepare = ["prepare", "--images", images, "--captions", tmp_path / "c.jsonl", "--encoder", encoder_file]
-    done = imgcap_here(*prepare, "-o", tmp_path / "out")
+    done = prepare(images, tmp_path / "c.jsonl", "-o", tmp_path / "out")
     assert done.returncode == ExitCode.SOME_FAILED
     assert done.stderr.splitlines()[-3:] == [
         "Left out 2 images without a caption.",
@@ -85,24 +92,24 @@ def test_an_unknown_split_is_a_usage_error(imgcap_here: Run, tmp_path: Path) -> 
     assert "--split: unknown split 'late'." in done.stderr
 
 
-def test_a_model_is_not_prepared_over(imgcap_here: Run, encoder_file: Path, model_folder: Path, tmp_path: Path) -> None:
+def test_a_model_is_not_prepared_over(prepare: Run, model_folder: Path, tmp_path: Path) -> None:
     captions = write_data_set(tmp_path)
     before = sorted(model_folder.iterdir())
-    prepare = ["prepare", "--images", tmp_path / "images", "--captions", captions, "--encoder", encoder_file]
-    done = imgcap_here(*prepare, "-o", model_folder, "--overwrite")
+    done = prepare(tmp_path / "images", captions, "-o", model_folder, "--overwrite")
     assert done.returncode == ExitCode.FAILED
     assert f"{model_folder} is a model." in done.stderr
     assert sorted(model_folder.iterdir()) == before
 
 
-def test_columns_can_be_named_and_bad_rows_are_listed(imgcap_here: Run, encoder_file: Path, tmp_path: Path) -> None:
+def test_columns_can_be_named_and_bad_rows_are_listed(prepare: Run, tmp_path: Path) -> None:
     images = write_images(tmp_path / "images", 4)
     (tmp_path / "c.csv").write_text("Foto;Alt\n0.png;A dog\n1.png;A cat\n2.png\n3.png;A bird\n")
-    prepare = ["prepare", "--images", images, "--captions", tmp_path / "c.csv", "--encoder", encoder_file]
-    done = imgcap_here(*prepare, "-o", tmp_path / "out")
+    done = prepare(images, tmp_path / "c.csv", "-o", tmp_path / "out")
     assert done.returncode == ExitCode.FAILED
     assert "has no image column" in done.stderr
     assert "--image-column" in done.stderr
-    done = imgcap_here(*prepare, "-o", tmp_path / "out", "--image-column", "foto", "--caption-column", "alt")
+    done = prepare(
+        images, tmp_path / "c.csv", "-o", tmp_path / "out", "--image-column", "foto", "--caption-column", "alt"
+    )
     assert done.returncode == ExitCode.SOME_FAILED
     assert "c.csv, line 4: has 1 of 2 columns" in done.stderr

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import os
 import sys
 from typing import Annotated
 
@@ -61,15 +60,6 @@ def main() -> None:
     prepare_streams()
     _use_one_heap()
     try:
-        _run()
-    except SystemExit as end:
-        if "TORCHELASTIC_RUN_ID" in os.environ:  # set by torchrun; asking torch would import it, even for `--help`
-            _exit_at_once(end)
-        raise
-
-
-def _run() -> None:
-    try:
         try:
             app()
         finally:
@@ -95,13 +85,6 @@ def _run() -> None:
         if error.filename is None:
             discard(sys.stdout)
         sys.exit(ExitCode.FAILED)
-
-
-def _exit_at_once(end: SystemExit) -> None:
-    """Exit without Python's clean-up, during which a thread of Gloo would abort the process."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(end.code if isinstance(end.code, int) else int(end.code is not None))
 
 
 def _use_one_heap() -> None:

@@ -100,15 +100,18 @@ def locate(name_or_path: str) -> Path:
     elif os.path.isdir(name_or_path):  # noqa: PTH112 (a Path raises for names that are too long)
         folder = Path(name_or_path)
     else:
-        is_file = os.path.isfile(name_or_path)  # noqa: PTH113
         raise ImgcapError(
-            f"{name_or_path} is a file, but a model is a folder."
-            if is_file
-            else f"There is no model {name_or_path!r}.",
+            _not_a_folder(name_or_path, f"There is no model {name_or_path!r}."),
             f"Give a model folder, or one of: {', '.join(available_models())}.",
         )
     verify(folder)
     return folder
+
+
+def _not_a_folder(path: str | Path, missing: str) -> str:
+    """Why `path`, which is no folder, is no model: because it is a file, or else the sentence `missing`."""
+    is_file = os.path.isfile(path)  # noqa: PTH113 (a Path raises for names that are too long)
+    return f"{path} is a file, but a model is a folder." if is_file else missing
 
 
 def start_model(training: Mapping[str, Any]) -> str | None:
@@ -154,8 +157,7 @@ def import_model(source: Path, name: str | None = None) -> Path:
     if not _NAME.fullmatch(name) or name == DEFAULT_MODEL:
         raise UsageError(f"{name!r} cannot be a model's name.", "Use letters, digits, '.', '_' and '-'; not 'default'.")
     if not source.is_dir():
-        is_file = source.is_file()
-        raise ImgcapError(f"{source} is a file, but a model is a folder." if is_file else f"{source} does not exist.")
+        raise ImgcapError(_not_a_folder(source, f"{source} does not exist."))
     verify(source)
     target = _imported_folder() / name
     if target.exists():
