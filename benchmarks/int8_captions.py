@@ -3,8 +3,9 @@
     python benchmarks/int8_captions.py --set IMAGES CAPTIONS [LIST] [--set ...] [--model default] [--images 1000]
 
 Each set has a folder of images and a file of captions that `imgcap prepare` reads; LIST names the images to take. The
-precisions take turns after each batch, and only encoding is timed. On a processor without fast integers they are
-simulated, with the same results but for the last bits, and no speed. Prints a table and a line of JSON.
+precisions take turns after each batch. Only encoding is timed, after a first call for each size of batch, which packs
+the weights. On a processor without fast integers they are simulated, with the same results but for the last bits and
+without a speed. Prints a table and a line of JSON.
 """
 
 from __future__ import annotations
@@ -41,10 +42,14 @@ def compare(files: Sequence[Path], references: list[list[list[str]]], model: str
     seconds = dict.fromkeys(PRECISIONS, 0.0)
     parts: dict[str, list[Tensor]] = {name: [] for name in PRECISIONS}
     kept: list[list[list[str]]] = []
-    left = iter(references)
+    left, packed = iter(references), set[int]()
     for batch in load_batches(files, captioner.encoder.config.pixels, BATCH):
         kept += [tokens for pixels, tokens in zip(batch, left, strict=False) if not isinstance(pixels, ImageError)]
         images = [pixels for pixels in batch if not isinstance(pixels, ImageError)]
+        if len(images) not in packed:
+            packed.add(len(images))
+            for encoder in encoders.values():
+                encoder(images)
         for name, encoder in encoders.items():
             begun = time.perf_counter()
             parts[name].append(encoder(images))

@@ -29,7 +29,7 @@ from imgcap.images.decoding import load_batches
 from imgcap.images.errors import ImageError
 from imgcap.model.encoder import read_encoder
 from imgcap.model.inception import AveragePool, FoldedConv
-from imgcap.model.quantization import COLOURS, FLOAT32_LAYERS, PIXEL_STEP, UINT8_MAX, ConvIntegers
+from imgcap.model.quantization import COLOURS, FLOAT32_LAYERS, PIXEL_STEP, READS_TWICE, UINT8_MAX, ConvIntegers
 from imgcap.pages.plots import Curve, plot_svg
 
 
@@ -44,6 +44,7 @@ class Layer:
         levels, scales = integers.levels(weight)
         self.weight = levels * scales[:, None, None, None] / self.steps
         self.reads_pixels = len(self.steps) == COLOURS
+        self.copies = 2 if name == READS_TWICE else 1
         # Integer pixels are half a step too small, which the bias makes up for.
         self.bias = integers.bias - weight.sum((1, 2, 3)) * PIXEL_STEP / 2 if self.reads_pixels else integers.bias
 
@@ -58,7 +59,8 @@ class Layer:
             self.conv.register_buffer("bias", self.bias)
 
         def round_input(_: nn.Module, x: tuple[Tensor]) -> Tensor:
-            return (x[0] / self.steps).round_().clamp_(0, UINT8_MAX).mul_(self.steps)
+            steps = self.steps / self.copies
+            return (x[0] / steps).round_().clamp_(0, self.copies * UINT8_MAX).mul_(steps)
 
         rounds = inputs and not self.reads_pixels
         hook = self.reader.register_forward_pre_hook(round_input) if rounds else None

@@ -1,6 +1,6 @@
 """Add to the encoder of a model what it needs to compute in 8-bit integers: see `imgcap.model.calibration`.
 
-    python tools/calibrate_int8.py MODEL IMAGES... [--count 320]
+    python tools/calibrate_int8.py MODEL IMAGES... [--count 1280]
 
 MODEL is a model folder with weights in half precision, as `package_model.py` writes it; IMAGES are folders and files,
 of which COUNT are drawn at random. The fingerprint of the encoder stays the same. Takes minutes.
@@ -31,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("images", type=Path, nargs="+")
-    parser.add_argument("--count", type=int, default=320)
+    parser.add_argument("--count", type=int, default=1280)
     args = parser.parse_args()
     file = args.model / ENCODER_FILE
     weights, config = read_encoder(file)

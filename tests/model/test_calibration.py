@@ -62,12 +62,18 @@ def test_a_map_has_the_steps_that_its_makers_write(thorough: dict[str, ConvInteg
     assert not len(thorough["Mixed_7c.branch_pool"].out_steps)
 
 
-def test_calibration_images_never_exceed_255_steps(network: InceptionV3, thorough: dict[str, ConvIntegers]) -> None:
+def test_calibration_images_exceed_255_steps_only_in_large_maps(
+    network: InceptionV3, thorough: dict[str, ConvIntegers]
+) -> None:
     few = calibrate(network, [images(4, 1), images(4, 2)], thorough=False)
     for name, (_, _, y) in read_by(network, torch.cat([images(4, 1), images(4, 2)])).items():
         for integers in (thorough[name], few[name]):
             if len(integers.out_steps):
-                assert (y.amax((0, 2, 3)) <= 255.01 * integers.out_steps).all()
+                is_cut = integers is thorough[name] and name.startswith(("Conv2d_", "Mixed_5"))
+                most = 255.01 / 0.8 if is_cut else 255.01
+                assert (y.amax((0, 2, 3)) <= most * integers.out_steps).all()
+                if name.startswith("Conv2d_"):
+                    assert (y.amax((0, 2, 3)) > 255.01 * integers.out_steps).any() == is_cut
         assert len(set(few[name].out_steps.tolist())) <= 1
 
 

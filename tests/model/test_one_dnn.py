@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from time import sleep
 
 import pytest
 import torch
@@ -69,3 +70,18 @@ def test_threads_that_need_the_same_weights_wait_for_one_to_pack_them() -> None:
         found = list(pool.map(lambda _: one_dnn.packed(layouts, maps, pack), range(8)))
     assert len(packed) == 1
     assert all(each is packed[0] for each in found)
+
+
+def test_the_layout_with_the_fastest_second_call_is_chosen() -> None:
+    slow, fast = convolution_weights(), convolution_weights()
+    calls: list[Tensor] = []
+
+    def convolve(weights: Tensor) -> None:
+        calls.append(weights)
+        is_first = sum(each is weights for each in calls) == 1
+        if is_first == (weights is fast):
+            sleep(0.05)
+
+    assert one_dnn.fastest([slow, fast], convolve) is fast
+    assert one_dnn.fastest([fast, slow], lambda weights: sleep(0.05) if weights is slow else None) is fast
+    assert len(calls) == 4

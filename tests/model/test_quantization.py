@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,7 @@ from imgcap.model.quantization import (
 )
 
 CPU = torch.device("cpu")
+IMAGES = sorted(EXAMPLES.glob("*.jpg"))
 integers = pytest.mark.skipif(not is_supported(), reason="this processor has no VNNI")
 operators = pytest.mark.skipif(
     not one_dnn.has("onednn", "qconv_prepack", "qconv2d_pointwise"), reason="this torch has no oneDNN for integers"
@@ -60,6 +62,11 @@ def nearest(conv: FoldedConv, steps: Tensor, out_steps: Tensor | None = None) ->
     return ConvIntegers(steps, torch.empty(0) if out_steps is None else out_steps, conv.bias, pack_bits(rest >= 0.5))
 
 
+def float32_output(integers: ConvIntegers) -> ConvIntegers:
+    """The same, with an output in float32."""
+    return replace(integers, out_steps=torch.empty(0))
+
+
 def uneven_steps(channels: int) -> Tensor:
     return torch.linspace(0.01, 0.03, channels)
 
@@ -83,6 +90,42 @@ def test_a_convolution_is_within_rounding_of_float32(channels: int, kernel: int,
     assert rounded.dtype == torch.uint8
     out_steps = out_steps[:, None, None]
     assert ((rounded * out_steps - exact).abs() <= 0.51 * out_steps).all()
+
+
+@operators
+@torch.inference_mode()
+def test_a_map_written_twice_has_one_more_bit() -> None:
+    first, second, x = folded(3, 32, 3, stride=2), folded(32, 16, 1), levels(2, 3, 21, 21)
+    real = F.conv2d((x.float() - 128) / 127.5, first.weight, first.bias, 2).relu()
+    steps = real.amax((0, 2, 3)) / 200 + 1e-4
+    integers = nearest(first, torch.full((3,), 1 / 127.5), steps)
+    once, twice, exact = (QuantizedConv(first, each) for each in (integers, integers, float32_output(integers)))
+    twice.write_twice()
+    map_once, map_twice, values = once(x), twice(x), exact(x) / steps[:, None, None]
+    assert map_twice.shape == (2, 64, 10, 10)
+    mean = (map_twice[:, :32].float() + map_twice[:, 32:]) / 2
+    assert (map_once - values).abs().max() > 0.45
+    assert (mean - values).abs().max() <= 0.251
+
+    read_once, read_twice = (QuantizedConv(second, nearest(second, steps)) for _ in range(2))
+    read_twice.read_twice()
+    expected = read_once(mean.round().to(torch.uint8).contiguous(memory_format=torch.channels_last))
+    scale = expected.std().item()
+    torch.testing.assert_close(read_twice(map_twice), expected, rtol=0, atol=0.05 * scale)
+    halves = torch.cat([map_once, map_once], 1).contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(read_twice(halves), read_once(map_once), rtol=1e-6, atol=1e-6)
+
+
+@operators
+@torch.inference_mode()
+def test_the_layout_of_the_weights_does_not_change_the_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    conv, x = folded(16, 32, 3), levels(1, 16, 9, 9)
+    outputs = []
+    for chosen in range(2):
+        monkeypatch.setattr(one_dnn, "fastest", lambda layouts, _, chosen=chosen: layouts[chosen])
+        outputs.append(QuantizedConv(conv, nearest(conv, uneven_steps(16)))(x))
+    assert outputs[0].max() > 0
+    assert outputs[0].equal(outputs[1])
 
 
 @operators
@@ -142,7 +185,7 @@ def test_the_layers_that_suffer_most_stay_in_float32(encoder_file: Path) -> None
 @integers
 def test_features_are_near_those_of_float32_and_do_not_depend_on_the_batch() -> None:
     exact, quantized = load_model(device="cpu").encoder, load_model(device="cpu", precision=INT8).encoder
-    pixels = [squash(open_image(file), exact.config.pixels) for file in sorted(EXAMPLES.glob("*.jpg"))]
+    pixels = [squash(open_image(file), exact.config.pixels) for file in IMAGES]
     expected, found = exact(pixels), quantized(pixels)
     centre = expected.mean(0)
     assert F.cosine_similarity(found - centre, expected - centre).min() > 0.97
@@ -156,10 +199,10 @@ def test_the_command_captions_in_integers_and_records_it(imgcap_here: Run, model
     rows = tmp_path / "rows.jsonl"
     done = imgcap_here("caption", EXAMPLES, "--model", model_folder, "--precision", INT8, "-o", rows)
     assert done.returncode == 0, done.stderr
-    assert rows.read_text().count('precision=\\"int8\\"') == 4
+    assert rows.read_text().count('precision=\\"int8\\"') == len(IMAGES)
     again = imgcap_here("caption", EXAMPLES, "--model", model_folder, "-o", rows, "--resume")
     assert again.returncode == 2
-    assert "settings" in again.stderr
+    assert "--precision int8" in again.stderr
 
 
 @pytest.mark.parametrize("capability", ["avx512_vnni", "avx_vnni", "amx_int8"])
@@ -188,7 +231,7 @@ def test_the_command_says_what_auto_chose_and_rows_record_it(
     assert done.returncode == 0, done.stderr
     precision, why = automatic_precision(CPU)
     assert f"Precision: {precision}, because {why}." in " ".join(done.stderr.split())
-    assert rows.read_text().count('precision=\\"int8\\"') == (4 if precision == INT8 else 0)
+    assert rows.read_text().count('precision=\\"int8\\"') == (len(IMAGES) if precision == INT8 else 0)
     again = imgcap_here(*command, precision)
     assert again.returncode == 0, again.stderr
     assert "Precision:" not in again.stderr

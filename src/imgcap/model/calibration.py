@@ -19,6 +19,11 @@ _MIN_PEAK = 1e-6
 """Least largest value of a map, which may be zero for all images."""
 _MIN_SHARE = 1e-3
 """Least peak of a channel, in parts of its map's."""
+_OWN_SHARE, _REACH = 0.5, 1.0
+"""A step is a geometric mean of what the peaks of the channel and of its map need, with this weight of the channel's
+own, times the reach."""
+_LARGE_MAPS, _OWN_SHARE_OF_LARGE, _REACH_OF_LARGE = ("Conv2d_", "Mixed_5"), 0.6, 0.8
+"""Large maps reach their peak in few positions, whose errors matter less than finer steps for all others."""
 
 
 class _Seen:
@@ -114,15 +119,20 @@ def _steps(peaks: dict[str, Tensor], maps: list[list[str]], per_channel: bool) -
     """Steps of the output channels of each convolution that another one reads.
 
     The full peak of the map for all channels wastes levels of the weaker ones, their own peak levels of the weights
-    that read them; the geometric mean balances both. It also leaves room for images with larger values.
+    that read them; a geometric mean balances both. It also leaves room for images with larger values.
     """
     found = {}
     for name, own in peaks.items():
         whole = max((each for each in maps if name in each), key=len, default=[])
         top = torch.stack([peaks[each].max() for each in whole]).max().clamp(min=_MIN_PEAK) if whole else None
         if top is not None:
-            own = own.clamp(min=_MIN_SHARE * top.item()) if per_channel else top.expand(len(own))
-            found[name] = (own * top).sqrt() / UINT8_MAX
+            if not per_channel:
+                found[name] = top.expand(len(own)) / UINT8_MAX
+                continue
+            is_large = name.startswith(_LARGE_MAPS)
+            share, reach = (_OWN_SHARE_OF_LARGE, _REACH_OF_LARGE) if is_large else (_OWN_SHARE, _REACH)
+            peak = own.clamp(min=_MIN_SHARE * top.item()) ** share * top ** (1 - share)
+            found[name] = reach * peak / UINT8_MAX
     return found
 
 

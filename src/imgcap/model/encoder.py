@@ -45,8 +45,9 @@ _MIN_PIXELS, _MAX_PIXELS = 75, 2048
 _NOT_USED = ("fc.", "AuxLogits.", PREFIX)
 """Prefixes of the weights in torchvision's Inception V3 that an encoder does not need, and of `ConvIntegers`."""
 
-_AT_ONCE = 4
-"""Images that a thread encodes at once: calling a layer takes as long for four images as for one."""
+_AT_ONCE = {FLOAT32: (4,), INT8: (8, 4)}
+"""Images that a thread encodes at once, while there are enough: calling a layer takes as long for four images as for
+one. Integers are computed so fast that it counts up to eight."""
 
 
 def check_precision(precision: str, device: torch.device) -> None:
@@ -198,8 +199,11 @@ class Encoder:
         a hundred times."""
         threads = torch.get_num_threads()
         count = min(threads, len(images))
-        by_four = len(images) - len(images) % (count * _AT_ONCE)
-        sizes = [_AT_ONCE] * (by_four // _AT_ONCE) + [1] * (len(images) - by_four)
+        sizes: list[int] = []
+        for size in _AT_ONCE[self.precision]:
+            rounds = (len(images) - sum(sizes)) // (count * size)
+            sizes += [size] * (count * rounds)
+        sizes += [1] * (len(images) - sum(sizes))
         pool = workers(count, threads // count) if count > 1 else None
         return torch.cat(list((pool.map if pool else map)(self._encode_part, torch.split(images, sizes))))
 

@@ -44,6 +44,9 @@ FLOAT32_LAYERS = frozenset(f"Mixed_7c.branch3x3dbl_{part}" for part in ("2", "3a
 measured in the features' standard deviations, more than integers in all other layers together."""
 _BEFORE_FLOAT32 = "Mixed_7c.branch3x3dbl_1"
 """The convolution that `FLOAT32_LAYERS` read. No other layer reads it."""
+_WRITES_TWICE, READS_TWICE = "Conv2d_1a_3x3", "Conv2d_2a_3x3"
+"""The convolution that writes two copies of each channel, whose sum has one more bit, and the one that reads them. Of
+all maps, this one's rounding errors would disturb the features most: in a flat area of an image they are all equal."""
 _FAST_INTEGERS = ("avx512_vnni", "avx_vnni", "amx_int8")
 """Capabilities of a processor; with any of them it multiplies 8-bit integers fast."""
 
@@ -148,16 +151,37 @@ class QuantizedConv(nn.Module):
         dtype = torch.uint8 if rounds else torch.float32
         self.output: tuple[Any, ...] = (1.0, 0, dtype, "relu" if activated else "none", [], "")
 
+    def write_twice(self) -> None:
+        """Write two copies of all channels, which round values a quarter of a step lower and higher: their sum is twice
+        the value, rounded."""
+        assert self.bias is not None
+        self.levels = torch.cat([self.levels, self.levels])
+        self.weight_scales = self.weight_scales.repeat(2)
+        self.weight_zeros = self.weight_zeros.repeat(2)
+        self.bias = torch.cat([self.bias - 0.25, self.bias + 0.25])
+
+    def read_twice(self) -> None:
+        """Read two copies of all channels, and take the mean of both."""
+        self.levels = torch.cat([self.levels, self.levels], 1)
+        self.weight_scales = self.weight_scales / 2
+
     def forward(self, x: Tensor) -> Tensor:
-        operators, zero, scales = torch.ops.onednn, self.zero, self.weight_scales
+        zero, scales = self.zero, self.weight_scales
+
+        def convolve(weights: Tensor) -> Tensor:
+            packed = (weights, scales, self.weight_zeros)
+            output: Tensor = torch.ops.onednn.qconv2d_pointwise(
+                x, 1.0, zero, *packed, self.bias, *self.geometry, *self.output
+            )
+            return output
 
         def pack() -> Tensor:
-            weights: Tensor = operators.qconv_prepack(self.levels, scales, 1.0, zero, *self.geometry, x.shape)
-            return weights
+            # oneDNN packs for a kernel with another output, and the two do not always read the same layout. The plain
+            # weights, reordered at every call, are then faster than packed ones, reordered from layout to layout.
+            weights: Tensor = torch.ops.onednn.qconv_prepack(self.levels, scales, 1.0, zero, *self.geometry, x.shape)
+            return one_dnn.fastest((weights, self.levels.to_mkldnn()), convolve)
 
-        weights = (one_dnn.packed(self.layouts, x, pack), scales, self.weight_zeros)
-        output: Tensor = operators.qconv2d_pointwise(x, 1.0, zero, *weights, self.bias, *self.geometry, *self.output)
-        return output
+        return convolve(one_dnn.packed(self.layouts, x, pack))
 
 
 class QuantizedPoolConv(nn.Module):
@@ -213,3 +237,5 @@ def quantize(network: InceptionV3, integers: Mapping[str, ConvIntegers]) -> None
                 setattr(whole, name, nn.Identity())
             elif isinstance(part, nn.MaxPool2d):
                 setattr(whole, name, QuantizedMaxPool())
+    network.get_submodule(_WRITES_TWICE).write_twice()  # type: ignore[operator]
+    network.get_submodule(READS_TWICE).read_twice()  # type: ignore[operator]
