@@ -149,6 +149,7 @@ def test_a_gallery_has_the_earlier_rows_too(
     draw("red", 3, 100).save(album / "zz.png")
     done = imgcap_here(*base, "--resume", "--html", page)
     assert done.returncode == ExitCode.DONE, done.stderr
+    assert done.stderr.endswith(f"{page}: open it in a browser to look at the captions and to correct them.\n")
     text = page.read_text()
     assert all(Path(path).name in text for path in expected)
     assert "zz.png" in text

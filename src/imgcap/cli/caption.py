@@ -148,7 +148,7 @@ def caption(
     with interruptible(lambda: terminal.advice):
         outcome = run(run_options, terminal)
     if outcome:
-        _report(outcome, terminal, output, seconds=time.monotonic() - started)
+        _report(outcome, terminal, output, html, seconds=time.monotonic() - started)
 
 
 class _Terminal(RunListener):
@@ -233,7 +233,7 @@ class _Terminal(RunListener):
             print_message(message)
 
 
-def _report(outcome: Outcome, terminal: _Terminal, output: Path | None, seconds: float) -> None:
+def _report(outcome: Outcome, terminal: _Terminal, output: Path | None, gallery: Path | None, seconds: float) -> None:
     """Print the summary, and exit with the code that fits the outcome."""
     tally = outcome.tally
     if terminal.has_no_reader:
@@ -244,6 +244,8 @@ def _report(outcome: Outcome, terminal: _Terminal, output: Path | None, seconds:
         print_message(f"{files} {are} complete. When all shards are: imgcap merge {output}")
     if not (terminal.silent if tally.images else terminal.is_quiet or outcome.is_stopped):
         print_message(_summary(outcome, seconds))
+    if gallery and not (terminal.silent or outcome.is_stopped):
+        print_message(f"{gallery}: open it in a browser to look at the captions and to correct them.")
     if outcome.is_stopped:
         print_message(f"Interrupted. {terminal.advice}")
         raise typer.Exit(ExitCode.INTERRUPTED)
