@@ -150,4 +150,5 @@ def test_ctrl_c_at_the_end_of_the_training_can_be_resumed(
     assert not (tmp_path / "mine" / "report.html").exists()
     done = imgcap_here(*command, "--resume")
     assert done.returncode == ExitCode.DONE, done.stderr
+    assert re.match(r".*mine: the training continues after epoch \d+\.\n", done.stderr)
     assert (tmp_path / "mine" / "report.html").exists()

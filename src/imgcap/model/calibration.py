@@ -20,10 +20,10 @@ _MIN_PEAK = 1e-6
 _MIN_SHARE = 1e-3
 """Least peak of a channel, in parts of its map's."""
 _OWN_SHARE, _REACH = 0.5, 1.0
-"""A step is a geometric mean of what the peaks of the channel and of its map need, with this weight of the channel's
-own, times the reach."""
+"""255 steps reach the geometric mean of the channel's own peak, with this weight, and its map's, times the reach."""
 _LARGE_MAPS, _OWN_SHARE_OF_LARGE, _REACH_OF_LARGE = ("Conv2d_", "Mixed_5"), 0.6, 0.8
-"""Large maps reach their peak in few positions, whose errors matter less than finer steps for all others."""
+"""The same for maps of convolutions with these names. They reach their peak in few positions, whose errors matter less
+than finer steps for all others."""
 
 
 class _Seen:
@@ -124,15 +124,14 @@ def _steps(peaks: dict[str, Tensor], maps: list[list[str]], per_channel: bool) -
     found = {}
     for name, own in peaks.items():
         whole = max((each for each in maps if name in each), key=len, default=[])
-        top = torch.stack([peaks[each].max() for each in whole]).max().clamp(min=_MIN_PEAK) if whole else None
-        if top is not None:
-            if not per_channel:
-                found[name] = top.expand(len(own)) / UINT8_MAX
-                continue
+        if not whole:
+            continue
+        peak = top = torch.stack([peaks[each].max() for each in whole]).max().clamp(min=_MIN_PEAK)
+        if per_channel:
             is_large = name.startswith(_LARGE_MAPS)
             share, reach = (_OWN_SHARE_OF_LARGE, _REACH_OF_LARGE) if is_large else (_OWN_SHARE, _REACH)
-            peak = own.clamp(min=_MIN_SHARE * top.item()) ** share * top ** (1 - share)
-            found[name] = reach * peak / UINT8_MAX
+            peak = reach * own.clamp(min=_MIN_SHARE * top.item()) ** share * top ** (1 - share)
+        found[name] = peak.expand(len(own)) / UINT8_MAX
     return found
 
 

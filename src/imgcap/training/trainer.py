@@ -117,6 +117,7 @@ def _set_up(
             "Bring that model back, or start the training again in another folder.",
         )
     trainer.restore(checkpoint)
+    trainer.plan.insert(0, f"{out}: the training continues after epoch {len(trainer.log)}.")
     return trainer
 
 
