@@ -20,9 +20,8 @@ def main() -> None:
     except KeyboardInterrupt:
         os._exit(_INTERRUPTED)
     except SystemExit as end:
-        is_launched = (
-            "TORCHELASTIC_RUN_ID" in os.environ
-        )  # by torchrun; asking torch would import it, even for `--help`
+        # By torchrun. Asking torch would import it, even for `--help`.
+        is_launched = "TORCHELASTIC_RUN_ID" in os.environ
         if end.code == _INTERRUPTED or is_launched:
             sys.stdout.flush()
             sys.stderr.flush()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,11 +61,6 @@ def nearest(conv: FoldedConv, steps: Tensor, out_steps: Tensor | None = None) ->
     return ConvIntegers(steps, torch.empty(0) if out_steps is None else out_steps, conv.bias, pack_bits(rest >= 0.5))
 
 
-def float32_output(integers: ConvIntegers) -> ConvIntegers:
-    """The same, with an output in float32."""
-    return replace(integers, out_steps=torch.empty(0))
-
-
 def uneven_steps(channels: int) -> Tensor:
     return torch.linspace(0.01, 0.03, channels)
 
@@ -98,8 +92,9 @@ def test_a_map_written_twice_has_one_more_bit() -> None:
     first, second, x = folded(3, 32, 3, stride=2), folded(32, 16, 1), levels(2, 3, 21, 21)
     real = F.conv2d((x.float() - 128) / 127.5, first.weight, first.bias, 2).relu()
     steps = real.amax((0, 2, 3)) / 200 + 1e-4
-    integers = nearest(first, torch.full((3,), 1 / 127.5), steps)
-    once, twice, exact = (QuantizedConv(first, each) for each in (integers, integers, float32_output(integers)))
+    pixel_steps = torch.full((3,), 1 / 127.5)
+    once, twice = (QuantizedConv(first, nearest(first, pixel_steps, steps)) for _ in range(2))
+    exact = QuantizedConv(first, nearest(first, pixel_steps))
     twice.write_twice()
     map_once, map_twice, values = once(x), twice(x), exact(x) / steps[:, None, None]
     assert map_twice.shape == (2, 64, 10, 10)
