@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+Result = TypeVar("Result")
+
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
+
+FORGET = """
+    const remembered = localStorage.length + window.name.length;
+    localStorage.clear();
+    window.name = "";
+    return remembered;"""
 
 CONTRASTS = """
     const linear = v => v <= 10.31475 ? v / 3294.6 : ((v / 255 + .055) / 1.055) ** 2.4;
@@ -75,7 +82,7 @@ class Browser:
         for _ in range(2):
             self.driver.get("about:blank")  # else a change after # alone would load nothing
             self.driver.get(file.as_uri() + address)
-            if not self.run("const remembered = localStorage.length; localStorage.clear(); return remembered"):
+            if not self.run(FORGET):
                 break
 
     def run(self, script: str, *arguments: object) -> Any:
@@ -111,6 +118,8 @@ class Browser:
     def press(self, *keys: str) -> None:
         for key in keys:
             self.driver.switch_to.active_element.send_keys(key)
+            # A dialog that a key closes says so in the next frame, and the page then shows what changed.
+            self.driver.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
 
     def choose(self, control: str, value: object) -> None:
         change = "const e = document.querySelector(arguments[0]); e.value = arguments[1]; "
@@ -124,8 +133,11 @@ class Browser:
         """Click the radio button of this value."""
         self.run("document.querySelector(`input[value=${arguments[0]}]`).click()", value)
 
-    def wait(self, condition: Callable[[], bool]) -> None:
-        WebDriverWait(self.driver, 60).until(lambda _: condition())
+    def wait(self, condition: Callable[[], Result | None]) -> Result:
+        """What `condition` returns as soon as it is true."""
+        result = WebDriverWait(self.driver, 60).until(lambda _: condition())
+        assert result is not None  # `until` returns true values only
+        return result
 
     def address(self) -> str:
         return str(self.run("return location.hash"))
@@ -145,10 +157,14 @@ class Browser:
         allowed = {"behavior": "allow", "downloadPath": str(folder)}
         self.driver.execute_cdp_cmd("Browser.setDownloadBehavior", allowed)
         self.find(selector).click()
-        complete = re.compile(r".*\.jsonl")
-        self.wait(lambda: any(complete.fullmatch(file.name) for file in set(folder.iterdir()) - before))
-        [file] = set(folder.iterdir()) - before
-        return file
+
+        def saved() -> Path | None:
+            match list(set(folder.iterdir()) - before):
+                case [Path(suffix=".jsonl") as file] if file.stat().st_size:
+                    return file
+            return None  # the browser writes a temporary file first, and may keep it beside the other for a moment
+
+        return self.wait(saved)
 
     def contrasts(self) -> list[tuple[float, str]]:
         """For each piece of text: its contrast with what lies behind it (WCAG 2.2, 1.4.3), and what it is."""

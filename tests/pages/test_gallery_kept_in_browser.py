@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,12 +59,29 @@ def test_decisions_survive_a_reload_and_stay_with_their_page(browser: Browser, p
         assert progress(browser) == expected
 
 
-@pytest.mark.parametrize("kept", ["{", "null", "7", '[[9,"x"],["a",1],[0],3,[1,{}]]'])
+DAMAGED = ["{", "null", "7", '[[9,"x"],["a",1],[0],3,[1,{}]]']
+
+
+@pytest.mark.parametrize("kept", [*DAMAGED, *(json.dumps({"time": 1, "text": text}) for text in DAMAGED)])
 def test_damaged_decisions_are_ignored(browser: Browser, page: Path, kept: str) -> None:
     browser.open(page)
     browser.run("localStorage.setItem(document.querySelector('#digest').textContent, arguments[0])", kept)
     browser.driver.refresh()
     assert progress(browser).startswith("0 of 4 checked")
+
+
+def test_a_reload_brings_back_what_the_storage_does_not_have_yet(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    browser.press("c", "a")
+    earlier = browser.run("return Object.entries(localStorage)")
+    browser.press("s", Keys.ESCAPE)
+    browser.run("for (const [key, value] of arguments[0]) localStorage.setItem(key, value)", earlier)
+    browser.driver.refresh()
+    assert progress(browser) == "1 of 4 checked, 1 skipped"
+    browser.press("c", "u", Keys.ESCAPE)
+    browser.run("localStorage.clear()")
+    browser.driver.refresh()
+    assert progress(browser) == "1 of 4 checked, 1 skipped"
 
 
 def test_another_tab_of_the_page_follows(browser: Browser, page: Path) -> None:
@@ -85,6 +103,7 @@ def test_what_is_typed_is_kept_when_the_person_moves_on(browser: Browser, page: 
     browser.open(page)
     browser.press("c", "e", " today")
     if leave == "reload":
+        browser.wait(lambda: "today" in browser.run("return window.name"))
         browser.driver.refresh()
     elif leave == "save":
         browser.press(Keys.CONTROL + "s" + Keys.CONTROL)
@@ -93,6 +112,16 @@ def test_what_is_typed_is_kept_when_the_person_moves_on(browser: Browser, page: 
         browser.find(f"#{leave}").click()
     browser.wait(lambda: captions(browser)[0] == "a red wall today")  # a dialog tells a little later that it is closed
     assert progress(browser) == "1 of 4 checked"
+
+
+def test_what_is_typed_and_then_dropped_is_not_kept(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    for drop in (lambda: browser.press(Keys.ESCAPE), lambda: browser.find("#undo").click()):
+        browser.press("c", "e", " today")
+        browser.wait(lambda: "today" in browser.run("return window.name"))
+        drop()
+        assert "today" not in browser.run("return window.name + JSON.stringify(localStorage)")
+        browser.press(Keys.ESCAPE)
 
 
 def test_a_saved_file_has_the_paths_as_they_were(browser: Browser, tmp_path: Path) -> None:

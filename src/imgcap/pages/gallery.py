@@ -26,8 +26,8 @@ from imgcap.pages.parts import read_asset, render, thumbnail
 _ROWS_PER_BLOCK = 50
 """Rows held in memory, and thumbnails that the page reads together."""
 _SCRIPTS = (
-    *("gallery_rows.js", "gallery_grid.js", "gallery_check.js", "gallery_save.js"),
-    *("gallery_dialog.js", "gallery_controls.js"),
+    *("gallery_rows.js", "gallery_grid.js", "gallery_storage.js", "gallery_check.js"),
+    *("gallery_save.js", "gallery_dialog.js", "gallery_controls.js"),
 )
 _END = '<script type="text/plain" id="digest">{}</script>\n</body>\n</html>\n'
 

@@ -52,14 +52,6 @@ document.addEventListener("keydown", event => {
 
 const systemDark = matchMedia("(prefers-color-scheme: dark)");
 
-function remember(theme) { // browsers may deny storage to local files
-  try { theme ? localStorage.setItem("imgcap-theme", theme) : localStorage.removeItem("imgcap-theme"); } catch {}
-}
-
-function remembered() {
-  try { return localStorage.getItem("imgcap-theme"); } catch { return null; }
-}
-
 function setTheme(theme) {
   if (theme === "dark" || theme === "light") document.documentElement.dataset.theme = theme;
   else delete document.documentElement.dataset.theme;
@@ -71,7 +63,7 @@ const isDark = () => (document.documentElement.dataset.theme ?? (systemDark.matc
 $("theme").addEventListener("click", () => {
   const dark = !isDark(), theme = dark === systemDark.matches ? null : dark ? "dark" : "light";
   setTheme(theme);
-  remember(theme);
+  keep("imgcap-theme", theme);
 });
 systemDark.addEventListener("change", () => setTheme(document.documentElement.dataset.theme));
 
@@ -108,7 +100,7 @@ function load() {
   else waiting = setTimeout(load, pause *= 2);
 }
 
-setTheme(remembered());
+setTheme(recall("imgcap-theme"));
 readAddress();
 waiting = setTimeout(load);
 document.addEventListener("DOMContentLoaded", load);
