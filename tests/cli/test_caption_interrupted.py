@@ -67,6 +67,7 @@ def test_ctrl_c_finishes_the_batch_and_says_how_to_continue(album: Path, telling
     assert "Traceback" not in errors
     rows = read_json_lines(output)
     assert 0 < len(rows) < 220
+    assert f"Captioned {len(rows)} images in" in errors
     assert len(rows) % 4 == 0
     assert output.read_text().endswith("\n")
 

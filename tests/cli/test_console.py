@@ -14,7 +14,7 @@ import typer
 
 from helpers.command import COMMAND
 from helpers.data import Run
-from imgcap.cli.console import RowStream, err, interruptible, print_error, print_message
+from imgcap.cli.console import RowStream, counting, err, interruptible, print_error, print_message
 from imgcap.errors import ExitCode
 
 
@@ -116,6 +116,15 @@ def test_messages_are_dropped_when_nobody_can_read_them(monkeypatch: pytest.Monk
     print_message("a line")
     print_error("an error", "a hint")
     err.print("more")
+
+
+@pytest.mark.parametrize("done", [0, 4064])
+def test_a_count_says_what_an_earlier_run_did(capsys: pytest.CaptureFixture[str], done: int) -> None:
+    with counting("Encoding") as on_progress:
+        for more in range(3):
+            on_progress(done + more, 8086)
+    said = "Encoding: 4,064 of 8,086 images are done already.\n"
+    assert capsys.readouterr().err.count(said) == (done > 0)
 
 
 def test_rows_are_dropped_when_their_reader_has_left(monkeypatch: pytest.MonkeyPatch) -> None:

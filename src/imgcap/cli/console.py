@@ -228,7 +228,10 @@ def progress_bar(*more: ProgressColumn) -> Progress:
 
 @contextmanager
 def counting(description: str, silent: bool = False) -> Iterator[Callable[[int, int], None]]:
-    """Within the block, a progress bar over images, moved by the yielded `(done, total)` callback."""
+    """Within the block, a progress bar over images, moved by the yielded `(done, total)` callback.
+
+    The first call says so if images of an earlier run are done.
+    """
     if silent:
         yield lambda _done, _total: None
         return
@@ -236,8 +239,14 @@ def counting(description: str, silent: bool = False) -> Iterator[Callable[[int, 
 
     progress = progress_bar(MofNCompleteColumn())
     task = progress.add_task(description, total=None)
+
+    def count(done: int, total: int) -> None:
+        if done and progress.tasks[task].total is None:
+            print_message(f"{description}: {done:,} of {total:,} images are done already.")
+        progress.update(task, completed=done, total=total)
+
     with progress:
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+        yield count
 
 
 class RunProgress:
