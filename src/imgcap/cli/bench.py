@@ -30,8 +30,11 @@ def bench(
     from imgcap.device import pick_device
     from imgcap.model.encoder import automatic_precision
 
-    with interruptible("The measurement is incomplete."), err.status("Measuring"):
-        figures = list(measure(model, device))
+    figures = []
+    with interruptible("The measurement is incomplete."), err.status("Measuring") as status:
+        for figure in measure(model, device):
+            figures.append(figure)
+            status.update(f"Measuring: {len(figures)} so far, the last was {figure.name}")
     where = machine(torch.get_num_threads())
     precision, why = automatic_precision(pick_device(device))
     if as_json:
