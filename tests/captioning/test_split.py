@@ -70,11 +70,11 @@ def test_options_start_from_the_models_own_and_are_passed_on(prepared: PreparedF
     assert all(len(row.caption.split()) == 6 for row in found.records)
 
 
-def test_progress_counts_to_the_end(prepared: PreparedFolder, telling_model: Path) -> None:
+def test_progress_counts_from_0_to_the_end(prepared: PreparedFolder, telling_model: Path) -> None:
     seen: list[tuple[int, int]] = []
     found = caption_split(prepared.root, str(telling_model), "train", on_progress=lambda *now: seen.append(now))
     count = len(found.records)
-    assert seen == [(done, count) for done in range(1, count + 1)]
+    assert seen == [(done, count) for done in range(count + 1)]
 
 
 def test_it_has_what_it_takes_to_score_it(prepared: PreparedFolder, telling_model: Path) -> None:

@@ -18,12 +18,6 @@ Result = TypeVar("Result")
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
 
-FORGET = """
-    const remembered = localStorage.length + window.name.length;
-    localStorage.clear();
-    window.name = "";
-    return remembered;"""
-
 CONTRASTS = """
     const linear = v => v <= 10.31475 ? v / 3294.6 : ((v / 255 + .055) / 1.055) ** 2.4;
     const luminance = colour => {
@@ -79,10 +73,10 @@ class Browser:
 
     def open(self, file: Path, address: str = "") -> None:
         """Load a page of which the browser remembers nothing."""
-        for _ in range(2):
+        while True:
             self.driver.get("about:blank")  # else a change after # alone would load nothing
             self.driver.get(file.as_uri() + address)
-            if not self.run(FORGET):
+            if not self.run("const remembered = localStorage.length; localStorage.clear(); return remembered"):
                 break
 
     def run(self, script: str, *arguments: object) -> Any:

@@ -132,6 +132,7 @@ def caption_rows(
     indices, unindexed = _training_indices(model, name)
     known = _are_known(indices, own_records, compared)
     captioned = []
+    on_progress(0, len(own))
     for record, hypotheses, is_known in zip(own_records, model.search(searched, options), known, strict=True):
         text, log_probability = model.text(hypotheses[0]), hypotheses[0].log_probability
         found = CaptionedRecord(record.image_id, record.path, text, log_probability, record.captions, is_known)

@@ -230,7 +230,7 @@ def progress_bar(*more: ProgressColumn) -> Progress:
 def counting(description: str, silent: bool = False) -> Iterator[Callable[[int, int], None]]:
     """Within the block, a progress bar over images, moved by the yielded `(done, total)` callback.
 
-    The first call says so if images of an earlier run are done.
+    The first call comes before the first image; if some are done then, an earlier run did them, and this is said.
     """
     if silent:
         yield lambda _done, _total: None

@@ -2,7 +2,6 @@
 
 const decided = new Map(); // the caption by the number of its row; null for an image that was skipped
 const steps = []; // to undo: each step has the rows that it changed, with what was decided about them before
-const TYPING_PAUSE = 300; // milliseconds without a key, after which the browser keeps what is typed
 let checkable = 0; // rows that can get a caption
 let storageKey = ""; // set once the page is loaded; only then can captions be checked
 let isKept = true; // whether the browser keeps the decisions
@@ -36,7 +35,6 @@ function decide(pairs) {
 function undo() {
   if (isDrafted()) { // what is typed is the last step
     fill(shown[active]);
-    storeDraft();
     $("accept").focus();
     return;
   }
@@ -66,7 +64,6 @@ function store(decisions = decided) {
 function restore() {
   let kept = null;
   try { kept = JSON.parse(recall(storageKey)); } catch {}
-  isKept = canKeep();
   const before = [...decided.keys()];
   decided.clear();
   for (const number of before) put(rows[number]);
@@ -83,7 +80,7 @@ addEventListener("storage", event => { // the same page in another tab
   showProgress();
 });
 addEventListener("beforeunload", event => {
-  if (isKept && isDrafted()) storeDraft();
+  if (isKept && isDrafted()) store(new Map(decided).set(edited.number, draft()));
   if (!isKept && (isUnsaved || isDrafted())) event.preventDefault();
 });
 
@@ -92,6 +89,9 @@ function startChecking() {
   for (const row of rows) checkable += canCheck(row);
   $("work").hidden = !checkable;
   restore();
+  isKept = canKeep();
+  if (decided.size) store();
+  isUnsaved = !isKept && decided.size > 0;
   $("check").disabled = $("save").disabled = false;
   showProgress();
 }
@@ -117,11 +117,6 @@ const announce = text => { $("said").textContent = text; };
 let edited = null; // the row in the editor
 const draft = () => edited ? clean($("edit").value) : null;
 const isDrafted = () => Boolean(draft()) && draft() !== clean(edited.caption);
-
-/** The browser keeps what is typed as if it were accepted. */
-function storeDraft() {
-  store(isDrafted() ? new Map(decided).set(edited.number, draft()) : decided);
-}
 
 /** Keep what was typed, when the person moves on without accepting it. */
 function keepDraft() {
@@ -191,18 +186,12 @@ $("check").addEventListener("click", startAtFirst);
 $("accept").addEventListener("click", accept);
 $("skip-image").addEventListener("click", skipImage);
 $("undo").addEventListener("click", undo);
-let typing = 0;
-$("edit").addEventListener("input", () => {
-  $("undo").disabled = !steps.length && !isDrafted();
-  clearTimeout(typing);
-  typing = setTimeout(storeDraft, TYPING_PAUSE);
-});
+$("edit").addEventListener("input", () => { $("undo").disabled = !steps.length && !isDrafted(); });
 $("edit").addEventListener("keydown", event => {
   if (event.isComposing || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "Enter") accept();
   else if (event.key === "Escape") {
     $("edit").value = clean(edited.caption);
-    storeDraft();
     $("accept").focus();
   } else return;
   event.preventDefault();

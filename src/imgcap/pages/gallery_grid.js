@@ -140,7 +140,7 @@ function writeAddress() {
   clearTimeout(writing);
   writing = setTimeout(() => {
     const changed = Object.entries(view).filter(([name, value]) => value !== DEFAULTS[name]);
-    history.replaceState(null, "", location.href.split("#")[0] + (changed.length ? "#" + new URLSearchParams(changed) : "#"));
+    history.replaceState(history.state, "", location.href.split("#")[0] + (changed.length ? "#" + new URLSearchParams(changed) : "#"));
   }, 150);
 }
 

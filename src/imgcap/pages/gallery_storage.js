@@ -1,33 +1,30 @@
 // What the browser keeps for this page, by key. It may deny storage to local files. Chromium may give a page that is
-// loaded again the storage of some seconds ago, so the name of the window, which stays the same then, holds it too.
+// loaded again the storage of some seconds ago, so the history's state, which a reload brings back, holds the same.
 
-/** Keeps a text, or null for none, in the window's name and in the storage. Returns false if the storage lacks a text. */
+/** Keeps a text, or null for none. Returns whether the storage has it, and not the history's state alone. */
 function keep(key, text) {
-  const kept = JSON.stringify({ time: Date.now(), text });
-  window.name = JSON.stringify({ ...named(), [key]: kept });
+  const kept = { time: Math.max(Date.now(), latest(key).time + 1), text };
+  try { history.replaceState({ ...history.state, [key]: kept }, ""); } catch {} // refused if called very often
+  if (stored(key)?.text === text) return true;
   try {
-    localStorage.setItem(key, kept);
+    if (text === null) localStorage.removeItem(key);
+    localStorage.setItem(key, JSON.stringify(kept));
     return true;
-  } catch { return text === null; }
+  } catch { return text === null && canKeep(); }
 }
 
 /** The text that was kept last under `key`, or null. */
-function recall(key) {
-  const [last] = [named()[key], stored(key)].map(parsed).sort((a, b) => b.time - a.time);
-  return typeof last.text === "string" ? last.text : null;
+const recall = key => latest(key).text;
+
+function latest(key) {
+  const copies = [history.state?.[key], stored(key)].filter(copy => typeof copy?.time === "number");
+  return copies.sort((a, b) => b.time - a.time)[0] ?? { time: 0, text: null };
+}
+
+function stored(key) {
+  try { return JSON.parse(localStorage.getItem(key)); } catch { return null; }
 }
 
 function canKeep() {
   try { return Boolean(localStorage); } catch { return false; }
-}
-
-function stored(key) {
-  try { return localStorage.getItem(key); } catch { return null; }
-}
-
-const named = () => parsed(window.name);
-
-/** The object that `text` is in JSON, or an empty one. */
-function parsed(text) {
-  try { return { time: 0, ...JSON.parse(text) }; } catch { return { time: 0 }; }
 }
