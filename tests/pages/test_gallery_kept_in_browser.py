@@ -116,6 +116,7 @@ def test_what_is_typed_is_kept_when_the_person_moves_on(browser: Browser, page: 
     browser.open(page)
     browser.press("c", "e", " today")
     if leave == "reload":
+        browser.run("dispatchEvent(new Event('beforeunload'))")  # the reload's own may come too late for the driver
         browser.driver.refresh()
     elif leave == "save":
         browser.press(Keys.CONTROL + "s" + Keys.CONTROL)
