@@ -13,9 +13,9 @@ same    The default model, which learnt from Flickr8k. Training sets are drawn f
 coco    The default model. 50 or 80 COCO images are drawn, and the others captioned.
 
 The ways: `start` is the start model as it is. `scratch` has random weights. `own words` starts from the model and keeps
-its vocabulary, with the settings of a training from scratch. `train` is what `imgcap train` does. All caption the same
-images with the same search, and are scored against the same references. From 200 training images on, a tenth of them is
-the val split.
+its vocabulary, with the settings of a training from scratch. `train` is what `imgcap train` does, `keep words` what it
+does with `--keep-words`. All caption the same images with the same search, and are scored against the same references.
+From 200 training images on, a tenth of them is the val split.
 
 STATE keeps the start model and a line for each training; run the command again to go on. Prints a table for each set:
 mean CIDEr-D over the draws with the 95 % interval over images (the mean of the draws' intervals), how many of the words
@@ -72,7 +72,7 @@ TOPIC_WORDS = frozenset(
 SEARCH = SearchOptions(beam_size=3, length_penalty=0.8)
 NEW_WORD_IMAGES = 10
 CPU = torch.device("cpu")
-WAYS = ("start", "scratch", "own words", "train")
+WAYS = ("start", "scratch", "own words", "train", "keep words")
 SIZES = {"topics": (50, 100, 300, 1000, 2998), "same": (50, 100, 300), "coco": (50, 80)}
 
 
@@ -170,6 +170,8 @@ def trained(task: Task, way: str, own_words: Vocabulary) -> tuple[LSTMDecoder, V
     unchanged: AbstractContextManager[object] = nullcontext()
     if way == "scratch":
         options = replace(options, start_from=SCRATCH)
+    elif way == "keep words":
+        options = replace(options, keep_words=True)
     elif way == "own words":
         settings = asdict(FROM_SCRATCH[None])
         options = replace(options, **settings, val_share=0.1)

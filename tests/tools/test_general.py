@@ -135,6 +135,10 @@ def test_teachers_concepts_decoder_and_top_of_the_trunk(
     model = tmp_path / "model"
     run("tools/assemble_general.py", reinforced / "decoder.pt", model, "--encoder", encoder_file)
     assert (model / ENCODER_FILE).exists()
+    run("tools/refit_image_layer.py", model, features, top / "features", tmp_path / "from_model.pt")
+    of_file, of_model = (torch.load(file, weights_only=True) for file in (refitted, tmp_path / "from_model.pt"))
+    assert of_model["vocabulary"] == of_file["vocabulary"]
+    assert of_model["decoder"]["image.weight"].equal(of_file["decoder"]["image.weight"])
     dev = places["general"] / "dev"
     printed = run("benchmarks/general.py", dev, "--model", model, "--wordnet", places["wordnet"], "--show", 1)
     assert "COCO CIDEr-D" in json.loads(printed.splitlines()[-1])
@@ -142,6 +146,14 @@ def test_teachers_concepts_decoder_and_top_of_the_trunk(
 
 def scored_steps(state: Path) -> list[int]:
     return [json.loads(line)["step"] for line in (state / "curve.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("decoder", ["nowhere", "nowhere.pt"])
+def test_refitting_a_decoder_that_is_not_there_is_one_sentence(decoder: str, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "tools/refit_image_layer.py"), decoder, "old", "new", "out.pt"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 2
+    assert decoder in done.stderr.splitlines()[-1]
 
 
 def test_the_data_set_for_packaging_has_every_image_with_its_split(places: dict[str, Path], tmp_path: Path) -> None:

@@ -23,7 +23,9 @@ def test_a_table_ascends_and_ends_without_a_limit(table: dict[int | None, Settin
     [
         (1, True, FROM_MODEL[500]),
         (499, True, FROM_MODEL[500]),
-        (500, True, FROM_MODEL[None]),
+        (500, True, FROM_MODEL[5000]),
+        (4999, True, FROM_MODEL[5000]),
+        (5000, True, FROM_MODEL[None]),
         (10**6, True, FROM_MODEL[None]),
         (FEW_IMAGES - 1, False, FROM_SCRATCH[FEW_IMAGES]),
         (FEW_IMAGES, False, FROM_SCRATCH[None]),

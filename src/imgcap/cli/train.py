@@ -119,7 +119,7 @@ def train(
     """Train a captioner on a prepared folder, from the default model on.
 
     After each epoch the model captions the val split on its own; the epoch with the best CIDEr-D is kept. Below 200
-    training images, or 500 from a model, the number of epochs is fixed instead, and no val split is needed; so it is
+    training images, or 5,000 from a model, the number of epochs is fixed instead, and no val split is needed; so it is
     with --patience 0. Ctrl-C or a kill loses at most one epoch: run the same command with --resume to continue. At the
     end, report.html in the model folder shows images with their captions before and after the training.
     """

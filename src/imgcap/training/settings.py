@@ -31,7 +31,8 @@ class Settings:
 
 FROM_MODEL = {
     500: Settings(epochs=12, patience=0, batch_size=32, learning_rate=5e-4, dropout=0.3),
-    None: Settings(epochs=30, patience=8, batch_size=32, learning_rate=5e-4, dropout=0.3),
+    5000: Settings(epochs=24, patience=0, batch_size=32, learning_rate=5e-4, dropout=0.5),
+    None: Settings(epochs=30, patience=8, batch_size=32, learning_rate=5e-4, dropout=0.5),
 }
 """Trainings that start from a model, by the number of training images that they have fewer of."""
 
