@@ -264,8 +264,7 @@ def _summary(outcome: Outcome, seconds: float) -> str:
     rate = tally.images / max(seconds, 1e-9)
     per_second = f"{rate:.1f}" if rate >= 0.1 else f"{rate:.2g}"
     of_all = "" if outcome.is_stopped else f" of {tally.images:,}"  # what is left is not known
-    are = "" if outcome.is_stopped and tally.captioned == 1 else "s"
-    parts = [f"Captioned {tally.captioned:,}{of_all} image{are} in {seconds:,.1f} s, {per_second} a second"]
+    parts = [f"Captioned {tally.captioned:,}{of_all} images in {seconds:,.1f} s, {per_second} a second"]
     if tally.withheld:
         parts.append(f"{tally.withheld:,} withheld for low confidence")
     if tally.kept:
