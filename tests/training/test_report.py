@@ -216,4 +216,4 @@ def test_progress_counts_the_captions_of_both_models(prepared: PreparedFolder, f
     seen: list[tuple[int, int]] = []
     write_report(prepared, folder, CPU, lambda *now: seen.append(now))
     total = 2 * len(prepared.rows(VAL))
-    assert seen == [(done, total) for done in range(1, total + 1)]
+    assert list(dict.fromkeys(seen)) == [(done, total) for done in range(total + 1)]

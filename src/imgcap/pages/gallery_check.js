@@ -81,6 +81,7 @@ addEventListener("storage", event => { // the same page in another tab
 });
 addEventListener("beforeunload", event => {
   if (isKept && isDrafted()) store(new Map(decided).set(edited.number, draft()));
+  writeState();
   if (!isKept && (isUnsaved || isDrafted())) event.preventDefault();
 });
 
