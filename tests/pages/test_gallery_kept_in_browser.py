@@ -20,6 +20,8 @@ NO_STORAGE = (
     "Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('no', 'SecurityError'); } })"
 )
 
+DAMAGED = ["{", "null", "7", '[[9,"x"],["a",1],[0],3,[1,{}]]']
+
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -57,9 +59,6 @@ def test_decisions_survive_a_reload_and_stay_with_their_page(browser: Browser, p
     ]:
         browser.driver.get(file.as_uri())
         assert progress(browser) == expected
-
-
-DAMAGED = ["{", "null", "7", '[[9,"x"],["a",1],[0],3,[1,{}]]']
 
 
 @pytest.mark.parametrize("kept", [*DAMAGED, *(json.dumps({"time": 1, "text": text}) for text in DAMAGED)])

@@ -7,10 +7,10 @@ let stateTimer = 0;
 
 /** Keeps a text, or null for none. Returns whether the storage has it, and not the history's state alone. */
 function keep(key, text) {
-  const kept = { time: Math.max(Date.now(), latest(key).time + 1), text };
+  const before = stored(key), kept = { time: Math.max(Date.now(), latest(key, before).time + 1), text };
   newest[key] = kept;
   stateTimer ||= setTimeout(writeState, STATE_PAUSE);
-  if (stored(key)?.text === text) return true;
+  if (before?.text === text) return true;
   try {
     if (text === null) localStorage.removeItem(key);
     localStorage.setItem(key, JSON.stringify(kept));
@@ -27,8 +27,8 @@ function writeState() {
 /** The text that was kept last under `key`, or null. */
 const recall = key => latest(key).text;
 
-function latest(key) {
-  const copies = [newest[key], stored(key)].filter(copy => typeof copy?.time === "number");
+function latest(key, inStorage = stored(key)) {
+  const copies = [newest[key], inStorage].filter(copy => typeof copy?.time === "number");
   return copies.sort((a, b) => b.time - a.time)[0] ?? { time: 0, text: null };
 }
 
