@@ -75,7 +75,7 @@ def test_what_a_person_types_is_learned(imgcap: Run, browser: Browser, folder: P
     browser.press("s")
     for _ in range(14):
         correct(browser)
-    browser.driver.refresh()
+    browser.reload()
     assert progress(browser) == "15 of 32 checked, 1 skipped"
     browser.press(Keys.ESCAPE)
     browser.pick("unchecked")

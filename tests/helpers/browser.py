@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -78,6 +79,11 @@ class Browser:
             self.driver.get(file.as_uri() + address)
             if not self.run("const remembered = localStorage.length; localStorage.clear(); return remembered"):
                 break
+
+    def reload(self) -> None:
+        """Reload the page at a person's pace: the browser learns a little later what the page wrote into the history."""
+        time.sleep(0.5)
+        self.driver.refresh()
 
     def run(self, script: str, *arguments: object) -> Any:
         return self.driver.execute_script(script, *arguments)

@@ -322,5 +322,5 @@ def test_five_thousand_images_stay_fast(browser: Browser, tmp_path: Path) -> Non
     assert time.monotonic() - started < 60
     assert progress(browser) == "300 of 5,000 checked"
     assert browser.run("return document.querySelectorAll('body *:not(script)').length") < 1500
-    browser.driver.refresh()
+    browser.reload()
     browser.wait(lambda: progress(browser) == "300 of 5,000 checked")

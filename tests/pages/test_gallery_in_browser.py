@@ -208,7 +208,7 @@ def test_the_theme_follows_the_system_until_it_is_switched_and_is_remembered(bro
     browser.wait(lambda: browser.find("#theme").get_attribute("aria-pressed") == "true")  # the page hears of it later
     browser.find("#theme").click()
     assert not dark()
-    browser.driver.refresh()
+    browser.reload()
     assert not dark()
     browser.find("#theme").click()
     assert dark()

@@ -42,7 +42,7 @@ def storage_denied(browser: Browser, file: Path) -> Iterator[None]:
 def test_decisions_survive_a_reload_and_stay_with_their_page(browser: Browser, page: Path, tmp_path: Path) -> None:
     browser.open(page)
     browser.press("c", "a", "s", "e", "s of brick", Keys.ENTER)
-    browser.driver.refresh()
+    browser.reload()
     assert progress(browser) == "2 of 4 checked, 1 skipped"
     assert badges(browser) == ["Checked", "Skipped", "Corrected"]
     assert captions(browser)[2] == "a blue walls of brick"
@@ -65,7 +65,7 @@ def test_decisions_survive_a_reload_and_stay_with_their_page(browser: Browser, p
 def test_damaged_decisions_are_ignored(browser: Browser, page: Path, kept: str) -> None:
     browser.open(page)
     browser.run("localStorage.setItem(document.querySelector('#digest').textContent, arguments[0])", kept)
-    browser.driver.refresh()
+    browser.reload()
     assert progress(browser).startswith("0 of 4 checked")
 
 
@@ -81,7 +81,7 @@ def test_a_reload_brings_back_what_the_storage_does_not_have_yet(
     browser.press(key)
     browser.run("for (const [key, value] of arguments[0]) localStorage.setItem(key, value)", earlier)
     for _ in range(2):
-        browser.driver.refresh()
+        browser.reload()
         assert progress(browser) == expected
 
 
@@ -106,7 +106,7 @@ def test_another_tab_of_the_page_follows(browser: Browser, page: Path) -> None:
     browser.driver.switch_to.window(first)
     browser.wait(lambda: progress(browser) == "2 of 4 checked")
     browser.press("c", "a")
-    browser.driver.refresh()
+    browser.reload()
     assert progress(browser) == "3 of 4 checked"
 
 
@@ -116,7 +116,7 @@ def test_what_is_typed_is_kept_when_the_person_moves_on(browser: Browser, page: 
     browser.press("c", "e", " today")
     if leave == "reload":
         browser.run("dispatchEvent(new Event('beforeunload'))")  # the reload's own may come too late for the driver
-        browser.driver.refresh()
+        browser.reload()
     elif leave == "save":
         browser.press(Keys.CONTROL + "s" + Keys.CONTROL)
         browser.press(Keys.ESCAPE)
@@ -144,7 +144,7 @@ def test_without_storage_the_page_says_so_and_warns_until_the_file_is_saved(
             "This browser does not keep your work: save it before you close the page, and continue from the file."
         ]
         assert leaving_is_stopped(browser)
-        browser.driver.refresh()
+        browser.reload()
         assert progress(browser) == "1 of 4 checked; not kept by this browser"
         assert leaving_is_stopped(browser)
         browser.press(Keys.CONTROL + "s" + Keys.CONTROL)
