@@ -81,7 +81,7 @@ class Browser:
                 break
 
     def reload(self) -> None:
-        """Reload the page at a person's pace: the browser learns a little later what the page wrote into the history."""
+        """Reload the page at a person's pace: the browser learns later what the page wrote into the history."""
         time.sleep(0.5)
         self.driver.refresh()
 
