@@ -44,7 +44,6 @@ class ConceptReward:
     share of its word triples that are not usual in human captions.
 
     Args:
-        targets: float32 (N, K), how much each of N images probably shows each concept, 0 to 1.
         specificity: float32 (K,), how specific each subject is; 0 for concepts that are never a subject.
         captions: word ids of human captions.
     """
@@ -53,22 +52,23 @@ class ConceptReward:
         self,
         concepts: Concepts,
         vocabulary: Vocabulary,
-        targets: Tensor,
         specificity: Tensor,
         captions: Iterable[Sequence[int]],
     ) -> None:
-        self.concepts, self.vocabulary, self.targets = concepts, vocabulary, targets
-        self.specificity = specificity
+        self.concepts, self.vocabulary, self.specificity = concepts, vocabulary, specificity
         counts = Counter(itertools.chain.from_iterable(triples(words) for words in captions))
         self.usual = {triple for triple, count in counts.items() if count >= SEEN}
 
-    def __call__(self, ids: Tensor, images: Sequence[int]) -> Tensor:
-        """Rewards, float32 (B,), of captions `ids`, int64 (B, T) as from `sample`; `images` are rows of `targets`."""
-        return torch.tensor([self._one(row, image) for row, image in zip(ids.tolist(), images, strict=True)])
+    def __call__(self, ids: Tensor, targets: Tensor) -> Tensor:
+        """Rewards, float32 (B,), of captions `ids`, int64 (B, T) as from `sample`.
 
-    def _one(self, ids: list[int], image: int) -> float:
+        `targets`, float32 (B, K), is how much the image of each probably shows each concept, 0 to 1.
+        """
+        return torch.tensor([self._one(row, shown) for row, shown in zip(ids.tolist(), targets, strict=True)])
+
+    def _one(self, ids: list[int], targets: Tensor) -> float:
         named = self.concepts.of_tokens(self.vocabulary.decode(ids))
-        shown = self.targets[image, named]
+        shown = targets[named]
         subject = float((shown * self.specificity[named]).max()) if named else 0.0
         words = ids[: ids.index(END)] if END in ids else ids
         own = triples(words, ended=END in ids)

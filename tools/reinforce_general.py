@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from caption_rewards import BleuReward, ConceptReward
+from concepts import LEAST_SPECIFIC
 from general_captions import Batch
 from imgcap.training.self_critical import Reward, sample, self_critical_loss
-from train_general import Run, arguments, start
+from train_general import Run, arguments, mixed, start
 
 SINGLE_SUBJECT = ("caltech", "clothing", "grocery", "imagenette", "in300", "in5", "pacs", "trash")
 """Beginnings of the names of general images that show one thing each. The other sources show scenes."""
@@ -48,7 +49,8 @@ class Reinforcement(Run):
         self.flickr8k_reward = Reward(references, data.vocabulary)
         self.bleu_reward = BleuReward(references, data.vocabulary)
         every = [*data.captions, *(words for several in data.others.values() for words, _ in several)]
-        self.general_reward = ConceptReward(data.concepts, data.vocabulary, data.expected, data.specificity, every)
+        specific = at_least(args.least_specific, data.specificity)
+        self.general_reward = ConceptReward(data.concepts, data.vocabulary, specific, every)
         single = [
             data.names[row].startswith(tuple(f"general/{name}" for name in SINGLE_SUBJECT)) for row in data.general
         ]
@@ -62,14 +64,18 @@ class Reinforcement(Run):
         draw = random.Random(self.step)
         of_flickr8k = draw.sample(range(len(self.flickr8k_rows)), min(args.images[0], len(self.flickr8k_rows)))
         of_general = draw.sample(self.single_subject, min(args.images[1], len(self.single_subject)))
-        rows = [self.flickr8k_rows[i] for i in of_flickr8k] + [data.general[i] for i in of_general]
-        features = self.noisy(data.features[rows]).repeat_interleave(args.samples, 0)
+        flickr8k = data.features[[self.flickr8k_rows[i] for i in of_flickr8k]]
+        general = data.features[[data.general[i] for i in of_general]]
+        shares = self.shares(len(general))
+        features = torch.cat([mixed(flickr8k, self.shares(len(flickr8k))), mixed(general, shares)])
+        features = self.noisy(features).repeat_interleave(args.samples, 0)
+        expected = shares @ data.expected[of_general]
         ids = sample(self.decoder, features, LONGEST)
         first = len(of_flickr8k) * args.samples
         images = [image for image in of_flickr8k for _ in range(args.samples)]
         rewards = [
             self.flickr8k_reward(ids[:first], images),
-            self.general_reward(ids[first:], [image for image in of_general for _ in range(args.samples)]),
+            self.general_reward(ids[first:], expected.repeat_interleave(args.samples, 0)),
         ]
         self.rewards.append([float(own.mean()) if len(own) else 0.0 for own in rewards])
         if self.step % 25 == 0:
@@ -83,11 +89,20 @@ class Reinforcement(Run):
         return reinforced + usual
 
 
+def at_least(least: float, specificity: Tensor) -> Tensor:
+    """The specificity of each subject (K,), when that of the most common one is `least`; 0 for the other concepts."""
+    rarity = (specificity - LEAST_SPECIFIC) / (1 - LEAST_SPECIFIC)
+    return (least + (1 - least) * rarity) * (specificity > 0)
+
+
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--images", type=int, nargs=2, default=(44, 28), help="Flickr8k and general")
     parser.add_argument("--samples", type=int, default=4, help="captions sampled for each of them")
     parser.add_argument("--general-weight", type=float, default=1.5, help="factor of the rewards of general images")
+    parser.add_argument(
+        "--least-specific", type=float, default=LEAST_SPECIFIC, help="specificity of the most common subject"
+    )
     parser.add_argument("--bleu-weight", type=float, default=0.0, help="factor of BLEU-4 beside CIDEr-D, for Flickr8k")
     parser.add_argument("--cross-entropy", type=float, default=0.6, help="weight of the cross-entropy")
     parser.set_defaults(steps=500, score_every=100, learning_rate=1.5e-4, batch=64, feature_noise=0.3, sizes=SIZES)

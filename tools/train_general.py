@@ -164,7 +164,8 @@ class Run:
 
     def loss(self, batch: Batch) -> Tensor:
         """The loss of a step."""
-        logits = self.decoder(self.noisy(batch.features), batch.ids, batch.lengths)
+        features = self.noisy(mixed(batch.features, self.shares(len(batch.features))))
+        logits = self.decoder(features, batch.ids, batch.lengths)
         return F.cross_entropy(logits, pack(batch.targets, batch.lengths), label_smoothing=0.1)
 
     def noisy(self, features: Tensor) -> Tensor:
@@ -173,6 +174,13 @@ class Run:
             return features
         noise: Tensor = self.args.feature_noise * torch.randn_like(features)
         return features + noise
+
+    def shares(self, count: int) -> Tensor:
+        """float32 (N, N): how much of each of N images its mixture has, at most `--mix` of another image."""
+        own = 1 - self.args.mix * torch.rand(count)
+        shares: Tensor = own.diag()
+        shares[torch.arange(count), torch.randperm(count)] += 1 - own
+        return shares
 
     def score(self) -> None:
         """Score the averaged weights and append the figures to `curve.jsonl`."""
@@ -222,6 +230,16 @@ class Run:
         self.save()
 
 
+def mixed(features: Tensor, shares: Tensor) -> Tensor:
+    """Mixtures of standardised features (N, 2048), with the variance of the features (Zhang et al. 2018, "mixup").
+
+    The trunk knows the images that it learned from better than others. A decoder that sees them mixed learns to be as
+    sure of others as it should be.
+    """
+    made: Tensor = shares @ features / shares.norm(dim=1, keepdim=True)
+    return made
+
+
 def _append(file: Path, row: dict[str, Any]) -> None:
     with file.open("a") as lines:
         lines.write(json.dumps(row) + "\n")
@@ -242,6 +260,7 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument(
         "--feature-noise", type=float, default=0.0, help="standard deviation of noise on standardised features"
     )
+    parser.add_argument("--mix", type=float, default=0.0, help="largest share of another image in an image's features")
     parser.add_argument(
         "--sizes",
         type=json.loads,

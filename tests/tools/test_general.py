@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import json
 import math
@@ -106,7 +107,7 @@ def test_teachers_concepts_decoder_and_top_of_the_trunk(
     assert scored_steps(state) == [0, 2, 3]
 
     reinforced = tmp_path / "reinforced"
-    start = ("--start-from", state / "decoder.pt", "--images", 3, 2)
+    start = ("--start-from", state / "decoder.pt", "--images", 3, 2, "--mix", 0.4)
     reinforcement = ("tools/reinforce_general.py", concepts, reinforced, *sets, *few, *start)
     run(*reinforcement, "--steps", 1)
     assert "resumed at step 1" in run(*reinforcement, "--steps", 2)
@@ -190,15 +191,43 @@ def test_the_reward_prefers_what_the_image_shows_in_usual_words(monkeypatch: pyt
     concepts = concept_words.Concepts(["cat", "animal", "dog"], concept_words.Lemmas(Counter()))
     targets = torch.tensor([[0.6, 0.9, 0.1]])
     captions = [vocabulary.encode(f"a {word} sleeps".split()) for word in ("cat", "animal", "dog") * 2]
-    reward = ConceptReward(concepts, vocabulary, targets, torch.tensor([1.0, 0.3, 1.0]), captions)
+    reward = ConceptReward(concepts, vocabulary, torch.tensor([1.0, 0.3, 1.0]), captions)
 
     def of(text: str) -> float:
-        return float(reward(torch.tensor([[*vocabulary.encode(text.split()), END]]), [0]))
+        return float(reward(torch.tensor([[*vocabulary.encode(text.split()), END]]), targets))
 
     assert of("a cat sleeps") == pytest.approx(0.6 - 0.15 + 3 * 0.6)
     assert of("a animal sleeps") == pytest.approx(0.9 - 0.15 + 3 * 0.27)
     assert of("a dog sleeps") == pytest.approx(0.1 - 0.15 + 3 * 0.1)
     assert of("a cat a") == pytest.approx(0.6 - 0.15 + 3 * 0.6 - 2 / 3)  # two of its three triples are in no caption
+
+
+def test_mixtures_keep_the_variance_and_most_of_each_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    from train_general import Run, mixed
+
+    torch.manual_seed(0)
+    run = Run.__new__(Run)
+    run.args = argparse.Namespace(mix=0.4)
+    shares = run.shares(200)
+    torch.testing.assert_close(shares.sum(1), torch.ones(200))
+    assert 0.6 <= float(shares.diag().min()) < 0.65
+    assert float(((shares > 0).sum(1) == 2).float().mean()) > 0.9
+    features = torch.randn(200, 500)
+    made = mixed(features, shares)
+    assert float(made.std()) == pytest.approx(1, abs=0.02)
+    assert not made.equal(features)
+    run.args.mix = 0.0
+    assert mixed(features, run.shares(200)).equal(features)
+
+
+def test_the_least_specificity_spreads_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    from reinforce_general import at_least
+
+    specificity = torch.tensor([0.0, 0.05, 0.525, 1.0])
+    torch.testing.assert_close(at_least(0.05, specificity), specificity)
+    torch.testing.assert_close(at_least(0.2, specificity), torch.tensor([0.0, 0.2, 0.6, 1.0]))
 
 
 def test_the_training_images_are_packed_into_tars(places: dict[str, Path], tmp_path: Path) -> None:
