@@ -36,7 +36,7 @@ def read_decoder(file: Path) -> dict[str, Any]:
         saved = None
     match saved:
         case {"decoder": {"feature_mean": Tensor()}, "vocabulary": [*_]}:
-            return dict(saved)
+            return {**saved, "vocabulary": tuple(saved["vocabulary"])}
     raise ImgcapError(f"{file} is not a decoder of train_general.py.")
 
 
