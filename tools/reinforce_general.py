@@ -61,7 +61,7 @@ class Reinforcement(Run):
     def loss(self, batch: Batch) -> Tensor:
         """The loss of a step: self-critical, and the cross-entropy of `batch` with its weight."""
         args, data = self.args, self.data
-        draw = random.Random(self.step)
+        draw = random.Random(self.draws + self.step)
         of_flickr8k = draw.sample(range(len(self.flickr8k_rows)), min(args.images[0], len(self.flickr8k_rows)))
         of_general = draw.sample(self.single_subject, min(args.images[1], len(self.single_subject)))
         flickr8k = data.features[[self.flickr8k_rows[i] for i in of_flickr8k]]

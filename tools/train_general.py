@@ -41,6 +41,7 @@ from made_up_features import MadeUpFeatures
 from naming import DICTIONARY
 
 SAVE_SECONDS = 180
+MOST_STEPS = 1_000_000
 WARM_UP_STEPS = 100
 COOL_DOWN = 0.6
 """Share of the steps, at the end, in which the learning rate falls to zero."""
@@ -97,6 +98,8 @@ class Run:
         sizes = DecoderConfig(len(data.vocabulary), dropout=args.dropout)
         self.decoder = LSTMDecoder(sizes)
         self.decoder.output.bias.data.fill_(-10)
+        self.draws = args.seed * MOST_STEPS
+        """Added to the number of a step or epoch: another seed makes other draws."""
         self.step, self.best, self.state_file = 0, -1.0, args.state / "state.pt"
         words = saved["vocabulary"] if saved else start.vocabulary.words
         copy_weights(self.decoder, data.vocabulary, weights, list(words))
@@ -213,10 +216,10 @@ class Run:
         while self.step < args.steps and not stop:
             if self.step // per_epoch != epoch:
                 epoch = self.step // per_epoch
-                own = batches(data, epoch, args.sizes, args.batch)
+                own = batches(data, self.draws + epoch, args.sizes, args.batch)
             for part in self.with_features:
                 part.features = self.views[self.step % len(self.views)]
-            self.learn(make_batch(data, self.make_up, own[self.step % per_epoch], self.step))
+            self.learn(make_batch(data, self.make_up, own[self.step % per_epoch], self.draws + self.step))
             if self.step % 25 == 0:
                 pace = (time.monotonic() - begun) / len(self.losses)
                 print(
@@ -272,6 +275,7 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--score-every", type=int, default=400)
     parser.add_argument("--dev-limit", type=int, help="score only this many Flickr8k dev images")
     parser.add_argument("--wordnet", type=Path, default=DICTIONARY)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     return parser
 
@@ -280,7 +284,7 @@ def start(training: type[Run], parser: argparse.ArgumentParser) -> None:
     """Run a training from the command line until it is done or stopped."""
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
+    torch.manual_seed(args.seed)
     args.state.mkdir(parents=True, exist_ok=True)
     stop: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
