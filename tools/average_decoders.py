@@ -49,7 +49,8 @@ def average(shares: list[tuple[float, Path]]) -> dict[str, Any]:
     sizes = [{name: weight.shape for name, weight in own["decoder"].items()} for own in saved]
     if any(own != sizes[0] for own in sizes):
         raise ImgcapError("The decoders have different sizes.")
-    if any(not own["decoder"]["feature_mean"].equal(first["decoder"]["feature_mean"]) for own in saved):
+    means = [own["decoder"]["feature_mean"] for own in saved]
+    if not all(torch.allclose(mean, means[0]) for mean in means):  # those of an average are rounded
         raise ImgcapError("The decoders standardise features differently: they belong to different trunks.")
     if not math.isclose(sum(part for part, _ in shares), 1):
         raise ImgcapError("The shares do not add up to 1.")

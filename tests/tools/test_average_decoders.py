@@ -58,10 +58,19 @@ def test_weights_are_averaged_by_their_shares(decoders: list[Path], tmp_path: Pa
     assert mean["decoder"]["weight"].tolist() == [1.5, 1.5] and mean["vocabulary"] == ("a", "cat")
 
 
+def test_an_average_can_be_averaged_again(tmp_path: Path) -> None:
+    files = [tmp_path / f"{number}.pt" for number in range(4)]
+    for file in files[:3]:
+        save(file, 1.0, mean=0.9)
+    assert run(files[3], f"0.6:{files[0]}", f"0.3:{files[1]}", f"0.1:{files[2]}").returncode == 0
+    assert torch.load(files[3], weights_only=True)["decoder"]["feature_mean"][0] != torch.tensor(0.9)  # rounded
+    assert run(tmp_path / "again.pt", f"0.7:{files[3]}", f"0.3:{files[0]}").returncode == 0
+
+
 def test_decoders_that_do_not_belong_together_are_refused(decoders: list[Path], tmp_path: Path) -> None:
     other, elsewhere, larger = (tmp_path / name for name in ("other.pt", "elsewhere.pt", "larger.pt"))
     save(other, 1, words=("a", "dog"))
-    save(elsewhere, 1, mean=2)
+    save(elsewhere, 1, mean=2.0)
     save(larger, 1, size=3)
     refused = {
         "The decoders have different words.": (f"0.5:{decoders[0]}", f"0.5:{other}"),
