@@ -219,7 +219,8 @@ class Run:
                 own = batches(data, self.draws + epoch, args.sizes, args.batch)
             for part in self.with_features:
                 part.features = self.views[self.step % len(self.views)]
-            self.learn(make_batch(data, self.make_up, own[self.step % per_epoch], self.draws + self.step))
+            place = self.step % per_epoch % len(own)  # general images have a few captions more or less in each epoch
+            self.learn(make_batch(data, self.make_up, own[place], self.draws + self.step))
             if self.step % 25 == 0:
                 pace = (time.monotonic() - begun) / len(self.losses)
                 print(

@@ -169,11 +169,14 @@ def test_the_layers_that_suffer_most_stay_in_float32(encoder_file: Path) -> None
     parts = dict(encoder.network.named_modules())
     assert {name for name, part in parts.items() if isinstance(part, FoldedConv)} == FLOAT32_LAYERS
     maps: list[Tensor] = []
-    hook = parts["Mixed_7c.branch3x3dbl_1"].register_forward_hook(lambda _part, _x, y: maps.append(y))
+    hooks = [
+        parts[f"Mixed_7c.branch{branch}_1"].register_forward_hook(lambda _part, _x, y: maps.append(y))
+        for branch in ("3x3", "3x3dbl")
+    ]
     features = encoder([squash(open_image(EXAMPLES / "cat.jpg"), encoder.config.pixels)])
-    hook.remove()
-    assert maps[0].dtype == torch.float32
-    assert maps[0].min() == 0
+    for hook in hooks:
+        hook.remove()
+    assert [(each.dtype, float(each.min())) for each in maps] == [(torch.float32, 0), (torch.float32, 0)]
     assert features.shape == (1, 2048)
 
 

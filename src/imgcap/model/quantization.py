@@ -39,11 +39,13 @@ COLOURS = 3
 PIXEL_STEP, PIXEL_ZERO = 1 / 127.5, 128
 """Step of a pixel's value, and the value that means zero. It should be 127.5: inputs are half a unit too small, which
 the bias of the first convolution compensates."""
-FLOAT32_LAYERS = frozenset(f"Mixed_7c.branch3x3dbl_{part}" for part in ("2", "3a", "3b"))
-"""Convolutions that stay in float32. They have 3 % of the multiply-adds. Integers in them would disturb the features,
+FLOAT32_LAYERS = frozenset(
+    f"Mixed_7c.branch{part}" for part in ("3x3_2a", "3x3_2b", "3x3dbl_2", "3x3dbl_3a", "3x3dbl_3b")
+)
+"""Convolutions that stay in float32. They have 4 % of the multiply-adds. Integers in them would disturb the features,
 measured in the features' standard deviations, more than integers in all other layers together."""
-_BEFORE_FLOAT32 = "Mixed_7c.branch3x3dbl_1"
-"""The convolution that `FLOAT32_LAYERS` read. No other layer reads it."""
+_BEFORE_FLOAT32 = ("Mixed_7c.branch3x3_1", "Mixed_7c.branch3x3dbl_1")
+"""The convolutions that `FLOAT32_LAYERS` read. No other layer reads them."""
 _WRITES_TWICE, READS_TWICE = "Conv2d_1a_3x3", "Conv2d_2a_3x3"
 """The convolution that writes two copies of each channel, whose sum has one more bit, and the one that reads them. Of
 all maps, this one's rounding errors would disturb the features most: in a flat area of an image they are all equal."""
@@ -229,7 +231,7 @@ def quantize(network: InceptionV3, integers: Mapping[str, ConvIntegers]) -> None
                 own = integers.get(full_name)
                 if own is None or not own.fit(part.plain_weight()):
                     raise ValueError(full_name)
-                if full_name == _BEFORE_FLOAT32:
+                if full_name in _BEFORE_FLOAT32:
                     own = replace(own, out_steps=torch.empty(0))
                 by_pool = pool if name == "branch_pool" else None
                 setattr(whole, name, QuantizedPoolConv(by_pool, part, own) if by_pool else QuantizedConv(part, own))
