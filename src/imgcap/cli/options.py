@@ -155,8 +155,8 @@ Quiet = Annotated[bool, _run("--quiet", "-q", help="Show neither progress nor su
 Precision = Annotated[
     str,
     _run(
-        help="float32; int8: about 2.5 times as fast on processors with VNNI or AMX, but one caption in seven differs, "
-        "nearly as good on average; or auto: int8 on such a processor, else float32."
+        help="float32; int8: about 3 times as fast on processors with VNNI or AMX, but one caption in eleven differs, "
+        "as good on average; or auto: int8 on such a processor, else float32."
     ),
 ]
 
