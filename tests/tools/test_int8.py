@@ -45,8 +45,8 @@ def test_a_calibrated_model_computes_in_integers(telling_model: Path, tmp_path: 
     rows = run("benchmarks/int8_layers.py", *sorted(images.glob("*.jpg")), "--model", model, "--together")
     assert [line.split(" | ")[:2] for line in rows.splitlines()[-5:]] == [
         ["| all", "100.0%"],
-        ["| as int8 computes", "98.8%"],
-        ["| its weights", "98.8%"],
-        ["| its weights, biases not corrected", "98.8%"],
-        ["| its inputs", "98.8%"],
+        ["| as int8 computes", "98.4%"],
+        ["| its weights", "98.4%"],
+        ["| its weights, biases not corrected", "98.4%"],
+        ["| its inputs", "98.4%"],
     ]
