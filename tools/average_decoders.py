@@ -35,9 +35,15 @@ def read_decoder(file: Path) -> dict[str, Any]:
     except Exception:  # on other files torch raises all kinds of exceptions
         saved = None
     match saved:
-        case {"decoder": {"feature_mean": Tensor()}, "vocabulary": [*_]}:
+        case {"decoder": {"feature_mean": Tensor(), "feature_std": Tensor()}, "vocabulary": [*_]}:
             return {**saved, "vocabulary": tuple(saved["vocabulary"])}
     raise ImgcapError(f"{file} is not a decoder of train_general.py.")
+
+
+def same_statistics(weights: dict[str, Tensor], others: dict[str, Tensor]) -> bool:
+    """Whether two decoders standardise features alike. The statistics of an average are rounded."""
+    names = ("feature_mean", "feature_std")
+    return all(torch.allclose(weights[n].float(), others[n].float(), rtol=1e-4, atol=0) for n in names)
 
 
 def average(shares: list[tuple[float, Path]]) -> dict[str, Any]:
@@ -49,8 +55,7 @@ def average(shares: list[tuple[float, Path]]) -> dict[str, Any]:
     sizes = [{name: weight.shape for name, weight in own["decoder"].items()} for own in saved]
     if any(own != sizes[0] for own in sizes):
         raise ImgcapError("The decoders have different sizes.")
-    means = [own["decoder"]["feature_mean"] for own in saved]
-    if not all(torch.allclose(mean, means[0]) for mean in means):  # those of an average are rounded
+    if not all(same_statistics(own["decoder"], first["decoder"]) for own in saved):
         raise ImgcapError("The decoders standardise features differently: they belong to different trunks.")
     if not math.isclose(sum(part for part, _ in shares), 1):
         raise ImgcapError("The shares do not add up to 1.")

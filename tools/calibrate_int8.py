@@ -2,8 +2,9 @@
 
     python tools/calibrate_int8.py MODEL IMAGES... [--count 1280]
 
-MODEL is a model folder with weights in half precision, as `package_model.py` writes it; IMAGES are folders and files,
-of which COUNT are drawn at random. The fingerprint of the encoder stays the same. Takes minutes.
+MODEL is a model folder with weights in half precision, as `assemble_general.py` and `package_model.py` write it;
+IMAGES are folders and files, of which COUNT are drawn at random. The fingerprint of the encoder stays the same. Takes
+minutes.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ model was trained on: calibration and training index are computed again for thes
 scores slightly, so score the packaged model, not the trained one.
 
 What the encoder needs to compute in 8-bit integers is kept if MODEL or the default model so far has it for the same
-trunk. For another trunk, run `calibrate_int8.py` afterwards.
+trunk. For another trunk, run `calibrate_int8.py` on MODEL before, or on the default model afterwards.
 """
 
 from __future__ import annotations

@@ -180,6 +180,8 @@ class Run:
 
     def shares(self, count: int) -> Tensor:
         """float32 (N, N): how much of each of N images its mixture has, at most `--mix` of another image."""
+        if not self.args.mix:
+            return torch.eye(count)
         own = 1 - self.args.mix * torch.rand(count)
         shares: Tensor = own.diag()
         shares[torch.arange(count), torch.randperm(count)] += 1 - own
@@ -249,6 +251,14 @@ def _append(file: Path, row: dict[str, Any]) -> None:
         lines.write(json.dumps(row) + "\n")
 
 
+def fraction(text: str) -> float:
+    """A number from 0 to 1."""
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return number
+
+
 def arguments(description: str | None) -> argparse.ArgumentParser:
     """The options that all trainings of a general decoder have."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -264,7 +274,9 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument(
         "--feature-noise", type=float, default=0.0, help="standard deviation of noise on standardised features"
     )
-    parser.add_argument("--mix", type=float, default=0.0, help="largest share of another image in an image's features")
+    parser.add_argument(
+        "--mix", type=fraction, default=0.0, help="largest share of another image in an image's features"
+    )
     parser.add_argument(
         "--sizes",
         type=json.loads,

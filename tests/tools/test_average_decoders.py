@@ -30,8 +30,16 @@ def assert_refused(sentence: str, out: Path, *arguments: object) -> None:
     assert not out.exists()
 
 
-def save(file: Path, value: float, mean: float = 0.0, words: tuple[str, ...] = ("a", "cat"), size: int = 2) -> None:
+def save(
+    file: Path,
+    value: float,
+    mean: float = 0.0,
+    words: tuple[str, ...] = ("a", "cat"),
+    size: int = 2,
+    std: float = 1.0,
+) -> None:
     weights = {"weight": torch.full((size,), value), "feature_mean": torch.full((2,), mean)}
+    weights["feature_std"] = torch.full((2,), std)
     torch.save({"decoder": weights, "vocabulary": list(words)}, file)
 
 
@@ -68,9 +76,10 @@ def test_an_average_can_be_averaged_again(tmp_path: Path) -> None:
 
 
 def test_decoders_that_do_not_belong_together_are_refused(decoders: list[Path], tmp_path: Path) -> None:
-    other, elsewhere, larger = (tmp_path / name for name in ("other.pt", "elsewhere.pt", "larger.pt"))
+    other, elsewhere, wider, larger = (tmp_path / f"{name}.pt" for name in ("other", "elsewhere", "wider", "larger"))
     save(other, 1, words=("a", "dog"))
     save(elsewhere, 1, mean=2.0)
+    save(wider, 1, std=9.0)
     save(larger, 1, size=3)
     refused = {
         "The decoders have different words.": (f"0.5:{decoders[0]}", f"0.5:{other}"),
@@ -83,6 +92,8 @@ def test_decoders_that_do_not_belong_together_are_refused(decoders: list[Path], 
     }
     for sentence, arguments in refused.items():
         assert_refused(sentence, tmp_path / "mean.pt", *arguments)
+    trunks = "The decoders standardise features differently: they belong to different trunks."
+    assert_refused(trunks, tmp_path / "mean.pt", f"0.5:{decoders[0]}", f"0.5:{wider}")
 
 
 def test_a_file_that_is_no_decoder_is_refused(tool: Any, tmp_path: Path) -> None:

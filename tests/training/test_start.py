@@ -30,7 +30,7 @@ from imgcap.model.store import (
 from imgcap.text.vocabulary import SPECIAL_WORDS, Vocabulary
 from imgcap.training import start as start_module
 from imgcap.training.options import SEARCH, TrainingOptions
-from imgcap.training.start import adapted_vocabulary, adapted_weights, choose_start, described, wants_default
+from imgcap.training.start import adapted_vocabulary, adapted_weights, choose_start, described, doubts, wants_default
 from imgcap.training.trainer import train
 
 OPEN = replace(TINY_TRAINING, embedding_size=None, hidden_size=None, patience=None)
@@ -95,6 +95,15 @@ def test_known_words_keep_their_weights_and_new_ones_begin_with_the_mean(start: 
 def test_what_becomes_of_the_words_is_one_sentence(start: Model, words: tuple[str, ...], sentence: str) -> None:
     assert described(start, vocabulary(*words)) == f"Starts from the model 'walls': {sentence}"
     assert described(None, vocabulary(*words)) == "Starts from random weights."
+
+
+def test_rare_words_and_few_images_are_said_before_the_training(start: Model) -> None:
+    few = "So few images often make a model worse: compare its captions with those of 'walls' before you use it."
+    rare = "{} of the training captions that {} fewer than 3 times {} left out (--min-count)."
+    assert doubts(start, 99, 0, 3) == [few]
+    assert doubts(start, 100, 1, 3) == [rare.format("1 word", "occurs", "is")]
+    assert doubts(start, 99, 1200, 3) == [rare.format("1,200 words", "occur", "are"), few]
+    assert doubts(None, 99, 0, 3) == []
 
 
 def test_features_of_another_encoder_are_the_named_reason_for_random_weights() -> None:

@@ -16,6 +16,8 @@ from imgcap.text.tokenizer import words
 from imgcap.text.vocabulary import SPECIAL_WORDS, UNKNOWN, Vocabulary
 from imgcap.training.options import AUTO, SCRATCH, TrainingOptions
 
+FEW_FOR_A_START = 100
+"""With fewer training images, a model was measured to become worse than the one that it started from."""
 _WORD_WEIGHTS = ("embedding.weight", "output.weight", "output.bias")
 """Weights of a decoder that have a row for each word."""
 
@@ -76,6 +78,23 @@ def described(start: Model | None, vocabulary: Vocabulary, wanted_default: bool 
     new = len(vocabulary) - len(SPECIAL_WORDS) - stay
     are = "is" if new == 1 else "are"
     return f"Starts from the model {name!r}: {stay:,} of its {count:,} words stay, {new:,} {are} new."
+
+
+def doubts(start: Model | None, images: int, rare_words: int, min_count: int) -> list[str]:
+    """What a person should know before the training: words that it leaves out, and that few images may do harm."""
+    found = []
+    if rare_words:
+        words, occur, are = ("word", "occurs", "is") if rare_words == 1 else ("words", "occur", "are")
+        found.append(
+            f"{rare_words:,} {words} of the training captions that {occur} fewer than {min_count} times {are} left out "
+            "(--min-count)."
+        )
+    if start and images < FEW_FOR_A_START:
+        found.append(
+            f"So few images often make a model worse: compare its captions with those of {start.config.name!r} before "
+            "you use it."
+        )
+    return found
 
 
 def adapted_weights(start: Model, vocabulary: Vocabulary) -> dict[str, Tensor]:
