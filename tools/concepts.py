@@ -146,7 +146,16 @@ def specificity(targets: Tensor, named: Tensor) -> Tensor:
     """float32 (K,): how specific each subject is, `LEAST_SPECIFIC` to 1; 0 for concepts that are not in `named`."""
     rarity = -(targets.mean(0) + 1e-5).log()
     common, rare = rarity[named].min(), rarity[named].max()
-    return (LEAST_SPECIFIC + (1 - LEAST_SPECIFIC) * (rarity - common) / (rare - common)) * named
+    return _from_rarity((rarity - common) / (rare - common), LEAST_SPECIFIC) * named
+
+
+def at_least(least: float, specificity: Tensor) -> Tensor:
+    """The specificity of each subject (K,), when that of the most common one is `least`; 0 for the other concepts."""
+    return _from_rarity((specificity - LEAST_SPECIFIC) / (1 - LEAST_SPECIFIC), least) * (specificity > 0)
+
+
+def _from_rarity(rarity: Tensor, least: float) -> Tensor:
+    return least + (1 - least) * rarity
 
 
 def subject_words(general: Path, labels: list[str | None]) -> set[str]:

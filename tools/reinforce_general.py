@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from caption_rewards import BleuReward, ConceptReward
-from concepts import LEAST_SPECIFIC
+from concepts import LEAST_SPECIFIC, at_least
 from general_captions import Batch
 from imgcap.training.self_critical import Reward, sample, self_critical_loss
 from train_general import Run, arguments, mixed, start
@@ -87,12 +87,6 @@ class Reinforcement(Run):
         reinforced = self_critical_loss(self.decoder, features, ids, torch.cat(rewards), args.samples)
         usual: Tensor = args.cross_entropy * super().loss(batch)
         return reinforced + usual
-
-
-def at_least(least: float, specificity: Tensor) -> Tensor:
-    """The specificity of each subject (K,), when that of the most common one is `least`; 0 for the other concepts."""
-    rarity = (specificity - LEAST_SPECIFIC) / (1 - LEAST_SPECIFIC)
-    return (least + (1 - least) * rarity) * (specificity > 0)
 
 
 def main() -> None:

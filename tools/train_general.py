@@ -42,6 +42,7 @@ from naming import DICTIONARY
 
 SAVE_SECONDS = 180
 MOST_STEPS = 1_000_000
+"""Draws of one seed, at most: those of the next seed begin there."""
 WARM_UP_STEPS = 100
 COOL_DOWN = 0.6
 """Share of the steps, at the end, in which the learning rate falls to zero."""

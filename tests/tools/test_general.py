@@ -223,7 +223,7 @@ def test_mixtures_keep_the_variance_and_most_of_each_image(monkeypatch: pytest.M
 
 def test_the_least_specificity_spreads_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    from reinforce_general import at_least
+    from concepts import at_least
 
     specificity = torch.tensor([0.0, 0.05, 0.525, 1.0])
     torch.testing.assert_close(at_least(0.05, specificity), specificity)

@@ -25,6 +25,12 @@ def test_captions_come_back_as_ids(monkeypatch: pytest.MonkeyPatch, block: int) 
     assert encoded.of(5) == []
 
 
+def test_different_words_that_the_vocabulary_lacks_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoded_captions, "_BLOCK", 2)
+    assert EncodedCaptions(CAPTIONS, Vocabulary.build(["a dog"], 1)).unknown_words == 6  # runs zebra two dogs run and
+    assert EncodedCaptions(CAPTIONS, Vocabulary.build((caption for _, caption in CAPTIONS), 1)).unknown_words == 0
+
+
 def test_no_captions_are_none() -> None:
     encoded = EncodedCaptions([], Vocabulary.build([]))
     assert len(encoded) == 0

@@ -25,13 +25,17 @@ class EncodedCaptions:
 
     rows: Numbers
     """The row of each caption's image in the prepared folder, (C,), ascending."""
+    unknown_words: int
+    """How many different words of the captions the vocabulary lacks."""
 
     def __init__(self, captions: Iterable[tuple[int, str]], vocabulary: Vocabulary) -> None:
         """Encode pairs of row and caption, rows ascending. The temporary files are removed when the process ends."""
         with TemporaryFile() as ids, TemporaryFile() as ends, TemporaryFile() as rows:
-            total = 0
+            total, unknown = 0, set[str]()
             for block in batched(captions, _BLOCK):
-                encoded = [vocabulary.encode(words(caption)) for _, caption in block]
+                texts = [words(caption) for _, caption in block]
+                unknown.update(word for text in texts for word in text if word not in vocabulary)
+                encoded = list(map(vocabulary.encode, texts))
                 lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
                 ids.write(np.fromiter(chain.from_iterable(encoded), np.int32, int(lengths.sum())).data)
                 ends.write((total + np.cumsum(lengths)).data)
@@ -40,6 +44,7 @@ class EncodedCaptions:
             self._ids = _mapped(ids, np.int32)
             self._ends = _mapped(ends, np.int64)
             self.rows = _mapped(rows, np.int64)
+            self.unknown_words = len(unknown)
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -16,7 +16,7 @@ from imgcap.text.tokenizer import words
 from imgcap.text.vocabulary import SPECIAL_WORDS, UNKNOWN, Vocabulary
 from imgcap.training.options import AUTO, SCRATCH, TrainingOptions
 
-FEW_FOR_A_START = 100
+_FEW_FOR_A_START = 100
 """With fewer training images, a model was measured to become worse than the one that it started from."""
 _WORD_WEIGHTS = ("embedding.weight", "output.weight", "output.bias")
 """Weights of a decoder that have a row for each word."""
@@ -89,7 +89,7 @@ def doubts(start: Model | None, images: int, rare_words: int, min_count: int) ->
             f"{rare_words:,} {words} of the training captions that {occur} fewer than {min_count} times {are} left out "
             "(--min-count)."
         )
-    if start and images < FEW_FOR_A_START:
+    if start and images < _FEW_FOR_A_START:
         found.append(
             f"So few images often make a model worse: compare its captions with those of {start.config.name!r} before "
             "you use it."

@@ -26,7 +26,7 @@ from imgcap.files import make_folder, only_writer, read_json, read_json_lines, w
 from imgcap.model.encoder import has_fast_bfloat16
 from imgcap.model.folder import Model
 from imgcap.model.store import CONFIG_FILE, MANIFEST_FILE, METRICS_FILE, locate, verify
-from imgcap.text.tokenizer import tokenize, words
+from imgcap.text.tokenizer import tokenize
 from imgcap.text.vocabulary import SPECIAL_WORDS, Vocabulary
 from imgcap.training.batches import Batches, Part
 from imgcap.training.checkpoint import CHECKPOINT_FILE, Checkpoint
@@ -212,8 +212,10 @@ class Trainer:
                 "Draw a val split with --val-share 0.1, or keep the last of N epochs with --patience 0 --epochs N.",
             )
         settings = described(options, len(self.train_rows), by_table=patience_is_open)
-        self.plan = [start_described(start, self.vocabulary, wanted_default), settings]
-        self.plan += doubts(start, len(self.train_rows), self._count_rare_words(), options.min_count)
+        # In self-critical training the vocabulary is that of the start model: rare words are not what it lacks.
+        rare_words = 0 if options.self_critical else self.captions.unknown_words
+        about_start = start_described(start, self.vocabulary, wanted_default)
+        self.plan = [about_start, settings, *doubts(start, len(self.train_rows), rare_words, options.min_count)]
         self.batches = Batches(prepared, self.train_rows, self.captions, options, world)
         self.validation = None
         if len(self.val_rows):
@@ -235,13 +237,6 @@ class Trainer:
         if len(vocabulary) == len(SPECIAL_WORDS):
             raise ImgcapError(f"No word occurs {min_count} times in the training captions.", "Lower --min-count.")
         return vocabulary
-
-    def _count_rare_words(self) -> int:
-        """How many words of the training captions are left out because they occur too seldom."""
-        if self.options.self_critical:
-            return 0  # the vocabulary is that of the start model
-        captions = (caption for _, caption in self._training_captions())
-        return len({word for caption in captions for word in words(caption) if word not in self.vocabulary})
 
     def _training_captions(self) -> Iterator[tuple[int, str]]:
         """Row and caption of all training captions."""
@@ -272,11 +267,11 @@ class Trainer:
         begun, epoch, steps = time.monotonic(), len(self.log) + 1, len(self.batches)
         torch.manual_seed(_epoch_seed(self.options.seed, epoch, self.world.rank))
         pixels = self.networks.encoder.config.pixels if self.networks.encoder else None
-        total, count = 0.0, 0
+        total, words = 0.0, 0
         for step, (batch, parts) in enumerate(self.batches.with_parts(self.batches.of_epoch(epoch), pixels), 1):
             self.set_learning_rates((epoch - 1) * steps + step, self.settings.epochs * steps)
             loss = self.step(parts)
-            total, count = total + loss * batch.words, count + batch.words
+            total, words = total + loss * batch.words, words + batch.words
             self.listener.on_step(epoch, step, steps, loss)
         if not math.isfinite(total):
             raise ImgcapError(f"The loss became infinite in epoch {epoch}.", "Try a lower --learning-rate.")
@@ -284,7 +279,7 @@ class Trainer:
         chooses = self.settings.patience or epoch == self.settings.epochs
         cider_d, bleu = self.validation.score(self.networks) if chooses and self.validation else (None, None)
         rate = self.optimizer.param_groups[0]["lr"]
-        result = EpochResult(epoch, total / count, rate, cider_d, bleu, time.monotonic() - begun)
+        result = EpochResult(epoch, total / words, rate, cider_d, bleu, time.monotonic() - begun)
         self.log.append(result)
         is_best = self.best is result
         if is_best:
